@@ -1,0 +1,66 @@
+# One command per habit; `make` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help run serve test check bench clean setup build test-native-asan format
+
+MODEL ?= smollm2:135m
+Q ?=
+BUILD_DIR ?= build/dev
+NATIVE_FLAGS ?=
+TESTS ?= tests
+export Q MODEL
+PYTHON_ENV := .venv/bin/python
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
+
+run: ## answer Q="…" with MODEL (default smollm2:135m); without Q on a terminal: chat
+	@scripts/setup.sh run
+	@scripts/build.sh build/dev
+	@scripts/run.sh
+
+serve: ## the OpenAI-compatible server (comes with a later version)
+	@echo "miaotui: there is no server in this version; it comes with a later one. 'make run' answers and chats on this terminal." >&2
+	@exit 2
+
+setup: ## create .venv with all that development needs
+	@scripts/setup.sh test
+
+build: ## rebuild the native module; NATIVE_FLAGS=-DMIAOTUI_WERROR=ON with another BUILD_DIR builds aside
+	@scripts/setup.sh run
+	@scripts/build.sh $(BUILD_DIR) $(NATIVE_FLAGS)
+
+test: ## run all tests (TESTS=tests/formats runs some), fetching the default model for them
+	@scripts/setup.sh test
+	@scripts/build.sh build/dev
+	@scripts/fetch-test-model.sh
+	$(PYTHON_ENV) -m pytest $(TESTS)
+
+check: ## format, lint, types, C++ warnings as errors, import ladder, exported names
+	@scripts/setup.sh test
+	$(PYTHON_ENV) -m ruff format --check src tests benchmarks
+	$(PYTHON_ENV) -m ruff check src tests benchmarks
+	$(PYTHON_ENV) -m mypy
+	find csrc -name '*.cpp' -o -name '*.h' | xargs .venv/bin/clang-format --dry-run -Werror
+	@scripts/build.sh build/dev
+	@scripts/build.sh build/werror -DMIAOTUI_WERROR=ON
+	$(PYTHON_ENV) -m pytest -q tests/test_import_ladder.py tests/test_exported_names.py tests/test_forbidden_calls.py
+
+format: ## rewrite Python and C++ sources in the house format
+	@scripts/setup.sh test
+	$(PYTHON_ENV) -m ruff format src tests benchmarks
+	$(PYTHON_ENV) -m ruff check --fix src tests benchmarks
+	find csrc -name '*.cpp' -o -name '*.h' | xargs .venv/bin/clang-format -i
+
+test-native-asan: ## run the native and mutation tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@scripts/setup.sh test
+	@scripts/build.sh build/asan -DMIAOTUI_SANITIZE=ON
+	@scripts/test-asan.sh
+
+bench: ## prefill and decode rates of MODEL beside the machine's measured ceilings
+	@scripts/setup.sh run
+	@scripts/build.sh build/dev
+	.venv/bin/miaotui bench $(MODEL)
+
+clean: ## remove .venv, builds and tool caches; models stay ('miaotui rm' removes those)
+	rm -rf .venv build dist src/miaotui/_native*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
