@@ -1,0 +1,54 @@
+"""Every error a user can cause, as a type of its own; each message says what to do about it.
+
+Anything that is not a `MiaotuiError` and escapes the package is a bug in the package.
+"""
+
+from __future__ import annotations
+
+
+class MiaotuiError(Exception):
+    """Base of all errors that miaotui raises on purpose."""
+
+
+class ModelFileError(MiaotuiError, ValueError):
+    """A model file is damaged, truncated or contradicts itself."""
+
+
+class UnsupportedModelError(MiaotuiError, ValueError):
+    """The file is sound, but its architecture, tensor type or tokenizer is not supported."""
+
+
+class ModelNotFoundError(MiaotuiError, LookupError):
+    """No model of that name or path."""
+
+
+class DownloadError(MiaotuiError, OSError):
+    """A model could not be fetched: no network, not enough disk, wrong checksum."""
+
+
+class TokenizerError(MiaotuiError, ValueError):
+    """Tokenizer metadata is inconsistent, or text or ids cannot be converted."""
+
+
+class ChatTemplateError(MiaotuiError, ValueError):
+    """A chat template is missing, broken, too slow or too talkative, or refused the messages."""
+
+
+class InvalidRequestError(MiaotuiError, ValueError):
+    """A request or one of its sampling parameters is out of range."""
+
+
+class ContextLengthError(InvalidRequestError):
+    """Prompt plus requested tokens exceed the context; nothing is truncated silently."""
+
+
+class CapacityError(MiaotuiError, MemoryError):
+    """The request can never fit the planned memory; the message says what would fit."""
+
+
+class ConfigError(MiaotuiError, ValueError):
+    """A flag, environment variable or configuration file holds an unusable value."""
+
+
+class CpuTierError(MiaotuiError, RuntimeError):
+    """`MIAOTUI_ISA` names a tier that does not exist or that this CPU cannot run."""

@@ -1,0 +1,61 @@
+"""Fixtures every room shares: where real models and data lie, and a configuration that is nobody's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Machines differ in speed; a property test must not fail for being run on a slow one.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_personal_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    before = os.environ.get("XDG_CONFIG_HOME")
+    os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("config"))
+    yield
+    if before is None:
+        del os.environ["XDG_CONFIG_HOME"]
+    else:
+        os.environ["XDG_CONFIG_HOME"] = before
+
+
+@pytest.fixture(scope="session")
+def models_dir() -> Path:
+    """Folder of real model files: MIAOTUI_MODELS or ~/.cache/miaotui-models; not every file need be in it."""
+    folder = Path(os.environ.get("MIAOTUI_MODELS", "~/.cache/miaotui-models")).expanduser()
+    if not folder.is_dir():
+        pytest.skip(f"no folder of real models at {folder}; set MIAOTUI_MODELS")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Folder of evaluation texts: MIAOTUI_DATA or ../shared/data beside the repository."""
+    folder = Path(os.environ.get("MIAOTUI_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no folder of evaluation data at {folder}; set MIAOTUI_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smollm2_path() -> Path:
+    """SmolLM2-135M-Instruct Q4_1: from the folder of real models, else from the model store (`make test` pulls it)."""
+    from miaotui.errors import ModelNotFoundError
+    from miaotui.formats.store import ModelStore
+
+    folder = Path(os.environ.get("MIAOTUI_MODELS", "~/.cache/miaotui-models")).expanduser()
+    path = folder / "smollm2-135m-instruct-q4_1.gguf"
+    if path.is_file():
+        return path
+    try:
+        return ModelStore.default().resolve_name("smollm2:135m")
+    except ModelNotFoundError:
+        pytest.skip("smollm2:135m is not here; `miaotui pull smollm2:135m` fetches it")
