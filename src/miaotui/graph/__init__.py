@@ -1,0 +1,1 @@
+"""One forward pass as a graph: description, fusion, memory plan, compilation to a native program."""

@@ -1,0 +1,184 @@
+"""Describes a forward pass operator by operator, so that a file in `models/` reads like the paper."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from miaotui.errors import ModelFileError, UnsupportedModelError
+from miaotui.formats.spec import ModelSpec
+from miaotui.formats.weights import Tensor
+from miaotui.graph.nodes import Graph, Node, RopeTable, Rows, Value, Weight
+from miaotui.graph.rope import main_rope_table
+
+TensorTable = Mapping[str, tuple[str, str]]
+"""Graph name → (GGUF name, Hugging Face name), without ".weight" or ".bias"; `{}` stands for the layer."""
+
+
+class GraphBuilder:
+    """Appends one node per method call and looks tensors up by their graph names.
+
+    Every tensor's shape is checked against the spec: ModelFileError names the tensor that is missing or misshapen;
+    UnsupportedModelError names a tensor of a layer that the architecture never used.
+    """
+
+    def __init__(self, spec: ModelSpec, weights: Mapping[str, Tensor], tensors: TensorTable) -> None:
+        self._spec = spec
+        self._file = weights
+        self._tensors = tensors
+        self._prefix = _hugging_face_prefix(weights)
+        self._nodes: list[Node] = []
+        self._tables: dict[str, RopeTable] = {"main": main_rope_table(spec, weights)}
+        self._used: set[str] = set()
+        self._layer: int | None = None
+
+    def layers(self) -> Iterator[int]:
+        """Index of each layer in turn; layer weights are looked up in the current one."""
+        for layer in range(self._spec.num_layers):
+            self._layer = layer
+            yield layer
+        self._layer = None
+
+    def add_rope_table(self, name: str, table: RopeTable) -> None:
+        """Offer a second rope table to `rope`; the first one is called "main" and follows the spec."""
+        self._tables[name] = table
+
+    def embed(self) -> Value:
+        """Rows of the embedding matrix for the batch's token ids, times the spec's embedding scale."""
+        table = self._weight("embedding", self._spec.vocab_size, self._spec.hidden_size)
+        scale = {"scale": self._spec.embedding_scale}
+        return self._node("embedding", (), "embedding", table.num_cols, weights=(table,), attrs=scale)
+
+    def norm(self, x: Value, weight: str, *, group: int | None = None) -> Value:
+        """RMS norm (arXiv:1910.07467) of each `group` of columns, by default of the whole row."""
+        width = group or x.width
+        gain = self._look_up(weight, ".weight", (width,), offset=self._spec.norm_offset)
+        attrs = {"kind": "rms", "eps": self._spec.norm_eps, "group": width}
+        return self._node("norm", (x,), weight, x.width, weights=(gain, None), attrs=attrs)
+
+    def linear(self, x: Value, weight: str, width: int, *, bias: bool = False) -> Value:
+        """`x @ W.T`, plus the bias if the file has one; with `bias` it must have one."""
+        matrix = self._weight(weight, width, x.width)
+        has_bias = bias or self._file_name(weight, ".bias") in self._file
+        vector = self._look_up(weight, ".bias", (width,)) if has_bias else None
+        return self._node("linear", (x,), weight, width, weights=(matrix, vector))
+
+    def rope(self, x: Value, table: str = "main") -> Value:
+        """Rotate pairs of columns of each head by the token's position (RoFormer, arXiv:2104.09864)."""
+        attrs = {
+            "table": table,
+            "head_dim": self._spec.head_dim,
+            "rope_dim": self._spec.rope_dim,
+            "pairing": self._spec.rope_pairing,
+        }
+        return self._node("rope", (x,), "rope", x.width, attrs=attrs)
+
+    def attention(self, q: Value, k: Value, v: Value) -> Value:
+        """Append k and v to the sequence's KV pages, then attend causally with grouped heads (arXiv:2305.13245).
+
+        In the spec's sliding layers a token sees itself and the `sliding_window - 1` tokens before it.
+        """
+        spec, layer = self._spec, self._current_layer
+        here = {"layer": layer, "head_dim": spec.head_dim}
+        self._nodes.append(Node("kv_write", (k, v), (), attrs=here, layer=layer))
+        attrs = here | {
+            "num_kv_heads": spec.num_kv_heads,
+            "scale": spec.attention_scale,
+            "window": (spec.sliding_window or 0) if spec.sliding_layers[layer] else 0,
+            "softcap": spec.attention_softcap or 0.0,
+        }
+        return self._node("attention", (q,), "attention", q.width, attrs=attrs)
+
+    def gated_mlp(self, x: Value) -> Value:
+        """`down(activation(gate(x)) * up(x))` (GLU variants, arXiv:2002.05202)."""
+        width = self._spec.intermediate_size
+        gate, up = self.linear(x, "gate", width), self.linear(x, "up", width)
+        activation = {"activation": self._spec.activation}
+        hidden = self._node("activate_mul", (gate, up), "gated", width, attrs=activation)
+        return self.linear(hidden, "down", x.width)
+
+    def add(self, a: Value, b: Value) -> Value:
+        """Residual connection."""
+        return self._node("add", (a, b), "residual", a.width)
+
+    def split(self, x: Value, *widths: int) -> tuple[Value, ...]:
+        """Views of consecutive columns, for files that hold several projections in one tensor."""
+        starts = [sum(widths[:i]) for i in range(len(widths))]
+        return tuple(
+            Value(f"{x.name}[{a}:{a + w}]", w, x.rows, x.dtype, x, a) for a, w in zip(starts, widths, strict=True)
+        )
+
+    def logits(self, x: Value) -> Graph:
+        """Final norm, head and soft-cap over the rows whose logits are wanted; ends the graph.
+
+        Tied models use the embedding matrix as the head.
+        """
+        spec = self._spec
+        x = self._node("select_rows", (x,), "selected", x.width, rows="logits")
+        x = self.linear(self.norm(x, "final_norm"), "embedding" if spec.tie_embeddings else "head", spec.vocab_size)
+        if spec.final_softcap:
+            x = self._node("softcap", (x,), "softcap", x.width, attrs={"cap": spec.final_softcap})
+        self._refuse_unused_tensors()
+        return Graph(tuple(self._nodes), self._tables).validate()
+
+    @property
+    def _current_layer(self) -> int:
+        if self._layer is None:
+            raise ValueError("attention belongs inside `for layer in builder.layers()`")
+        return self._layer
+
+    def _node(
+        self,
+        kind: str,
+        inputs: tuple[Value, ...],
+        name: str,
+        width: int,
+        *,
+        rows: Rows | None = None,
+        weights: tuple[Weight | None, ...] = (),
+        attrs: Mapping[str, float | int | str] | None = None,
+    ) -> Value:
+        rows = rows or (inputs[0].rows if inputs else "tokens")
+        value = Value(f"{len(self._nodes)}.{name}", width, rows)
+        self._nodes.append(Node(kind, inputs, (value,), weights, attrs or {}, self._layer))
+        return value
+
+    def _file_name(self, weight: str, suffix: str) -> str:
+        pattern = self._tensors[weight][0 if self._spec.source == "gguf" else 1]
+        name = pattern.format(self._layer) + suffix
+        return name if self._spec.source == "gguf" else re.sub(r"^model\.", self._prefix, name)
+
+    def _weight(self, weight: str, rows: int, cols: int) -> Weight:
+        return self._look_up(weight, ".weight", (rows, cols))
+
+    def _look_up(self, weight: str, suffix: str, shape: tuple[int, ...], offset: float = 0.0) -> Weight:
+        name = self._file_name(weight, suffix)
+        if name not in self._file:
+            raise ModelFileError(
+                f"tensor '{name}' is missing; a {self._spec.architecture} model needs it. Download the file again."
+            )
+        tensor = self._file[name]
+        if tensor.shape != shape:
+            raise ModelFileError(
+                f"tensor '{name}' has shape {tensor.shape}, but the model's settings make it {shape}; "
+                "the file contradicts itself. Download it again or convert it again."
+            )
+        self._used.add(name)
+        graph_name = weight if self._layer is None else f"{self._layer}.{weight}"
+        return Weight(graph_name + suffix.removesuffix(".weight"), name, tensor.type, tensor.shape, offset)
+
+    def _refuse_unused_tensors(self) -> None:
+        """A layer tensor that nothing reads (say, a norm of a newer variant) would make the answers silently wrong."""
+        layers = "blk." if self._spec.source == "gguf" else f"{self._prefix}layers."
+        for name in self._file:
+            if name not in self._used and name.startswith(layers) and not name.endswith("rotary_emb.inv_freq"):
+                raise UnsupportedModelError(
+                    f"tensor '{name}' is not part of architecture {self._spec.architecture!r} as miaotui knows it; "
+                    "the model is a variant that is not supported."
+                )
+
+
+def _hugging_face_prefix(weights: Mapping[str, Tensor]) -> str:
+    """What stands in front of "layers": "model.", or for multimodal files something longer."""
+    tail = "embed_tokens.weight"
+    return next((name.removesuffix(tail) for name in weights if name.endswith(tail)), "model.")

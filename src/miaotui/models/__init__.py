@@ -1,0 +1,35 @@
+"""One file per architecture; this registry is the only place that lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from miaotui.errors import UnsupportedModelError
+from miaotui.formats.spec import ModelSpec
+from miaotui.formats.weights import Tensor
+from miaotui.graph.nodes import Graph
+from miaotui.models import gemma3, llama, qwen2, qwen3
+
+_BUILDERS: Mapping[str, Callable[[ModelSpec, Mapping[str, Tensor]], Graph]] = {
+    "llama": llama.build,
+    "qwen2": qwen2.build,
+    "qwen3": qwen3.build,
+    "gemma3": gemma3.build,
+}
+
+SUPPORTED: tuple[str, ...] = tuple(_BUILDERS)
+"""Names that `ModelSpec.architecture` may have."""
+
+
+def build_graph(spec: ModelSpec, weights: Mapping[str, Tensor]) -> Graph:
+    """The unfused graph of a model; only names, types and shapes of `weights` are read, and its rope factors.
+
+    Raises UnsupportedModelError for an unknown architecture or unexpected layer tensors, ModelFileError for tensors
+    that are missing or of the wrong shape.
+    """
+    build = _BUILDERS.get(spec.architecture)
+    if build is None:
+        raise UnsupportedModelError(
+            f"architecture {spec.architecture!r} is not supported; supported are {', '.join(SUPPORTED)}."
+        )
+    return build(spec, weights)

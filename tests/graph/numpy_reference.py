@@ -1,0 +1,188 @@
+"""The graph executed operator by operator in NumPy: the naive oracle of passes, models and the native program.
+
+It knows every operator, fused or not, keeps a plain KV cache without pages, and dequantizes with the `gguf` package, so
+it shares no code with what it checks. int8 rows are kept as the floats that their codes and scales stand for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import gguf
+import numpy as np
+from numpy.typing import NDArray
+
+from miaotui.formats.weights import Tensor
+from miaotui.graph.nodes import Graph, Node, Value, Weight
+
+Array = NDArray[np.floating]
+
+
+@dataclass
+class NumpyBatch:
+    """Ragged tokens: rows `offsets[i]:offsets[i + 1]` belong to sequence `sequences[i]`."""
+
+    token_ids: Sequence[int]
+    positions: Sequence[int]
+    offsets: Sequence[int]
+    sequences: Sequence[int]
+    logit_rows: Sequence[int]
+
+
+@dataclass
+class NumpyKv:
+    """(sequence, layer) → keys and values, each [tokens so far, kv_heads * head_dim]."""
+
+    pages: dict[tuple[int, int], tuple[Array, Array]] = field(default_factory=dict)
+
+    def append(self, sequence: int, layer: int, k: Array, v: Array, start: int) -> None:
+        old_k, old_v = self.pages.get((sequence, layer), (k[:0], v[:0]))
+        if len(old_k) < start:
+            raise ValueError(f"sequence {sequence} skips from position {len(old_k)} to {start}")
+        self.pages[sequence, layer] = (np.concatenate([old_k[:start], k]), np.concatenate([old_v[:start], v]))
+
+
+def dequantize(tensor: Tensor) -> NDArray[np.float32]:
+    kind = gguf.GGMLQuantizationType(int(tensor.type))
+    rows = tensor.data.reshape(-1, len(tensor.data) // (tensor.shape[0] if len(tensor.shape) > 1 else 1))
+    return gguf.dequantize(rows, kind).reshape(tensor.shape)
+
+
+def quantize_rows(x: Array) -> Array:
+    """What int8 rows stand for: per 32 columns, scale = largest magnitude / 127, codes rounded to nearest."""
+    groups = x.reshape(*x.shape[:-1], -1, 32)
+    scale = np.abs(groups).max(-1, keepdims=True) / 127
+    codes = np.rint(groups / np.where(scale > 0, scale, 1))
+    return (codes * scale).astype(x.dtype).reshape(x.shape)
+
+
+def rotate(x: Array, positions: Array, node: Node, graph: Graph) -> Array:
+    """Rope on [tokens, heads * head_dim]."""
+    table = graph.rope_tables[str(node.attrs["table"])]
+    head_dim, rope_dim = int(node.attrs["head_dim"]), int(node.attrs["rope_dim"])
+    angles = np.outer(positions, np.array(table.inv_freq)).astype(np.float64)[:, None, :]
+    cos, sin = np.cos(angles) * table.mscale, np.sin(angles) * table.mscale
+    heads = x.reshape(len(x), -1, head_dim).astype(np.float64)
+    half = rope_dim // 2
+    if node.attrs["pairing"] == "neox":
+        left, right = slice(0, half), slice(half, rope_dim)
+    else:
+        left, right = slice(0, rope_dim, 2), slice(1, rope_dim, 2)
+    a, b, turned = heads[..., left], heads[..., right], heads.copy()
+    turned[..., left], turned[..., right] = a * cos - b * sin, b * cos + a * sin
+    return turned.astype(x.dtype).reshape(x.shape)
+
+
+def activate(x: Array, kind: str) -> Array:
+    if kind == "silu":
+        return x / (1 + np.exp(-x))
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
+class NumpyProgram:
+    """Runs a graph; `dtype` is that of all arithmetic."""
+
+    def __init__(self, graph: Graph, weights: Mapping[str, Tensor], dtype: type = np.float64) -> None:
+        self.graph = graph
+        self._file = weights
+        self._dtype = dtype
+        self._cache: dict[str, Array] = {}
+
+    def run(self, batch: NumpyBatch, kv: NumpyKv) -> Array:
+        """Logits [len(logit_rows), vocab]."""
+        values: dict[Value, Array] = {}
+
+        def read(value: Value) -> Array:
+            if value.base is None:
+                return values[value]
+            return read(value.base)[:, value.column : value.column + value.width]
+
+        for node in self.graph.nodes:
+            results = getattr(self, f"_{node.kind}")(node, [read(v) for v in node.inputs], batch, kv)
+            for value, result in zip(node.outputs, results, strict=True):
+                rows = len(batch.token_ids) if value.rows == "tokens" else len(batch.logit_rows)
+                assert result.shape == (rows, value.width), (node.kind, value, result.shape)
+                values[value] = quantize_rows(result) if value.dtype == "q8" and node.kind != "quantize" else result
+        return values[self.graph.logits]
+
+    def _weight(self, weight: Weight) -> Array:
+        if weight.tensor not in self._cache:
+            self._cache[weight.tensor] = dequantize(self._file[weight.tensor]).astype(self._dtype)
+        return self._cache[weight.tensor] + self._dtype(weight.offset)
+
+    def _embedding(self, node, inputs, batch, kv):
+        return [self._weight(node.weights[0])[np.array(batch.token_ids)] * self._dtype(node.attrs["scale"])]
+
+    def _norm(self, node, inputs, batch, kv):
+        groups = inputs[0].reshape(len(inputs[0]), -1, node.attrs["group"])
+        rms = np.sqrt((groups**2).mean(-1, keepdims=True) + self._dtype(node.attrs["eps"]))
+        return [(groups / rms * self._weight(node.weights[0])).reshape(inputs[0].shape)]
+
+    def _quantize(self, node, inputs, batch, kv):
+        return [quantize_rows(inputs[0])]
+
+    def _linear(self, node, inputs, batch, kv):
+        results = []
+        for matrix, bias in zip(node.weights[::2], node.weights[1::2], strict=True):
+            y = inputs[0] @ self._weight(matrix).T
+            y = y if bias is None else y + self._weight(bias)
+            results.append(y + inputs[1] if len(inputs) > 1 else y)
+        return results
+
+    def _gated_linear(self, node, inputs, batch, kv):
+        gate, up = (inputs[0] @ self._weight(w).T for w in node.weights)
+        return [activate(gate, node.attrs["activation"]) * up]
+
+    def _activate_mul(self, node, inputs, batch, kv):
+        return [activate(inputs[0], node.attrs["activation"]) * inputs[1]]
+
+    def _rope(self, node, inputs, batch, kv):
+        return [rotate(inputs[0], np.array(batch.positions), node, self.graph)]
+
+    def _kv_write(self, node, inputs, batch, kv):
+        for i, sequence in enumerate(batch.sequences):
+            a, b = batch.offsets[i], batch.offsets[i + 1]
+            if a < b:
+                kv.append(sequence, node.attrs["layer"], inputs[0][a:b], inputs[1][a:b], batch.positions[a])
+        return []
+
+    def _rope_kv(self, node, inputs, batch, kv):
+        q, k = (rotate(x, np.array(batch.positions), node, self.graph) for x in inputs[:2])
+        self._kv_write(node, [k, inputs[2]], batch, kv)
+        return [q]
+
+    def _attention(self, node, inputs, batch, kv):
+        result = np.zeros_like(inputs[0])
+        for i, sequence in enumerate(batch.sequences):
+            a, b = batch.offsets[i], batch.offsets[i + 1]
+            if a < b:
+                k, v = kv.pages[sequence, node.attrs["layer"]]
+                result[a:b] = self._attend(node, inputs[0][a:b], k, v, np.array(batch.positions[a:b]))
+        return [result]
+
+    def _attend(self, node: Node, q: Array, k: Array, v: Array, positions: Array) -> Array:
+        head_dim, kv_heads = node.attrs["head_dim"], node.attrs["num_kv_heads"]
+        q, k, v = (x.reshape(len(x), -1, head_dim).transpose(1, 0, 2) for x in (q, k, v))
+        k, v = (np.repeat(x, len(q) // kv_heads, axis=0) for x in (k, v))
+        scores = q @ k.transpose(0, 2, 1) * self._dtype(node.attrs["scale"])
+        if cap := node.attrs["softcap"]:
+            scores = np.tanh(scores / cap) * cap
+        distance = positions[:, None] - np.arange(k.shape[1])[None, :]
+        visible = distance >= 0
+        if window := node.attrs["window"]:
+            visible &= distance < window
+        scores = np.where(visible, scores, -np.inf)
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        weights /= weights.sum(-1, keepdims=True)
+        return (weights @ v).transpose(1, 0, 2).reshape(q.shape[1], -1)
+
+    def _add(self, node, inputs, batch, kv):
+        return [inputs[0] + inputs[1]]
+
+    def _select_rows(self, node, inputs, batch, kv):
+        return [inputs[0][np.array(batch.logit_rows, dtype=int)]]
+
+    def _softcap(self, node, inputs, batch, kv):
+        cap = node.attrs["cap"]
+        return [np.tanh(inputs[0] / cap) * cap]
