@@ -1,0 +1,109 @@
+#include "base/thread_pool.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include "base/cpu.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace miaotui {
+namespace {
+
+// About 50 µs of polling: longer than the gap between two steps of a decode loop, short enough not to burn an idle core.
+constexpr int kSpinsBeforeSleep = 2000;
+// A barrier inside a step is over in well under a microsecond unless the other thread lost its core.
+constexpr int kSpinsBeforeYield = 4000;
+
+inline void relax() {
+#if defined(__x86_64__)
+    _mm_pause();
+#endif
+}
+
+}  // namespace
+
+void Barrier::wait() {
+    if (threads_ == 1) return;
+    const uint32_t round = round_.load(std::memory_order_relaxed);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == threads_ - 1) {
+        arrived_.store(0, std::memory_order_relaxed);
+        round_.store(round + 1, std::memory_order_release);
+        return;
+    }
+    for (int spins = 0; round_.load(std::memory_order_acquire) == round;) {
+        if (++spins < kSpinsBeforeYield)
+            relax();
+        else
+            sched_yield();
+    }
+}
+
+ThreadPool::ThreadPool(int threads) : threads_(threads), barrier_(threads) { start_workers(); }
+
+void ThreadPool::start_workers() {
+    owner_pid_ = getpid();
+    workers_.reserve(static_cast<size_t>(threads_));
+    for (int i = 1; i < threads_; ++i) workers_.emplace_back(&ThreadPool::work, this, i);
+}
+
+ThreadPool::~ThreadPool() {
+    if (owner_pid_ != getpid()) {  // a forked child has no workers to join
+        for (auto& worker : workers_) worker.detach();
+        return;
+    }
+    stop_.store(true);
+    epoch_.fetch_add(1);
+    epoch_.notify_all();
+    for (auto& worker : workers_) worker.join();
+}
+
+void ThreadPool::work(int index) {
+    uint32_t seen = 0;
+    while (true) {
+        for (int spins = 0; epoch_.load(std::memory_order_acquire) == seen && spins < kSpinsBeforeSleep; ++spins)
+            relax();
+        epoch_.wait(seen, std::memory_order_acquire);
+        seen = epoch_.load(std::memory_order_acquire);
+        if (stop_.load()) return;
+        (*task_)(index);
+        running_.fetch_sub(1, std::memory_order_release);
+    }
+}
+
+void ThreadPool::run(const std::function<void(int)>& task) {
+    const std::lock_guard<std::mutex> one_caller(caller_);
+    if (owner_pid_ != getpid()) {  // the workers stayed behind in the parent of a fork
+        for (auto& worker : workers_) worker.detach();
+        workers_.clear();
+        epoch_.store(0);
+        start_workers();
+    }
+    task_ = &task;
+    running_.store(threads_ - 1, std::memory_order_relaxed);
+    epoch_.fetch_add(1, std::memory_order_release);
+    epoch_.notify_all();
+    task(0);
+    for (int spins = 0; running_.load(std::memory_order_acquire) != 0;) {
+        if (++spins < kSpinsBeforeYield)
+            relax();
+        else
+            sched_yield();
+    }
+}
+
+void ThreadPool::for_each(int64_t num_items, const std::function<void(int64_t)>& body) {
+    std::atomic<int64_t> next{0};
+    run([&](int) {
+        for (int64_t i = next.fetch_add(1); i < num_items; i = next.fetch_add(1)) body(i);
+    });
+}
+
+ThreadPool& thread_pool() {
+    static ThreadPool pool(default_threads());
+    return pool;
+}
+
+}  // namespace miaotui

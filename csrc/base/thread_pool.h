@@ -1,0 +1,60 @@
+// One pool per process. All threads run the same function; they meet at barriers inside it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace miaotui {
+
+// Spins briefly, then yields: on two cores shared with an event loop a waiting thread must not starve the one it waits for.
+class Barrier {
+public:
+    explicit Barrier(int threads) : threads_(threads) {}
+    void wait();
+
+private:
+    const int threads_;
+    alignas(64) std::atomic<int> arrived_{0};
+    alignas(64) std::atomic<uint32_t> round_{0};
+};
+
+class ThreadPool {
+public:
+    explicit ThreadPool(int threads);
+    ~ThreadPool();
+    ThreadPool(const ThreadPool&) = delete;
+    ThreadPool& operator=(const ThreadPool&) = delete;
+
+    int size() const { return threads_; }
+    Barrier& barrier() { return barrier_; }
+
+    // Runs task(thread index) on every thread, the caller being thread 0; returns when all are done. One caller at a time,
+    // others wait. The task must not throw.
+    void run(const std::function<void(int)>& task);
+
+    // Runs body(item) for every item, items claimed one by one. The body must not throw.
+    void for_each(int64_t num_items, const std::function<void(int64_t)>& body);
+
+private:
+    void start_workers();
+    void work(int index);
+
+    const int threads_;
+    Barrier barrier_;
+    std::mutex caller_;
+    std::vector<std::thread> workers_;
+    const std::function<void(int)>* task_ = nullptr;
+    int owner_pid_ = 0;
+    alignas(64) std::atomic<uint32_t> epoch_{0};
+    alignas(64) std::atomic<int> running_{0};
+    std::atomic<bool> stop_{false};
+};
+
+// The process's pool, made at first use with default_threads().
+ThreadPool& thread_pool();
+
+}  // namespace miaotui

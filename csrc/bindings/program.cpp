@@ -1,0 +1,230 @@
+// Machine facts, packed weights, KV pool, program builder and program.
+#include <nanobind/stl/map.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/variant.h>
+#include <nanobind/stl/vector.h>
+
+#include <optional>
+#include <string>
+
+#include "base/error.h"
+#include "base/thread_pool.h"
+#include "bindings/bindings.h"
+#include "program/ceilings.h"
+#include "program/program.h"
+
+namespace miaotui {
+namespace {
+
+DType dtype_of(const std::string& name) {
+    if (name == "f32") return DType::f32;
+    if (name == "q8") return DType::q8;
+    throw BadInput("buffer dtype " + name + " is neither f32 nor q8");
+}
+
+Rows rows_of(const std::string& name) {
+    if (name == "tokens") return Rows::tokens;
+    if (name == "logits") return Rows::logits;
+    throw BadInput("buffer rows " + name + " are neither tokens nor logits");
+}
+
+KvType kv_type_of(const std::string& name) {
+    if (name == "f32") return KvType::f32;
+    if (name == "f16") return KvType::f16;
+    if (name == "bf16") return KvType::bf16;
+    if (name == "int8") return KvType::int8;
+    throw BadInput("KV dtype " + name + " is not one of f32, f16, bf16, int8");
+}
+
+nb::dict cpu_info() {
+    nb::dict info;
+    nb::list tiers;
+    for (int i = 0; i < kNumTiers; ++i)
+        if (tier_runs_here(static_cast<Tier>(i))) tiers.append(tier_name(static_cast<Tier>(i)));
+    const double quota = cgroup_cpu_quota();
+    info["model"] = cpu_features().model;
+    info["features"] = nb::cast(cpu_features().names);
+    info["tiers"] = tiers;
+    info["tier"] = tier_name(choose_tier());
+    info["threads"] = default_threads();
+    info["affinity"] = affinity_cpus();
+    info["cgroup_quota"] = quota > 0 ? nb::cast(quota) : nb::none();
+    return info;
+}
+
+using FileMatrix = std::tuple<int, Vector<uint8_t>, int64_t, int64_t>;  // type, bytes, rows, cols
+
+std::vector<std::shared_ptr<PackedWeight>> pack_weights(const std::vector<FileMatrix>& items) {
+    std::vector<PackedWeight::Source> sources;
+    for (const auto& [type, data, rows, cols] : items)
+        sources.push_back(
+            {static_cast<WeightType>(type), data.data(), static_cast<int64_t>(data.nbytes()), rows, cols});
+    const nb::gil_scoped_release release;
+    return PackedWeight::pack(sources);
+}
+
+// A program and the file memory that its embedding reads.
+struct BoundProgram {
+    std::unique_ptr<Program> program;
+    std::vector<nb::object> kept_alive;
+};
+
+struct BoundBuilder {
+    ProgramBuilder builder;
+    std::vector<nb::object> kept_alive;
+
+    BoundBuilder(int max_tokens, int max_sequences, int max_logit_rows)
+        : builder(max_tokens, max_sequences, max_logit_rows) {}
+    BoundBuilder(const BoundBuilder&) = delete;
+    BoundBuilder& operator=(const BoundBuilder&) = delete;
+
+    Weight weight_of(nb::handle object) {
+        if (object.is_none()) return std::monostate{};
+        if (std::shared_ptr<PackedWeight> packed; nb::try_cast(object, packed)) return packed;
+        if (Vector<float> vector; nb::try_cast(object, vector))
+            return std::vector<float>(vector.data(), vector.data() + vector.size());
+        if (FileMatrix matrix; nb::try_cast(object, matrix)) {
+            const auto& [type, data, rows, cols] = matrix;
+            const WeightType weight_type = static_cast<WeightType>(type);
+            plan_packed(weight_type, rows, cols);  // checks type and shape
+            if (static_cast<int64_t>(data.nbytes()) != file_bytes(weight_type, rows, cols))
+                throw BadInput("a raw matrix of " + std::to_string(rows) + " x " + std::to_string(cols) +
+                               " does not fill its bytes");
+            kept_alive.push_back(nb::borrow(object));
+            return RawMatrix{weight_type, data.data(), rows, cols};
+        }
+        throw BadInput("a weight must be None, a PackedWeight, a float32 vector or (type, uint8 array, rows, cols)");
+    }
+
+    using Operands = std::vector<std::tuple<int, int64_t, int64_t>>;
+    void op(const std::string& kind, const Operands& inputs, const Operands& outputs, const nb::list& weights,
+            const std::map<std::string, Attribute>& attributes) {
+        const auto convert = [](const Operands& operands) {
+            std::vector<ProgramBuilder::Operand> result;
+            for (const auto& [buffer, column, width] : operands) result.push_back({buffer, column, width});
+            return result;
+        };
+        std::vector<Weight> native;
+        for (nb::handle w : weights) native.push_back(weight_of(w));
+        builder.op(kind, convert(inputs), convert(outputs), std::move(native), attributes);
+    }
+};
+
+void run(BoundProgram& self, KvPool& kv, const Vector<int32_t>& token_ids, const Vector<int32_t>& positions,
+         const Vector<int32_t>& sequence_offsets, const Matrix<int32_t>& block_tables,
+         const Vector<int32_t>& logit_rows) {
+    constexpr size_t kMost = size_t{1} << 24;
+    if (positions.size() != token_ids.size() || sequence_offsets.size() != block_tables.shape(0) + 1 ||
+        token_ids.size() > kMost || block_tables.size() > (size_t{1} << 30) || logit_rows.size() > kMost)
+        throw BadInput("batch: the arrays disagree about the number of tokens or sequences");
+    const Batch batch{token_ids.data(),
+                      positions.data(),
+                      sequence_offsets.data(),
+                      block_tables.data(),
+                      logit_rows.data(),
+                      static_cast<int>(token_ids.size()),
+                      static_cast<int>(block_tables.shape(0)),
+                      static_cast<int>(block_tables.shape(1)),
+                      static_cast<int>(logit_rows.size())};
+    const nb::gil_scoped_release release;
+    self.program->run(batch, kv);
+}
+
+using FloatView = nb::ndarray<nb::numpy, const float, nb::ndim<2>>;
+
+// A view of the arena: the next run overwrites it. It keeps the program alive.
+nb::object logits(nb::handle self) {
+    const Program& program = *nb::cast<BoundProgram&>(self).program;
+    return nb::cast(
+        FloatView(program.logits(),
+                  {static_cast<size_t>(program.num_logit_rows()), static_cast<size_t>(program.vocab_size())}, self),
+        nb::rv_policy::reference);
+}
+
+}  // namespace
+
+void bind_program(nb::module_& m) {
+    m.def("cpu_info", &cpu_info);
+    m.def("q8_row_bytes", [](int64_t cols) { return Q8Layout(cols).bytes; }, nb::arg("cols"));
+    m.def("measure_ceilings", [] {
+        Ceilings c{};
+        {
+            const nb::gil_scoped_release release;
+            c = measure_ceilings();
+        }
+        nb::dict result;
+        result["read_gb_per_s"] = c.read_gb_per_s;
+        result["int8_gops"] = c.int8_gops;
+        return result;
+    });
+
+    nb::class_<PackedWeight>(m, "PackedWeight")
+        .def_prop_ro("rows", [](const PackedWeight& w) { return w.view().rows; })
+        .def_prop_ro("cols", [](const PackedWeight& w) { return w.view().cols; })
+        .def_prop_ro("type", [](const PackedWeight& w) { return static_cast<int>(w.view().type); })
+        .def_prop_ro("nbytes", &PackedWeight::bytes)
+        .def("dequantize", [](const PackedWeight& w) {
+            return float_array(w.dequantize().data(),
+                               {static_cast<size_t>(w.view().rows), static_cast<size_t>(w.view().cols)});
+        });
+    m.def("pack_weights", &pack_weights, nb::arg("items"));
+
+    nb::class_<KvPool>(m, "KvPool")
+        .def(
+            "__init__",
+            [](KvPool* self, int num_layers, int num_kv_heads, int head_dim, int num_blocks, const std::string& dtype) {
+                new (self) KvPool(num_layers, num_kv_heads, head_dim, num_blocks, kv_type_of(dtype));
+            },
+            nb::arg("num_layers"), nb::arg("num_kv_heads"), nb::arg("head_dim"), nb::arg("num_blocks"),
+            nb::arg("dtype"))
+        .def_prop_ro("nbytes", &KvPool::bytes)
+        .def_prop_ro("num_blocks", &KvPool::num_blocks)
+        .def_prop_ro_static("BLOCK_TOKENS", [](nb::handle) { return kPageTokens; })
+        .def_static(
+            "block_bytes",
+            [](int num_layers, int num_kv_heads, int head_dim, const std::string& dtype) {
+                return KvPool::block_bytes(num_layers, num_kv_heads, head_dim, kv_type_of(dtype));
+            },
+            nb::arg("num_layers"), nb::arg("num_kv_heads"), nb::arg("head_dim"), nb::arg("dtype"));
+
+    nb::class_<BoundProgram>(m, "Program")
+        .def("run", &run, nb::arg("kv"), nb::arg("token_ids"), nb::arg("positions"), nb::arg("sequence_offsets"),
+             nb::arg("block_tables"), nb::arg("logit_rows"))
+        .def_prop_ro("logits", &logits)
+        .def_prop_ro("op_names", [](const BoundProgram& p) { return p.program->op_names(); })
+        .def_prop_ro("arena_bytes", [](const BoundProgram& p) { return p.program->arena_bytes(); })
+        .def_prop_ro("scratch_bytes", [](const BoundProgram& p) { return p.program->scratch_bytes(); })
+        .def(
+            "profile", [](BoundProgram& p, bool enable) { p.program->profile(enable); }, nb::arg("enable"))
+        .def("op_times", [](const BoundProgram& p) { return p.program->op_seconds(); });
+
+    nb::class_<BoundBuilder>(m, "ProgramBuilder")
+        .def(nb::init<int, int, int>(), nb::arg("max_tokens"), nb::arg("max_sequences"), nb::arg("max_logit_rows"))
+        .def(
+            "buffer",
+            [](BoundBuilder& b, const std::string& dtype, int64_t width, int64_t offset_bytes,
+               const std::string& rows) {
+                return b.builder.buffer(dtype_of(dtype), rows_of(rows), width, offset_bytes);
+            },
+            nb::arg("dtype"), nb::arg("width"), nb::arg("offset_bytes"), nb::arg("rows") = "tokens")
+        .def(
+            "rope_table",
+            [](BoundBuilder& b, const Vector<float>& inv_freq, float mscale) {
+                return b.builder.rope_table(std::vector<float>(inv_freq.data(), inv_freq.data() + inv_freq.size()),
+                                            mscale);
+            },
+            nb::arg("inv_freq"), nb::arg("mscale") = 1.0F)
+        .def("op", &BoundBuilder::op, nb::arg("kind"), nb::arg("inputs"), nb::arg("outputs"), nb::arg("weights"),
+             nb::arg("attrs"))
+        .def(
+            "build",
+            [](BoundBuilder& b, int64_t arena_bytes) {
+                return BoundProgram{b.builder.build(arena_bytes), std::move(b.kept_alive)};
+            },
+            nb::arg("arena_bytes"));
+}
+
+}  // namespace miaotui

@@ -1,0 +1,284 @@
+// Linear operators on packed weights. One arithmetic for every variant, so that results never depend on how many tokens
+// share a call (contract 5): integers inside a group, then for each group in column order
+//     acc = fma(float(Σ (q − zero)·x) · s, d_x, acc)   and, with minimums,   acc = fma(m, d_x·Σ x, acc).
+// Included once per tier after a vec_*.h.
+#pragma once
+
+#include "kernels/packed.h"
+
+namespace miaotui::MIAOTUI_TIER {
+
+alignas(64) static const uint8_t kIq4Values[16] = {
+    1,   24,  45,  63,  79,  93,  106, 118,  // the IQ4_NL code book + 128
+    129, 141, 153, 166, 181, 197, 217, 241};
+
+struct ScalePair {
+    F32 s, m;
+};
+
+template <int N>
+MT_INLINE void fill_quads(Codes* c, const uint8_t* line, int lane) {  // 2-bit plane: one line holds four quads
+    const Codes v = load_codes(line, lane);
+    c[0] = code_and(v, 3);
+    c[1] = code_and(code_shr<2>(v), 3);
+    c[2] = code_and(code_shr<4>(v), 3);
+    c[3] = code_and(code_shr<6>(v), 3);
+}
+
+// The packed format of one weight type: how to get the 8 quads of a tile and the scales of a group.
+template <WeightType TYPE>
+struct Packed {
+    static constexpr Format format = packed_format(TYPE);
+    static constexpr int kBits = format.codebook ? 8 : format.bits;  // after unpacking
+    static constexpr int kGroupColumns = format.group;
+    static constexpr int kZeroShift = format.zero_shift;
+
+    const uint8_t *plane0, *plane1, *scale;
+
+    MT_INLINE Packed open(const PackedView& w, int64_t block) {
+        const uint8_t* base = w.data + block * w.block_bytes;
+        return {base, base + w.plane1_offset, base + w.scale_offset};
+    }
+
+    MT_INLINE void tile(const Packed& p, int64_t g, int lane, Codes c[8]) {
+        const uint8_t* line = p.plane0 + g * plane0_tile_bytes(format.bits);
+        const uint8_t* high = p.plane1 + g * plane1_tile_bytes(format.bits);
+        if constexpr (format.bits == 8) {
+            for (int q = 0; q < 8; ++q) c[q] = load_codes(line + 64 * q, lane);
+        } else if constexpr (format.bits >= 4) {
+            for (int j = 0; j < 4; ++j) {
+                const Codes v = load_codes(line + 64 * j, lane);
+                c[j] = code_and(v, 15);
+                c[j + 4] = code_and(code_shr<4>(v), 15);
+            }
+        } else {
+            fill_quads<4>(c, line, lane);
+            fill_quads<4>(c + 4, line + 64, lane);
+        }
+        if constexpr (format.bits == 6) {
+            Codes top[8];
+            fill_quads<4>(top, high, lane);
+            fill_quads<4>(top + 4, high + 64, lane);
+            for (int q = 0; q < 8; ++q) c[q] = code_or(c[q], code_shl<4>(top[q]));
+        } else if constexpr (format.bits == 5 || format.bits == 3) {
+            for (int q = 0; q < 8; ++q)
+                c[q] = code_or(c[q], code_bits(high + 8 * q, lane, static_cast<uint8_t>(1 << (format.bits - 1))));
+        }
+        if constexpr (format.codebook)
+            for (int q = 0; q < 8; ++q) c[q] = code_lookup(kIq4Values, c[q]);
+    }
+
+    // Scale and minimum of group `i` (columns i·group …).
+    MT_INLINE ScalePair scales(const Packed& p, int64_t i, int lane) {
+        constexpr int kGroups = kSuperColumns / format.group;
+        if constexpr (format.scales == Scales::d) {
+            return {load_f16(reinterpret_cast<const uint16_t*>(p.scale + 32 * i) + lane), zero()};
+        } else if constexpr (format.scales == Scales::dm) {
+            const auto* d = reinterpret_cast<const uint16_t*>(p.scale + 64 * i) + lane;
+            return {load_f16(d), load_f16(d + 16)};
+        } else {
+            const uint8_t* super = p.scale + (i / kGroups) * scale_bytes_per_super(format);
+            const auto* d = reinterpret_cast<const uint16_t*>(super) + lane;
+            const int64_t k = i % kGroups;
+            if constexpr (format.scales == Scales::super) {
+                return {mul(load_f16(d), load_i8(super + 32 + 16 * k + lane)), zero()};
+            } else if constexpr (format.scales == Scales::super_m) {
+                const uint8_t* s = super + 64 + 16 * k + lane;
+                return {mul(load_f16(d), load_u8(s)), mul(load_f16(d + 16), sub(zero(), load_u8(s + 16 * kGroups)))};
+            } else {
+                const uint8_t* both = super + 64 + 16 * k + lane;
+                uint8_t s[W], n[W];
+                for (int r = 0; r < W; ++r) {
+                    s[r] = both[r] & 15;
+                    n[r] = static_cast<uint8_t>(both[r] >> 4);
+                }
+                return {mul(load_f16(d), load_u8(s)), mul(load_f16(d + 16), sub(zero(), load_u8(n)))};
+            }
+        }
+    }
+};
+
+// A block that unpack_block has turned into a panel.
+template <int GROUP, int ZERO_SHIFT, int BITS>
+struct Panel {
+    static constexpr int kBits = BITS;
+    static constexpr int kGroupColumns = GROUP;
+    static constexpr int kZeroShift = ZERO_SHIFT;
+
+    const PanelView view;
+
+    MT_INLINE void tile(const Panel& p, int64_t g, int lane, Codes c[8]) {
+        for (int q = 0; q < 8; ++q) c[q] = load_codes(p.view.codes + 512 * g + 64 * q, lane);
+    }
+    MT_INLINE ScalePair scales(const Panel& p, int64_t i, int lane) {
+        if constexpr (ZERO_SHIFT >= 0)
+            return {load(p.view.scales + 16 * i + lane), zero()};
+        else
+            return {load(p.view.scales + 16 * i + lane), load(p.view.mins + 16 * i + lane)};
+    }
+};
+
+// Adds bias and residual and stores the rows of one block that exist.
+MT_INLINE void store_rows(const LinearOut& o, int64_t token, int64_t row, int64_t rows, F32 value) {
+    if (row + W <= rows) {
+        if (o.bias != nullptr) value = add(value, load(o.bias + row));
+        if (o.residual != nullptr) value = add(value, load(o.residual + token * o.residual_stride + row));
+        store(o.out + token * o.stride + row, value);
+        return;
+    }
+    float lanes[W];
+    store(lanes, value);
+    for (int64_t r = row; r < rows; ++r) {
+        float x = lanes[r - row];
+        if (o.bias != nullptr) x += o.bias[r];
+        if (o.residual != nullptr) x += o.residual[token * o.residual_stride + r];
+        o.out[token * o.stride + r] = x;
+    }
+}
+
+// One group (or half group) of one token: the arithmetic at the top of this file.
+template <class SOURCE, int QUADS>
+MT_INLINE F32 accumulate(F32 acc, const Codes* codes, const int8_t* x, int32_t neg, float sum, F32 d_x, ScalePair w) {
+    I32 i = iset1(0);
+    if constexpr (SOURCE::kZeroShift >= 0) i = ishl<SOURCE::kZeroShift>(iset1(neg));
+    i = dot<SOURCE::kBits, QUADS>(i, codes, x);
+    acc = fma(mul(to_f32(i), w.s), d_x, acc);
+    if constexpr (SOURCE::kZeroShift < 0) acc = fma(w.m, set1(sum), acc);
+    return acc;
+}
+
+struct Q8Row {  // one token's pointers
+    const int8_t* x;
+    const float *scale, *sum, *sum16;
+    const int32_t *neg, *neg16;
+};
+
+MT_INLINE Q8Row open_row(const Q8Rows& x, int64_t t, const Q8Layout& at) {
+    const uint8_t* p = x.row(t);
+    const auto floats = [p](int64_t offset) { return reinterpret_cast<const float*>(p + offset); };
+    const auto ints = [p](int64_t offset) { return reinterpret_cast<const int32_t*>(p + offset); };
+    return {reinterpret_cast<const int8_t*>(p),
+            floats(at.scale),
+            floats(at.sum),
+            floats(at.sum16),
+            ints(at.neg),
+            ints(at.neg16)};
+}
+
+// MT tokens from t0 × the 16 rows of one block, read from SOURCE.
+template <class SOURCE, int MT>
+static void block_times_tokens(const SOURCE& w, const Q8Rows& x, int64_t t0, int64_t row, int64_t rows,
+                               const LinearOut& out) {
+    const int64_t num_groups = x.cols / kGroup;
+    const Q8Layout at(x.cols);
+    Q8Row token[MT];
+    for (int t = 0; t < MT; ++t) token[t] = open_row(x, t0 + t, at);
+    for (int lane = 0; lane < kBlockRows; lane += W) {
+        F32 acc[MT];
+        for (int t = 0; t < MT; ++t) acc[t] = zero();
+        for (int64_t g = 0; g < num_groups; ++g) {
+            Codes c[8];
+            SOURCE::tile(w, g, lane, c);
+            if constexpr (SOURCE::kGroupColumns == 32) {
+                const ScalePair s = SOURCE::scales(w, g, lane);
+                for (int t = 0; t < MT; ++t) {
+                    const Q8Row& q = token[t];
+                    acc[t] = accumulate<SOURCE, 8>(acc[t], c, q.x + 32 * g, q.neg[g], q.sum[g], set1(q.scale[g]), s);
+                }
+            } else {
+                const ScalePair s0 = SOURCE::scales(w, 2 * g, lane), s1 = SOURCE::scales(w, 2 * g + 1, lane);
+                for (int t = 0; t < MT; ++t) {
+                    const Q8Row& q = token[t];
+                    const F32 d_x = set1(q.scale[g]);
+                    const int64_t h = 2 * g;
+                    acc[t] = accumulate<SOURCE, 4>(acc[t], c, q.x + 16 * h, q.neg16[h], q.sum16[h], d_x, s0);
+                    acc[t] = accumulate<SOURCE, 4>(acc[t], c + 4, q.x + 16 * h + 16, q.neg16[h + 1], q.sum16[h + 1],
+                                                   d_x, s1);
+                }
+            }
+        }
+        for (int t = 0; t < MT; ++t) store_rows(out, t0 + t, row + lane, rows, acc[t]);
+    }
+}
+
+// Walks the tokens in tiles of LARGEST, then smaller powers of two.
+template <class SOURCE, int LARGEST>
+static void block_times_all(const SOURCE& w, const Q8Rows& x, int64_t t0, int64_t t1, int64_t row, int64_t rows,
+                            const LinearOut& out) {
+    for (; t0 + LARGEST <= t1; t0 += LARGEST) block_times_tokens<SOURCE, LARGEST>(w, x, t0, row, rows, out);
+    if constexpr (LARGEST > 1)
+        if (t0 < t1) block_times_all<SOURCE, LARGEST / 2>(w, x, t0, t1, row, rows, out);
+}
+
+#define MT_QUANTIZED_TYPES(X) \
+    X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS)
+
+template <WeightType TYPE>
+static void direct(const PackedView& w, int64_t block0, int64_t block1, const Q8Rows& x, int64_t t0, int64_t t1,
+                   const LinearOut& out) {
+    using P = Packed<TYPE>;
+    constexpr int kLargestTile = W == 16 ? 8 : W == 8 ? 4 : 1;  // what the register file holds beside 8 quads of codes
+    for (int64_t b = block0; b < block1; ++b)
+        block_times_all<P, kLargestTile>(P::open(w, b), x, t0, t1, b * kBlockRows, w.rows, out);
+}
+
+static void linear_q8(const PackedView& w, int64_t block0, int64_t block1, const Q8Rows& x, int64_t t0, int64_t t1,
+                      const LinearOut& out) {
+    switch (w.type) {
+#define MT_CASE(T) \
+    case WeightType::T: return direct<WeightType::T>(w, block0, block1, x, t0, t1, out);
+        MT_QUANTIZED_TYPES(MT_CASE)
+#undef MT_CASE
+        default: return;
+    }
+}
+
+template <WeightType TYPE>
+static void unpack(const PackedView& w, int64_t block, const PanelView& panel) {
+    using P = Packed<TYPE>;
+    const P p = P::open(w, block);
+    for (int lane = 0; lane < kBlockRows; lane += W) {
+        for (int64_t g = 0; g < w.cols / kGroup; ++g) {
+            Codes c[8];
+            P::tile(p, g, lane, c);
+            for (int q = 0; q < 8; ++q) store_codes(panel.codes + 512 * g + 64 * q, lane, c[q]);
+        }
+        for (int64_t i = 0; i < w.cols / P::kGroupColumns; ++i) {
+            const ScalePair s = P::scales(p, i, lane);
+            store(panel.scales + 16 * i + lane, s.s);
+            if constexpr (P::kZeroShift < 0) store(panel.mins + 16 * i + lane, s.m);
+        }
+    }
+}
+
+static void unpack_block(const PackedView& w, int64_t block, const PanelView& panel) {
+    switch (w.type) {
+#define MT_CASE(T) \
+    case WeightType::T: return unpack<WeightType::T>(w, block, panel);
+        MT_QUANTIZED_TYPES(MT_CASE)
+#undef MT_CASE
+        default: return;
+    }
+}
+
+template <WeightType TYPE>
+static void panel_times_all(const PackedView& w, int64_t block, const PanelView& panel, const Q8Rows& x, int64_t t0,
+                            int64_t t1, const LinearOut& out) {
+    using P = Panel<Packed<TYPE>::kGroupColumns, Packed<TYPE>::kZeroShift, Packed<TYPE>::kBits>;
+    constexpr int kLargestTile = W == 16 ? 16 : W == 8 ? 4 : 1;
+    block_times_all<P, kLargestTile>(P{panel}, x, t0, t1, block * kBlockRows, w.rows, out);
+}
+
+// As linear_q8 for one block, from the panel that unpack_block made of it.
+static void linear_panel(const PackedView& w, int64_t block, const PanelView& panel, const Q8Rows& x, int64_t t0,
+                         int64_t t1, const LinearOut& out) {
+    switch (w.type) {
+#define MT_CASE(T) \
+    case WeightType::T: return panel_times_all<WeightType::T>(w, block, panel, x, t0, t1, out);
+        MT_QUANTIZED_TYPES(MT_CASE)
+#undef MT_CASE
+        default: return;
+    }
+}
+
+}  // namespace miaotui::MIAOTUI_TIER

@@ -1,0 +1,139 @@
+// How linear weights lie in memory: blocks of 16 rows, each cut into tiles of 16 rows × 32 columns.
+//
+// Inside a tile the codes of 16 rows × 4 columns (a "quad") are neighbours, row-major, 64 of them, so that one register
+// feeds vpdpbusd and one broadcast of four activations serves 16 rows. A code of b bits is the sum of bit planes:
+//   4-bit plane: 256 B a tile; byte i of 64-byte line j holds quad j in its low and quad j+4 in its high nibble
+//   2-bit plane: 128 B a tile; byte i of line j holds quads 4j … 4j+3, lowest bits first
+//   1-bit plane:  64 B a tile; bit i of 8-byte word q belongs to code i of quad q
+//   8-bit plane: 512 B a tile; line q is quad q
+// A block is: plane 0 of all its tiles, plane 1 of all its tiles, then the scales, rounded up to 64 bytes.
+// Float weights are [block][column][16 rows] in the file's own float type.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/weight_type.h"
+
+namespace miaotui {
+
+inline constexpr int kBlockRows = 16;
+inline constexpr int kGroup = 32;          // columns of a tile, and activations that share one int8 scale
+inline constexpr int kSuperColumns = 256;  // columns that share the float scale of a K-quant
+
+// How the scales of a block are stored. d, m: f16; s: 8-bit sub-scale, n: 8-bit sub-minimum; 16 rows side by side.
+enum class Scales : int {
+    d,        // per group: d[16]                                       w = d·(q − zero)
+    dm,       // per group: d[16] m[16]                                 w = d·q + m
+    super,    // per 256 columns: d[16], then s[16] (signed) per group  w = d·s·(q − zero)
+    super_m,  // per 256 columns: d[16] m[16], s[16] per group, n[16] per group       w = d·s·q − m·n
+    nibble_m  // per 256 columns: d[16] m[16], then (s | n << 4)[16] per group        w = d·s·q − m·n
+};
+
+struct Format {
+    int bits;   // of a stored code
+    int group;  // columns that share one (s, m): 32 or 16
+    Scales scales;
+    int zero_shift;  // zero point = 1 << zero_shift; -1: none, a minimum is added instead
+    bool codebook;   // codes index the IQ4 table, whose values are then offset by 128
+};
+
+constexpr Format packed_format(WeightType type) {
+    switch (type) {
+        case WeightType::Q4_0: return {4, 32, Scales::d, 3, false};
+        case WeightType::Q4_1: return {4, 32, Scales::dm, -1, false};
+        case WeightType::Q5_0: return {5, 32, Scales::d, 4, false};
+        case WeightType::Q5_1: return {5, 32, Scales::dm, -1, false};
+        case WeightType::Q8_0: return {8, 32, Scales::d, 7, false};
+        case WeightType::Q2_K: return {2, 16, Scales::nibble_m, -1, false};
+        case WeightType::Q3_K: return {3, 16, Scales::super, 2, false};
+        case WeightType::Q4_K: return {4, 32, Scales::super_m, -1, false};
+        case WeightType::Q5_K: return {5, 32, Scales::super_m, -1, false};
+        case WeightType::Q6_K: return {6, 16, Scales::super, 5, false};
+        case WeightType::IQ4_NL: return {4, 32, Scales::d, 7, true};
+        case WeightType::IQ4_XS: return {4, 32, Scales::super, 7, true};
+        default: return {0, 0, Scales::d, -1, false};
+    }
+}
+
+constexpr bool is_float(WeightType type) {
+    return type == WeightType::F32 || type == WeightType::F16 || type == WeightType::BF16;
+}
+
+constexpr int plane0_tile_bytes(int bits) { return bits == 8 ? 512 : bits >= 4 ? 256 : 128; }
+constexpr int plane1_tile_bytes(int bits) { return bits == 6 ? 128 : bits == 5 || bits == 3 ? 64 : 0; }
+
+// Scale bytes per 256 columns of one block of 16 rows.
+constexpr int scale_bytes_per_super(const Format& f) {
+    const int groups = kSuperColumns / f.group;
+    switch (f.scales) {
+        case Scales::d: return 32 * groups;
+        case Scales::dm: return 64 * groups;
+        case Scales::super: return 32 + 16 * groups;
+        case Scales::super_m: return 64 + 32 * groups;
+        case Scales::nibble_m: return 64 + 16 * groups;
+    }
+    return 0;
+}
+
+// What a kernel needs to know of a packed matrix.
+struct PackedView {
+    const uint8_t* data;
+    int64_t rows, cols;
+    int64_t block_bytes;    // from one block of 16 rows to the next
+    int64_t plane1_offset;  // inside a block
+    int64_t scale_offset;   // inside a block
+    WeightType type;
+
+    int64_t num_blocks() const { return (rows + kBlockRows - 1) / kBlockRows; }
+};
+
+// One block unpacked for many tokens: a byte per code, scales and minimums as floats, 16 rows side by side.
+struct PanelView {
+    uint8_t* codes;  // [cols / 32][512]
+    float* scales;   // [cols / group][16]
+    float* mins;     // [cols / group][16], only where zero_shift < 0
+};
+
+// Activations quantized to int8 per 32 columns. One row: codes, then the arrays below, all of it q8_row_bytes(cols) long.
+struct Q8Rows {
+    const uint8_t* data;
+    int64_t stride;  // bytes
+    int64_t cols;
+
+    const uint8_t* row(int64_t t) const { return data + t * stride; }
+};
+
+// Offsets inside a Q8 row of `cols` columns, G = cols / 32 groups.
+struct Q8Layout {
+    int64_t scale;  // float[G]       d: x = d·code
+    int64_t sum;    // float[G]       d·Σ code, for minimums
+    int64_t neg;    // int32[G]       −Σ code, for zero points
+    int64_t sum16;  // float[2G]      the same per half group
+    int64_t neg16;  // int32[2G]
+    int64_t bytes;
+
+    constexpr explicit Q8Layout(int64_t cols)
+        : scale(cols),
+          sum(scale + cols / 8),
+          neg(sum + cols / 8),
+          sum16(neg + cols / 8),
+          neg16(sum16 + cols / 4),
+          bytes((neg16 + cols / 4 + 63) / 64 * 64) {}
+};
+
+struct F32Rows {
+    const float* data;
+    int64_t stride;  // floats
+    const float* row(int64_t t) const { return data + t * stride; }
+};
+
+// Where a linear operator writes: out[token][row] (+ bias[row]) (+ residual[token][row]).
+struct LinearOut {
+    float* out;
+    int64_t stride;  // floats
+    const float* bias;
+    const float* residual;
+    int64_t residual_stride;
+};
+
+}  // namespace miaotui

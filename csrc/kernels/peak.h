@@ -1,0 +1,49 @@
+// Two loops that do nothing but load a tier's limits: what the machine can read and multiply, to compare real kernels with.
+// Included once per tier after a vec_*.h.
+#pragma once
+
+#include "kernels/linear.h"
+
+namespace miaotui::MIAOTUI_TIER {
+
+inline constexpr int kPeakChains = 12;
+
+// rounds × 12 independent chains × 8 quads × W rows × 4 products of 4-bit codes and int8 activations. Returns the operations done.
+static void peak_dot(int64_t rounds, const int8_t* x, int64_t* operations) {
+    Codes codes[8];
+    for (int q = 0; q < 8; ++q) codes[q] = code_and(load_codes(reinterpret_cast<const uint8_t*>(x) + 64 * q, 0), 15);
+    I32 acc[kPeakChains];
+    for (I32& a : acc) a = iset1(0);
+    for (int64_t i = 0; i < rounds; ++i) {
+        for (I32& a : acc) a = dot<4, 8>(a, codes, x);
+        __asm__ volatile("" ::: "memory");  // the loads of x belong to the work
+    }
+    I32 sum = acc[0];
+    for (int c = 1; c < kPeakChains; ++c) sum = iadd(sum, acc[c]);
+    int32_t lanes[W];
+    store_i32(lanes, sum);
+    __asm__ volatile("" ::"m"(lanes));
+    *operations = rounds * kPeakChains * 8 * W * 4 * 2;
+}
+
+// Reads `bytes` bytes (a multiple of 512) once.
+static void peak_read(const uint8_t* p, int64_t bytes) {
+    I32 acc[8];
+    for (I32& a : acc) a = iset1(0);
+    constexpr int kStep = W * 4;
+    for (int64_t i = 0; i + 8 * kStep <= bytes; i += 8 * kStep)
+        for (int k = 0; k < 8; ++k) {
+            int32_t lanes[W];
+            __builtin_memcpy(lanes, p + i + k * kStep, sizeof lanes);
+            I32 v;
+            __builtin_memcpy(&v, lanes, sizeof v);
+            acc[k] = iadd(acc[k], v);
+        }
+    for (int k = 0; k < 8; ++k) {
+        int32_t lanes[W];
+        store_i32(lanes, acc[k]);
+        __asm__ volatile("" ::"m"(lanes));
+    }
+}
+
+}  // namespace miaotui::MIAOTUI_TIER

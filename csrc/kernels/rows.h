@@ -1,0 +1,181 @@
+// Row-wise operators: norms, quantization, rotary embedding, activations. Sums run over 16 partial sums in a fixed order, so
+// every tier rounds alike. Included once per tier after a vec_*.h.
+#pragma once
+
+#include "kernels/packed.h"
+
+namespace miaotui::MIAOTUI_TIER {
+
+inline constexpr int kParts = 16 / W;  // registers that hold 16 partial sums
+
+MT_INLINE float tree16(const float* p) {
+    float s[16];
+    for (int i = 0; i < 16; ++i) s[i] = p[i];
+    for (int half = 8; half > 0; half /= 2)
+        for (int i = 0; i < half; ++i) s[i] += s[i + half];
+    return s[0];
+}
+
+struct Sum16 {
+    F32 part[kParts];
+};
+
+MT_INLINE Sum16 sum16_zero() {
+    Sum16 s;
+    for (int i = 0; i < kParts; ++i) s.part[i] = zero();
+    return s;
+}
+
+MT_INLINE float sum16_total(const Sum16& s) {
+    float lanes[16];
+    for (int i = 0; i < kParts; ++i) store(lanes + i * W, s.part[i]);
+    return tree16(lanes);
+}
+
+// Cephes-style: eˣ = 2ⁿ·eʳ with |r| ≤ ln2/2 and a degree-6 polynomial; relative error below 2e-7. Exactly 0 under −87.3.
+MT_INLINE F32 exp(F32 x) {
+    const F32 lowest = set1(-87.33F);
+    const F32 bounded = min(max(x, lowest), set1(88.37F));
+    const I32 n = round_i32(mul(bounded, set1(1.44269504088896341F)));
+    const F32 nf = to_f32(n);
+    F32 r = fma(nf, set1(-0.693359375F), bounded);
+    r = fma(nf, set1(2.12194440e-4F), r);
+    F32 p = set1(1.9875691500e-4F);
+    p = fma(p, r, set1(1.3981999507e-3F));
+    p = fma(p, r, set1(8.3334519073e-3F));
+    p = fma(p, r, set1(4.1665795894e-2F));
+    p = fma(p, r, set1(1.6666665459e-1F));
+    p = fma(p, r, set1(5.0000001201e-1F));
+    p = add(fma(p, mul(r, r), r), set1(1.0F));
+    return zero_where_less(x, lowest, mul(p, bits_to_f32(ishl<23>(iadd(n, iset1(127))))));
+}
+
+MT_INLINE F32 silu(F32 x) { return div(x, add(set1(1.0F), exp(sub(zero(), x)))); }
+
+// 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) = x·(1 − 1/(1 + e^{2u}))
+MT_INLINE F32 gelu_tanh(F32 x) {
+    const F32 u = mul(mul(set1(1.59576912160573F), x), fma(mul(set1(0.044715F), x), x, set1(1.0F)));
+    return div(x, add(set1(1.0F), exp(sub(zero(), u))));
+}
+
+// y = activation(gate) · up, n values.
+template <bool SILU>
+MT_INLINE void activate_all(const float* gate, const float* up, int64_t n, float* y) {
+    int64_t i = 0;
+    for (; i + W <= n; i += W) {
+        const F32 g = load(gate + i);
+        store(y + i, mul(SILU ? silu(g) : gelu_tanh(g), load(up + i)));
+    }
+    if (i < n) {
+        float g[W] = {}, u[W] = {}, out[W];
+        for (int64_t k = i; k < n; ++k) g[k - i] = gate[k], u[k - i] = up[k];
+        const F32 v = load(g);
+        store(out, mul(SILU ? silu(v) : gelu_tanh(v), load(u)));
+        for (int64_t k = i; k < n; ++k) y[k] = out[k - i];
+    }
+}
+
+static void activate_mul(int activation, const float* gate, const float* up, int64_t n, float* y) {
+    if (activation == 0)
+        activate_all<true>(gate, up, n, y);
+    else
+        activate_all<false>(gate, up, n, y);
+}
+
+MT_INLINE float sum_of_squares(const float* x, int64_t n, float center) {
+    Sum16 s = sum16_zero();
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int p = 0; p < kParts; ++p) {
+            const F32 v = sub(load(x + i + p * W), set1(center));
+            s.part[p] = fma(v, v, s.part[p]);
+        }
+    float total = sum16_total(s);
+    for (; i < n; ++i) total = __builtin_fmaf(x[i] - center, x[i] - center, total);
+    return total;
+}
+
+MT_INLINE float sum_of(const float* x, int64_t n) {
+    Sum16 s = sum16_zero();
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int p = 0; p < kParts; ++p) s.part[p] = add(s.part[p], load(x + i + p * W));
+    float total = sum16_total(s);
+    for (; i < n; ++i) total += x[i];
+    return total;
+}
+
+// RMSNorm (Zhang & Sennrich 2019): y = x / √(mean(x²) + eps) · gain
+static void rms_norm(const float* x, const float* gain, float eps, int64_t n, float* y) {
+    const float scale = 1.0F / __builtin_sqrtf(sum_of_squares(x, n, 0.0F) / static_cast<float>(n) + eps);
+    for (int64_t i = 0; i < n; ++i) y[i] = x[i] * scale * gain[i];
+}
+
+// LayerNorm (Ba et al. 2016): y = (x − mean) / √(variance + eps) · gain + bias
+static void layer_norm(const float* x, const float* gain, const float* bias, float eps, int64_t n, float* y) {
+    const float mean = sum_of(x, n) / static_cast<float>(n);
+    const float scale = 1.0F / __builtin_sqrtf(sum_of_squares(x, n, mean) / static_cast<float>(n) + eps);
+    for (int64_t i = 0; i < n; ++i) y[i] = (x[i] - mean) * scale * gain[i] + (bias != nullptr ? bias[i] : 0.0F);
+}
+
+// Writes groups g0 … g1 of one Q8 row from the floats x (x[0] is the first column of group g0).
+static void quantize_groups(const float* x, uint8_t* row, int64_t cols, int64_t g0, int64_t g1) {
+    const Q8Layout at(cols);
+    for (int64_t g = g0; g < g1; ++g, x += kGroup) {
+        float largest = 0.0F;
+        {
+            F32 m = zero();
+            for (int i = 0; i < kGroup; i += W) m = max(abs(load(x + i)), m);
+            float lanes[W];
+            store(lanes, m);
+            for (int i = 0; i < W; ++i) largest = lanes[i] > largest ? lanes[i] : largest;
+        }
+        const float d = largest / 127.0F;
+        const F32 inverse = set1(largest > 0.0F ? 127.0F / largest : 0.0F);
+        auto* codes = reinterpret_cast<int8_t*>(row) + kGroup * g;
+        for (int i = 0; i < kGroup; i += W) store_i8(codes + i, round_i32(mul(load(x + i), inverse)));
+        int32_t first = 0, second = 0;
+        for (int i = 0; i < 16; ++i) first += codes[i], second += codes[i + 16];
+        const auto floats = [row](int64_t offset) { return reinterpret_cast<float*>(row + offset); };
+        const auto ints = [row](int64_t offset) { return reinterpret_cast<int32_t*>(row + offset); };
+        floats(at.scale)[g] = d;
+        floats(at.sum)[g] = d * static_cast<float>(first + second);
+        ints(at.neg)[g] = -(first + second);
+        floats(at.sum16)[2 * g] = d * static_cast<float>(first);
+        floats(at.sum16)[2 * g + 1] = d * static_cast<float>(second);
+        ints(at.neg16)[2 * g] = -first;
+        ints(at.neg16)[2 * g + 1] = -second;
+    }
+}
+
+// Rotary embedding (Su et al. 2021) of one head: pairs are (i, i + half) or, interleaved, (2i, 2i + 1). cos_sin: [half][2].
+static void rope_head(const float* x, const float* cos_sin, int64_t rope_dim, int64_t head_dim, int interleaved,
+                      float* y) {
+    const int64_t half = rope_dim / 2;
+    for (int64_t i = 0; i < half; ++i) {
+        const int64_t a = interleaved != 0 ? 2 * i : i, b = interleaved != 0 ? 2 * i + 1 : i + half;
+        const float c = cos_sin[2 * i], s = cos_sin[2 * i + 1], first = x[a], second = x[b];
+        y[a] = first * c - second * s;
+        y[b] = second * c + first * s;
+    }
+    for (int64_t i = rope_dim; i < head_dim; ++i) y[i] = x[i];
+}
+
+static void add_rows(const float* a, const float* b, int64_t n, float* y) {
+    for (int64_t i = 0; i < n; ++i) y[i] = a[i] + b[i];
+}
+
+// y = cap · tanh(x / cap), with tanh(u) = 1 − 2 / (e^{2u} + 1)
+static void softcap(const float* x, float cap, int64_t n, float* y) {
+    const F32 one = set1(1.0F), two = set1(2.0F), c = set1(cap);
+    for (int64_t i = 0; i < n; i += W) {
+        float lanes[W] = {};
+        const int64_t count = n - i < W ? n - i : W;
+        for (int64_t k = 0; k < count; ++k) lanes[k] = x[i + k];
+        const F32 e = exp(mul(two, div(load(lanes), c)));
+        store(lanes, mul(c, sub(one, div(two, add(e, one)))));
+        for (int64_t k = 0; k < count; ++k) y[i + k] = lanes[k];
+    }
+}
+
+}  // namespace miaotui::MIAOTUI_TIER

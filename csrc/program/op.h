@@ -1,0 +1,111 @@
+// One operator of a program: built once from checked arguments, then run by all threads of the pool for every step.
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "kernels/table.h"
+#include "program/batch.h"
+#include "program/kv_pool.h"
+#include "program/packed_weight.h"
+
+namespace miaotui {
+
+enum class DType { f32, q8 };
+enum class Rows { tokens, logits };
+
+// A column slice of a buffer in the arena: row r starts at offset + r · stride bytes.
+struct Slice {
+    DType dtype;
+    Rows rows;
+    int64_t offset;  // bytes, of the first column (q8 slices are always whole rows)
+    int64_t stride;  // bytes
+    int64_t width;   // columns
+
+    float* f32(uint8_t* arena, int64_t row) const { return reinterpret_cast<float*>(arena + offset + row * stride); }
+    uint8_t* q8(uint8_t* arena, int64_t row) const { return arena + offset + row * stride; }
+};
+
+// A matrix in the file's own layout, read row by row; the memory is kept alive by the owner of the program.
+struct RawMatrix {
+    WeightType type;
+    const uint8_t* data;
+    int64_t rows, cols;
+};
+
+using Weight = std::variant<std::monostate, std::shared_ptr<PackedWeight>, std::vector<float>, RawMatrix>;
+using Attribute = std::variant<double, std::string>;
+
+// The arguments of an operator, with getters that name the operator and the argument when something is wrong (BadInput).
+struct OpArguments {
+    std::string kind;
+    std::vector<Slice> inputs, outputs;
+    std::vector<Weight> weights;
+    std::map<std::string, Attribute> attributes;
+
+    [[noreturn]] void fail(const std::string& what) const;
+    void expect(bool condition, const std::string& what) const {
+        if (!condition) fail(what);
+    }
+    void expect_counts(size_t num_inputs, size_t num_outputs) const;
+    // Whole number in [lowest, highest].
+    int64_t integer(const std::string& name, int64_t lowest, int64_t highest) const;
+    float number(const std::string& name) const;
+    const std::string& choice(const std::string& name, std::initializer_list<const char*> allowed) const;
+    const Slice& f32_input(size_t i, int64_t width) const;  // width 0: any
+    const Slice& f32_output(size_t i, int64_t width) const;
+    const std::vector<float>& vector_weight(size_t i, int64_t width) const;
+    std::shared_ptr<PackedWeight> packed_weight(size_t i) const;
+    bool has_weight(size_t i) const { return i < weights.size() && weights[i].index() != 0; }
+};
+
+// A piece of work on consecutive tokens of one sequence, for attention.
+struct TokenTile {
+    int32_t sequence, first, count;
+};
+
+struct Step {
+    const Batch& batch;
+    KvPool& kv;
+    uint8_t* arena;
+    const std::vector<float*>& rope_tables;  // [token][rope_dim / 2][cos, sin]
+    int num_threads;
+
+    int64_t num_rows(const Slice& s) const { return s.rows == Rows::tokens ? batch.num_tokens : batch.num_logit_rows; }
+};
+
+// What a thread brings along: its scratch memory and the operator's shared work counter.
+struct Worker {
+    std::atomic<int64_t>& next;
+    uint8_t* scratch;
+
+    // First item of the next `count` unclaimed ones.
+    int64_t claim(int64_t count = 1) { return next.fetch_add(count, std::memory_order_relaxed); }
+};
+
+class Op {
+public:
+    virtual ~Op() = default;
+    virtual void run(const Step& step, Worker& worker) const = 0;
+    virtual int64_t scratch_bytes() const { return 0; }
+    virtual void check(const Batch&, const KvPool&) const {}  // before any thread starts; throws BadInput
+};
+
+// Facts of the program that operators are checked against.
+struct ProgramLimits {
+    int max_tokens, max_sequences, max_logit_rows;
+    std::vector<int64_t> rope_dims;  // per rope table
+};
+
+std::unique_ptr<Op> make_op(const OpArguments& arguments, const ProgramLimits& limits);
+
+// The constructors of ops_*.cpp; null where the kind is not theirs.
+std::unique_ptr<Op> make_row_op(const OpArguments& arguments, const ProgramLimits& limits);
+std::unique_ptr<Op> make_linear_op(const OpArguments& arguments, const ProgramLimits& limits);
+std::unique_ptr<Op> make_attention_op(const OpArguments& arguments, const ProgramLimits& limits);
+
+}  // namespace miaotui

@@ -1,0 +1,202 @@
+// Matrix products: linear (one input, several matrices, optional residual) and the gated MLP's first half.
+#include <algorithm>
+#include <string>
+
+#include "program/op.h"
+
+namespace miaotui {
+namespace {
+
+// From this many tokens on, a block is unpacked once into a panel that all tokens then share.
+constexpr int64_t kPanelTokens = 24;
+// Tokens whose gate and up values wait in scratch for the activation.
+constexpr int64_t kGatedTokens = 64;
+
+int64_t round_up64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+int64_t panel_bytes(const PackedView& w) {
+    const PanelSize size = panel_size(w);
+    return round_up64(size.code_bytes) + 2 * round_up64(4 * size.scale_floats);
+}
+
+PanelView panel_at(uint8_t* memory, const PackedView& w) {
+    const PanelSize size = panel_size(w);
+    auto* scales = reinterpret_cast<float*>(memory + round_up64(size.code_bytes));
+    return {memory, scales, scales + round_up64(4 * size.scale_floats) / 4};
+}
+
+void expect_fits(const OpArguments& a, const PackedView& w, const Slice& in, size_t i) {
+    const std::string name = "weight " + std::to_string(i);
+    a.expect(w.cols == in.width,
+             name + " has " + std::to_string(w.cols) + " columns, its input " + std::to_string(in.width));
+    a.expect(in.dtype == DType::f32 || !is_float(w.type), name + " is a float matrix and needs a float input");
+}
+
+// One block of a matrix times tokens t0 … t1 of the input.
+void block_product(const PackedView& w, int64_t block, const Slice& in, uint8_t* arena, int64_t t0, int64_t t1,
+                   const LinearOut& out) {
+    if (in.dtype == DType::q8)
+        kernels().linear_q8(w, block, block + 1, Q8Rows{in.q8(arena, 0), in.stride, in.width}, t0, t1, out);
+    else
+        kernels().linear_f32(w, block, block + 1, F32Rows{in.f32(arena, 0), in.stride / 4}, t0, t1, out);
+}
+
+class Linear : public Op {
+public:
+    explicit Linear(const OpArguments& a) {
+        a.expect(!a.outputs.empty() && !a.inputs.empty() && a.inputs.size() <= 2,
+                 "needs one or two inputs, one output per matrix");
+        a.expect(a.weights.size() == 2 * a.outputs.size(), "needs a matrix and a bias (or None) per output");
+        in_ = a.inputs[0];
+        has_residual_ = a.inputs.size() == 2;
+        a.expect(!has_residual_ || a.outputs.size() == 1, "a residual goes with exactly one matrix");
+        for (size_t i = 0; i < a.outputs.size(); ++i) {
+            Part part{a.packed_weight(2 * i), {}, {}, num_blocks_};
+            const PackedView& w = part.weight->view();
+            expect_fits(a, w, in_, 2 * i);
+            part.out = a.f32_output(i, w.rows);
+            if (a.has_weight(2 * i + 1)) part.bias = a.vector_weight(2 * i + 1, w.rows);
+            num_blocks_ += w.num_blocks();
+            scratch_ = std::max(scratch_, panel_bytes(w));
+            parts_.push_back(std::move(part));
+        }
+        if (has_residual_) residual_ = a.f32_input(1, parts_[0].out.width);
+    }
+    int64_t scratch_bytes() const override { return scratch_; }
+
+    void run(const Step& step, Worker& worker) const override {
+        const int64_t num_tokens = step.num_rows(in_);
+        const bool panels = in_.dtype == DType::q8 && num_tokens >= kPanelTokens;
+        const int64_t chunk = panels ? 1 : std::max<int64_t>(1, num_blocks_ / (12 * step.num_threads));
+        for (int64_t first = worker.claim(chunk); first < num_blocks_; first = worker.claim(chunk))
+            for (int64_t item = first; item < std::min(first + chunk, num_blocks_); ++item) {
+                size_t i = parts_.size() - 1;
+                while (parts_[i].first_block > item) --i;
+                run_block(parts_[i], item - parts_[i].first_block, step, worker, num_tokens, panels);
+            }
+    }
+
+private:
+    struct Part {
+        std::shared_ptr<PackedWeight> weight;
+        std::vector<float> bias;
+        Slice out;
+        int64_t first_block;  // in the common list of blocks
+    };
+
+    void run_block(const Part& part, int64_t block, const Step& step, Worker& worker, int64_t num_tokens,
+                   bool panels) const {
+        const PackedView& w = part.weight->view();
+        LinearOut out{part.out.f32(step.arena, 0), part.out.stride / 4, part.bias.empty() ? nullptr : part.bias.data(),
+                      nullptr, 0};
+        if (has_residual_) out.residual = residual_.f32(step.arena, 0), out.residual_stride = residual_.stride / 4;
+        if (!panels) return block_product(w, block, in_, step.arena, 0, num_tokens, out);
+        const PanelView panel = panel_at(worker.scratch, w);
+        kernels().unpack_block(w, block, panel);
+        kernels().linear_panel(w, block, panel, Q8Rows{in_.q8(step.arena, 0), in_.stride, in_.width}, 0, num_tokens,
+                               out);
+    }
+
+    Slice in_{}, residual_{};
+    bool has_residual_ = false;
+    std::vector<Part> parts_;
+    int64_t num_blocks_ = 0, scratch_ = 0;
+};
+
+// activation(gate · x) ⊙ (up · x), to floats or straight to int8. An int8 group needs 32 neighbours, so an item is two blocks.
+class GatedLinear : public Op {
+public:
+    explicit GatedLinear(const OpArguments& a)
+        : in_(a.inputs.empty() ? Slice{} : a.inputs[0]),
+          gate_(a.packed_weight(0)),
+          up_(a.packed_weight(1)),
+          activation_(a.choice("activation", {"silu", "gelu_tanh"}) == "silu" ? 0 : 1) {
+        a.expect_counts(1, 1);
+        expect_fits(a, gate(), in_, 0);
+        expect_fits(a, up(), in_, 1);
+        out_ = a.outputs[0];
+        a.expect(gate().rows == up().rows && out_.width == gate().rows, "gate, up and output differ in width");
+        a.expect(out_.dtype == DType::f32 || out_.width % kGroup == 0, "an int8 output needs a multiple of 32 columns");
+    }
+    int64_t scratch_bytes() const override {
+        return 2 * panel_bytes(gate()) + 2 * panel_bytes(up()) + 3 * 4 * kGatedTokens * kGroup;
+    }
+
+    void run(const Step& step, Worker& worker) const override {
+        const int64_t num_items = (gate().num_blocks() + 1) / 2;
+        const int64_t chunk = std::max<int64_t>(1, num_items / (16 * step.num_threads));
+        for (int64_t first = worker.claim(chunk); first < num_items; first = worker.claim(chunk))
+            for (int64_t item = first; item < std::min(first + chunk, num_items); ++item) run_item(item, step, worker);
+    }
+
+private:
+    const PackedView& gate() const { return gate_->view(); }
+    const PackedView& up() const { return up_->view(); }
+
+    void run_item(int64_t item, const Step& step, Worker& worker) const {
+        const int64_t num_tokens = step.num_rows(in_), first_block = 2 * item;
+        const int64_t num_blocks = std::min<int64_t>(2, gate().num_blocks() - first_block);
+        const bool panels = in_.dtype == DType::q8 && num_tokens >= kPanelTokens;
+        uint8_t* memory = worker.scratch + 3 * 4 * kGatedTokens * kGroup;
+        PanelView gate_panels[2] = {}, up_panels[2] = {};
+        for (int64_t b = 0; panels && b < num_blocks; ++b) {
+            gate_panels[b] = panel_at(memory, gate());
+            up_panels[b] = panel_at(memory + panel_bytes(gate()), up());
+            memory += panel_bytes(gate()) + panel_bytes(up());
+            kernels().unpack_block(gate(), first_block + b, gate_panels[b]);
+            kernels().unpack_block(up(), first_block + b, up_panels[b]);
+        }
+        for (int64_t t0 = 0; t0 < num_tokens; t0 += kGatedTokens) {
+            const int64_t t1 = std::min(t0 + kGatedTokens, num_tokens);
+            for (int64_t b = 0; b < num_blocks; ++b) {
+                product(gate(), first_block + b, panels ? &gate_panels[b] : nullptr, step, t0, t1,
+                        temporary(worker, 0));
+                product(up(), first_block + b, panels ? &up_panels[b] : nullptr, step, t0, t1, temporary(worker, 1));
+            }
+            activate(step, worker, first_block * kBlockRows, t0, t1);
+        }
+    }
+
+    // [kGatedTokens][32] floats: 0 gate, 1 up, 2 their product.
+    float* temporary(const Worker& worker, int which) const {
+        return reinterpret_cast<float*>(worker.scratch) + which * kGatedTokens * kGroup;
+    }
+
+    void product(const PackedView& w, int64_t block, const PanelView* panel, const Step& step, int64_t t0, int64_t t1,
+                 float* target) const {
+        // Row r of the matrix lands in column r − (first row of the item) of the temporary, token t in its line t − t0.
+        const LinearOut out{target - t0 * kGroup - block / 2 * 2 * kBlockRows, kGroup, nullptr, nullptr, 0};
+        if (panel != nullptr)
+            kernels().linear_panel(w, block, *panel, Q8Rows{in_.q8(step.arena, 0), in_.stride, in_.width}, t0, t1, out);
+        else
+            block_product(w, block, in_, step.arena, t0, t1, out);
+    }
+
+    void activate(const Step& step, const Worker& worker, int64_t row, int64_t t0, int64_t t1) const {
+        const int64_t width = std::min<int64_t>(kGroup, out_.width - row);
+        for (int64_t t = t0; t < t1; ++t) {
+            const float *g = temporary(worker, 0) + (t - t0) * kGroup, *u = temporary(worker, 1) + (t - t0) * kGroup;
+            if (out_.dtype == DType::f32) {
+                kernels().activate_mul(activation_, g, u, width, out_.f32(step.arena, t) + row);
+            } else {
+                float* y = temporary(worker, 2);
+                kernels().activate_mul(activation_, g, u, width, y);
+                kernels().quantize_groups(y, out_.q8(step.arena, t), out_.width, row / kGroup, row / kGroup + 1);
+            }
+        }
+    }
+
+    Slice in_, out_{};
+    std::shared_ptr<PackedWeight> gate_, up_;
+    int activation_;
+};
+
+}  // namespace
+
+std::unique_ptr<Op> make_linear_op(const OpArguments& a, const ProgramLimits&) {
+    if (a.kind == "linear") return std::make_unique<Linear>(a);
+    if (a.kind == "gated_linear") return std::make_unique<GatedLinear>(a);
+    return nullptr;
+}
+
+}  // namespace miaotui

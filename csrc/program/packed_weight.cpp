@@ -1,0 +1,48 @@
+#include "program/packed_weight.h"
+
+#include <string>
+
+#include "base/error.h"
+#include "base/thread_pool.h"
+#include "kernels/table.h"
+
+namespace miaotui {
+
+std::vector<std::shared_ptr<PackedWeight>> PackedWeight::pack(const std::vector<Source>& sources) {
+    std::vector<std::shared_ptr<PackedWeight>> packed;
+    std::vector<int64_t> first_block;  // of each matrix in the common list of blocks
+    int64_t num_blocks = 0;
+    for (const Source& s : sources) {
+        const PackedView view = plan_packed(s.type, s.rows, s.cols);
+        if (s.num_bytes != file_bytes(s.type, s.rows, s.cols))
+            throw BadInput("a weight matrix of " + std::to_string(s.rows) + " x " + std::to_string(s.cols) + " needs " +
+                           std::to_string(file_bytes(s.type, s.rows, s.cols)) + " bytes, got " +
+                           std::to_string(s.num_bytes));
+        packed.push_back(std::shared_ptr<PackedWeight>(new PackedWeight(view)));
+        first_block.push_back(num_blocks);
+        num_blocks += view.num_blocks();
+    }
+    thread_pool().for_each(num_blocks, [&](int64_t item) {
+        size_t i = first_block.size() - 1;
+        while (first_block[i] > item) --i;
+        pack_block(packed[i]->view_, item - first_block[i], sources[i].data, packed[i]->memory_.data());
+    });
+    return packed;
+}
+
+std::vector<float> PackedWeight::dequantize() const {
+    // A matrix times the unit vectors gives its columns exactly.
+    std::vector<float> columns(static_cast<size_t>(view_.rows * view_.cols)), unit(static_cast<size_t>(view_.cols));
+    std::vector<float> column(static_cast<size_t>(view_.rows));
+    for (int64_t k = 0; k < view_.cols; ++k) {
+        unit[static_cast<size_t>(k)] = 1.0F;
+        const LinearOut out{column.data(), view_.rows, nullptr, nullptr, 0};
+        kernels().linear_f32(view_, 0, view_.num_blocks(), F32Rows{unit.data(), view_.cols}, 0, 1, out);
+        for (int64_t r = 0; r < view_.rows; ++r)
+            columns[static_cast<size_t>(r * view_.cols + k)] = column[static_cast<size_t>(r)];
+        unit[static_cast<size_t>(k)] = 0.0F;
+    }
+    return columns;
+}
+
+}  // namespace miaotui
