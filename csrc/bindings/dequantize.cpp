@@ -1,20 +1,16 @@
 // What formats/ needs of the native core: blocks of a model file to floats, and its long string arrays to Python.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-
 #include <cstring>
 #include <memory>
 #include <string>
 
 #include "base/error.h"
+#include "bindings/bindings.h"
 #include "kernels/dequantize.h"
-
-namespace nb = nanobind;
 
 namespace miaotui {
 namespace {
 
-using ByteArray = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using ByteArray = Vector<uint8_t>;
 using FloatVector = nb::ndarray<nb::numpy, float, nb::ndim<1>>;
 
 FloatVector dequantize(int type, ByteArray data, int64_t count) {
@@ -38,7 +34,7 @@ FloatVector dequantize(int type, ByteArray data, int64_t count) {
 // A GGUF string array: `count` times a little-endian uint64 length and that many bytes, unaligned. Every length is
 // checked against the bytes left, in a form that cannot wrap.
 class StringWalk {
-   public:
+public:
     StringWalk(const ByteArray& data, uint64_t offset, uint64_t count)
         : data_(data.data()), size_(data.nbytes()), offset_(offset), count_(count) {
         if (offset > size_ || count > (size_ - offset) / sizeof(uint64_t)) {
@@ -64,7 +60,7 @@ class StringWalk {
         return bytes;
     }
 
-   private:
+private:
     const uint8_t* data_;
     uint64_t size_, offset_, count_, index_ = 0;
 };
@@ -91,10 +87,10 @@ nb::list read_strings(ByteArray data, uint64_t offset, uint64_t count) {
 
 }  // namespace
 
-void bind_dequantize(nb::module_& module) {
-    module.def("dequantize", &dequantize, nb::arg("type"), nb::arg("data"), nb::arg("count"));
-    module.def("skip_strings", &skip_strings, nb::arg("data"), nb::arg("offset"), nb::arg("count"));
-    module.def("read_strings", &read_strings, nb::arg("data"), nb::arg("offset"), nb::arg("count"));
+void bind_dequantize(nb::module_& m) {
+    m.def("dequantize", &dequantize, nb::arg("type"), nb::arg("data"), nb::arg("count"));
+    m.def("skip_strings", &skip_strings, nb::arg("data"), nb::arg("offset"), nb::arg("count"));
+    m.def("read_strings", &read_strings, nb::arg("data"), nb::arg("offset"), nb::arg("count"));
 }
 
 }  // namespace miaotui

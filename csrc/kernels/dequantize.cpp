@@ -108,7 +108,8 @@ struct ScaleMin {
 ScaleMin k_scale_min(Bytes block, int group) {
     const float d = load_half(block), dmin = load_half(block + 2);
     const Bytes packed = block + 4;
-    if (group < 4) return {d * static_cast<float>(packed[group] & 63), dmin * static_cast<float>(packed[group + 4] & 63)};
+    if (group < 4)
+        return {d * static_cast<float>(packed[group] & 63), dmin * static_cast<float>(packed[group + 4] & 63)};
     const int scale = (packed[group + 4] & 15) | packed[group - 4] >> 6 << 4;
     const int minimum = packed[group + 4] >> 4 | packed[group] >> 6 << 4;
     return {d * static_cast<float>(scale), dmin * static_cast<float>(minimum)};
