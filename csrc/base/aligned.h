@@ -10,16 +10,19 @@
 
 namespace miaotui {
 
+// Huge pages suit memory that is filled once and streamed; memory that is touched here and there would grow by 2 MB a touch.
+enum class Pages { small, huge };
+
 class AlignedBuffer {
 public:
     AlignedBuffer() = default;
-    explicit AlignedBuffer(size_t bytes) : size_(bytes) {
+    explicit AlignedBuffer(size_t bytes, Pages pages = Pages::small) : size_(bytes) {
         if (bytes == 0) return;
         void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (p == MAP_FAILED) throw std::bad_alloc();
         data_ = static_cast<uint8_t*>(p);
 #ifdef MADV_HUGEPAGE
-        if (bytes >= (size_t{8} << 20)) madvise(p, bytes, MADV_HUGEPAGE);  // fewer TLB misses on streamed weights
+        if (pages == Pages::huge) madvise(p, bytes, MADV_HUGEPAGE);
 #endif
     }
     AlignedBuffer(AlignedBuffer&& other) noexcept
