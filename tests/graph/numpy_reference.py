@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import gguf
 import numpy as np
@@ -80,20 +81,39 @@ def activate(x: Array, kind: str) -> Array:
     return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
 
-class NumpyProgram:
-    """Runs a graph; `dtype` is that of all arithmetic."""
+def multiply(x: Array, matrix: Array) -> Array:
+    """x @ matrix.T row by row, so that no row's rounding depends on how many others there are."""
+    return np.stack([matrix @ row for row in x]) if len(x) else np.zeros((0, len(matrix)), x.dtype)
 
-    def __init__(self, graph: Graph, weights: Mapping[str, Tensor], dtype: type = np.float64) -> None:
+
+class Arena(Protocol):
+    """Where values are kept instead of in arrays of their own."""
+
+    def view(self, value: Value, num_rows: int) -> Array: ...
+
+
+class NumpyProgram:
+    """Runs a graph; `dtype` is that of all arithmetic, `arena` where the values are kept."""
+
+    def __init__(
+        self, graph: Graph, weights: Mapping[str, Tensor], dtype: type = np.float64, arena: Arena | None = None
+    ) -> None:
         self.graph = graph
         self._file = weights
         self._dtype = dtype
+        self._arena = arena
         self._cache: dict[str, Array] = {}
 
     def run(self, batch: NumpyBatch, kv: NumpyKv) -> Array:
         """Logits [len(logit_rows), vocab]."""
         values: dict[Value, Array] = {}
 
+        def num_rows(value: Value) -> int:
+            return len(batch.token_ids) if value.rows == "tokens" else len(batch.logit_rows)
+
         def read(value: Value) -> Array:
+            if self._arena is not None:
+                return self._arena.view(value, num_rows(value)).copy()
             if value.base is None:
                 return values[value]
             return read(value.base)[:, value.column : value.column + value.width]
@@ -101,9 +121,10 @@ class NumpyProgram:
         for node in self.graph.nodes:
             results = getattr(self, f"_{node.kind}")(node, [read(v) for v in node.inputs], batch, kv)
             for value, result in zip(node.outputs, results, strict=True):
-                rows = len(batch.token_ids) if value.rows == "tokens" else len(batch.logit_rows)
-                assert result.shape == (rows, value.width), (node.kind, value, result.shape)
+                assert result.shape == (num_rows(value), value.width), (node.kind, value, result.shape)
                 values[value] = quantize_rows(result) if value.dtype == "q8" and node.kind != "quantize" else result
+                if self._arena is not None:
+                    self._arena.view(value, num_rows(value))[:] = values[value]
         return values[self.graph.logits]
 
     def _weight(self, weight: Weight) -> Array:
@@ -125,13 +146,13 @@ class NumpyProgram:
     def _linear(self, node, inputs, batch, kv):
         results = []
         for matrix, bias in zip(node.weights[::2], node.weights[1::2], strict=True):
-            y = inputs[0] @ self._weight(matrix).T
+            y = multiply(inputs[0], self._weight(matrix))
             y = y if bias is None else y + self._weight(bias)
             results.append(y + inputs[1] if len(inputs) > 1 else y)
         return results
 
     def _gated_linear(self, node, inputs, batch, kv):
-        gate, up = (inputs[0] @ self._weight(w).T for w in node.weights)
+        gate, up = (multiply(inputs[0], self._weight(w)) for w in node.weights)
         return [activate(gate, node.attrs["activation"]) * up]
 
     def _activate_mul(self, node, inputs, batch, kv):

@@ -70,6 +70,26 @@ def make_model(config: transformers.PreTrainedConfig, seed: int = 0) -> transfor
     return model
 
 
+def make_confident(model: transformers.PreTrainedModel) -> transformers.PreTrainedModel:
+    """Layers that only nudge the embedding, and a head that reads it back: a clear first choice at every position.
+
+    In a model of independent random weights the best two logits often differ by less than any quantization error.
+    """
+    config = model.config
+    scale = config.hidden_size**0.5 if config.model_type == "gemma3_text" else 1.0
+    with torch.no_grad():
+        embedding = model.get_input_embeddings().weight
+        embedding.normal_(0, 0.05)
+        for name, parameter in model.named_parameters():
+            if name.endswith(("post_attention_layernorm.weight", "post_feedforward_layernorm.weight")) and scale != 1:
+                parameter.add_(1).mul_(0.2 * 0.05 * scale).sub_(1)
+            if name.endswith(("o_proj.weight", "down_proj.weight")) and scale == 1:
+                parameter.mul_(0.2 * 0.05)
+        if not config.tie_word_embeddings:
+            model.get_output_embeddings().weight.copy_(embedding.roll(1, 0))
+    return model
+
+
 def reference_logits(model: transformers.PreTrainedModel, tokens: list[int]) -> np.ndarray:
     """[len(tokens), vocab] in float32."""
     with torch.no_grad():
@@ -233,6 +253,20 @@ SCALE_BYTES = {
     Type.IQ4_NL: (0,),
     Type.IQ4_XS: (0,),
 }
+
+
+def make_blocks(array: np.ndarray, kind: Type, rng: np.random.Generator) -> np.ndarray:
+    """uint8 [rows, bytes]: the array as that type, or random blocks of its deviation where only reading is known."""
+    if kind in SCALE_BYTES:
+        return random_blocks(kind, *array.shape, float(array.std()), rng)
+    if kind in (Type.F32, Type.F16):
+        return array.astype(np.float32 if kind == Type.F32 else np.float16).view(np.uint8)
+    return gguf.quants.quantize(array, kind).view(np.uint8)
+
+
+def from_blocks(blocks: np.ndarray, kind: Type) -> np.ndarray:
+    """float32 [rows, cols]."""
+    return gguf.dequantize(blocks, kind).astype(np.float32)
 
 
 def random_blocks(kind: Type, rows: int, cols: int, std: float, rng: np.random.Generator) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from miaotui.errors import ModelFileError, UnsupportedModelError
 from miaotui.formats.spec import ModelSpec
 from miaotui.formats.weights import Tensor
-from miaotui.graph.nodes import Graph, Node, RopeTable, Rows, Value, Weight
+from miaotui.graph.nodes import Attrs, Graph, Node, RopeTable, Rows, Value, Weight
 from miaotui.graph.rope import main_rope_table
 
 TensorTable = Mapping[str, tuple[str, str]]
@@ -53,7 +53,7 @@ class GraphBuilder:
         """RMS norm (arXiv:1910.07467) of each `group` of columns, by default of the whole row."""
         width = group or x.width
         gain = self._look_up(weight, ".weight", (width,), offset=self._spec.norm_offset)
-        attrs = {"kind": "rms", "eps": self._spec.norm_eps, "group": width}
+        attrs: Attrs = {"kind": "rms", "eps": self._spec.norm_eps, "group": width}
         return self._node("norm", (x,), weight, x.width, weights=(gain, None), attrs=attrs)
 
     def linear(self, x: Value, weight: str, width: int, *, bias: bool = False) -> Value:
@@ -65,7 +65,7 @@ class GraphBuilder:
 
     def rope(self, x: Value, table: str = "main") -> Value:
         """Rotate pairs of columns of each head by the token's position (RoFormer, arXiv:2104.09864)."""
-        attrs = {
+        attrs: Attrs = {
             "table": table,
             "head_dim": self._spec.head_dim,
             "rope_dim": self._spec.rope_dim,
@@ -136,7 +136,7 @@ class GraphBuilder:
         *,
         rows: Rows | None = None,
         weights: tuple[Weight | None, ...] = (),
-        attrs: Mapping[str, float | int | str] | None = None,
+        attrs: Attrs | None = None,
     ) -> Value:
         rows = rows or (inputs[0].rows if inputs else "tokens")
         value = Value(f"{len(self._nodes)}.{name}", width, rows)

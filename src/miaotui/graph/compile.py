@@ -99,7 +99,10 @@ def _add_operators(
         if "table" in attrs:
             attrs["table"] = tables[str(attrs["table"])]
         inputs, outputs = [operand(v) for v in node.inputs], [operand(v) for v in node.outputs]
-        builder.op(node.kind, inputs, outputs, _native_weights(node, packed, weights), attrs)
+        try:
+            builder.op(node.kind, inputs, outputs, _native_weights(node, packed, weights), attrs)
+        except ModelFileError as error:
+            raise ModelFileError(f"{node.label}: {error}") from error
 
 
 def _native_weights(node: Node, packed: Mapping[str, _native.PackedWeight], weights: Weights) -> list[object]:
@@ -123,7 +126,7 @@ def _pack(graph: Graph, weights: Weights) -> dict[str, _native.PackedWeight]:
         items = [(int(w.type), weights[w.tensor].data, w.num_rows, w.num_cols) for w in group]
         try:
             results = _native.pack_weights(items)
-        except ValueError as error:
+        except ModelFileError as error:
             names = ", ".join(w.tensor for w in group)
             raise ModelFileError(f"cannot pack one of {names}: {error}") from error
         for weight, result in zip(group, results, strict=True):

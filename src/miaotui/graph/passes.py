@@ -26,17 +26,18 @@ SIDE_EFFECTS = frozenset({"kv_write", "rope_kv"})
 
 
 def optimize(graph: Graph, *, int8: bool, disabled: Collection[str] = ()) -> Graph:
-    """Lower the graph to int8 activations if asked, then apply every pass that is not disabled, in the order of PASSES.
+    """Apply every pass that is not disabled, in the order of PASSES, and lower the graph to int8 activations if asked.
 
+    The lowering comes behind `select_rows_early`, which selects float rows, and before what fuses `quantize`.
     Raises ConfigError when `disabled` names a pass that does not exist.
     """
     if unknown := sorted(set(disabled) - set(PASSES)):
         raise ConfigError(f"unknown fusion pass {', '.join(unknown)}; the passes are {', '.join(PASSES)}.")
-    if int8:
-        graph = quantize_activations(graph)
     for name, fuse in PASSES.items():
         if name not in disabled:
             graph = fuse(graph)
+        if int8 and fuse is select_rows_early:
+            graph = quantize_activations(graph)
     return graph.validate()
 
 
@@ -75,7 +76,7 @@ def _select_before_producer(graph: Graph) -> Graph | None:
     for select in (node for node in graph.nodes if node.kind == "select_rows"):
         x = select.inputs[0]
         node = producers.get(x)
-        if node is None or node.kind not in ROWWISE_KINDS or x.dtype != "f32":
+        if node is None or node.kind not in ROWWISE_KINDS or any(v.dtype != "f32" for v in node.inputs):
             continue
         if not all(reader.kind == "select_rows" for reader in readers[x]):
             continue
@@ -156,7 +157,9 @@ def _write_int8(graph: Graph, kinds: Collection[str]) -> Graph:
         producer = producers.get(node.inputs[0]) if node.kind == "quantize" else None
         if producer is None or producer.kind not in kinds:
             continue
-        if readers[producer.output] == [node] and producer.output.width % Q8_GROUP_COLUMNS == 0:
+        # Attention is computed head by head, so there a group must not reach across heads.
+        unit = int(producer.attrs["head_dim"]) if producer.kind == "attention" else producer.output.width
+        if readers[producer.output] == [node] and unit % Q8_GROUP_COLUMNS == 0:
             changes |= {producer: [replace(producer, outputs=node.outputs)], node: []}
     return graph.replace(changes)
 

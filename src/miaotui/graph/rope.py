@@ -22,16 +22,14 @@ def plain_rope_table(rope_dim: int, theta: float) -> RopeTable:
 
 
 def main_rope_table(spec: ModelSpec, weights: Mapping[str, Tensor]) -> RopeTable:
-    """The spec's table with its scaling, and divided by the file's frequency factors if it carries any.
+    """The spec's table: divided by the file's frequency factors if it carries any, then scaled.
 
-    Raises ModelFileError when the settings or the factors are unusable.
+    Raises ModelFileError when the factors are unusable.
     """
     scaling = spec.rope_scaling
-    if not (spec.rope_theta > 1 and min(scaling.factor, scaling.beta_fast, scaling.beta_slow) > 0):
-        raise ModelFileError("the rope settings of the model are out of range; the file is damaged.")
     inv_freq = _plain(spec.rope_dim, spec.rope_theta)
     if scaling.freq_factors_tensor is not None:
-        return _table(inv_freq / _freq_factors(scaling.freq_factors_tensor, weights, len(inv_freq)))
+        inv_freq = inv_freq / _freq_factors(scaling.freq_factors_tensor, weights, len(inv_freq))
     if scaling.kind == "linear":
         return _table(inv_freq / scaling.factor)
     if scaling.kind == "llama3":
@@ -66,7 +64,7 @@ def _llama3(inv_freq: Float, scaling: RopeScaling, context_length: int) -> Float
     """Llama 3.1: stretch long wavelengths by `factor`, keep short ones, blend between (the model card's reference)."""
     turns = (scaling.original_context or context_length) * inv_freq / (2 * math.pi)
     low, high = scaling.low_freq_factor, scaling.high_freq_factor
-    kept = np.clip((turns - low) / (high - low), 0.0, 1.0) if high > low else (turns > low).astype(np.float64)
+    kept = np.clip((turns - low) / (high - low), 0.0, 1.0)
     return kept * inv_freq + (1 - kept) * inv_freq / scaling.factor
 
 

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graph.toy import run_toy, toy
+from miaotui.formats.weights import TensorType
+from miaotui.graph import memory
+from miaotui.graph.memory import ALIGNMENT_BYTES, MemoryPlan, plan_memory
+from miaotui.graph.nodes import Graph, Node, Value, Weight
+from miaotui.graph.passes import PASSES, optimize
+
+
+def plan(graph: Graph, max_tokens: int = 12, max_logit_rows: int = 3) -> MemoryPlan:
+    # int8 rows get the room of float rows, so that the interpreter can keep in the arena what they stand for.
+    return plan_memory(graph, max_tokens=max_tokens, max_logit_rows=max_logit_rows, q8_row_bytes=lambda cols: 4 * cols)
+
+
+def check(planned: MemoryPlan) -> None:
+    assert not [pair for pair in combinations(planned.buffers, 2) if pair[0].overlaps(pair[1])]
+    assert all(b.offset_bytes % ALIGNMENT_BYTES == 0 and b.end <= planned.arena_bytes for b in planned.buffers)
+
+
+class Arena:
+    """Keeps the interpreter's values in one array of bytes, at the plan's offsets."""
+
+    def __init__(self, planned: MemoryPlan) -> None:
+        self._plan = planned
+        self._bytes = np.zeros(planned.arena_bytes, np.uint8)
+
+    def view(self, value: Value, num_rows: int) -> np.ndarray:
+        index, column = self._plan.operands[value]
+        buffer = self._plan.buffers[index]
+        rows = self._bytes[buffer.offset_bytes : buffer.offset_bytes + 4 * buffer.value.width * num_rows]
+        return rows.view(np.float32).reshape(num_rows, -1)[:, column : column + value.width]
+
+
+@given(disabled=st.sets(st.sampled_from(list(PASSES))), int8=st.booleans(), mixed=st.booleans())
+def test_values_kept_in_the_planned_arena_survive_until_they_are_read(disabled, int8, mixed):
+    graph, weights = toy({"attn_v": TensorType.F16, "ffn_up": TensorType.BF16} if mixed else {})
+    fused = optimize(graph, int8=int8, disabled=disabled)
+    planned = plan(fused)
+    check(planned)
+    kept = run_toy(fused, weights, np.float32, arena=Arena(planned))
+    np.testing.assert_array_equal(kept, run_toy(fused, weights, np.float32))
+
+
+WIDTHS = (32, 64, 96)
+
+
+@st.composite
+def random_graphs(draw: st.DrawFn) -> Graph:
+    """Any chain of operators in which values are read long after they were computed, whole or as views."""
+    table = Weight("embedding", "t", TensorType.F32, (8, 64))
+    values = [Value("0", 64)]
+    nodes = [Node("embedding", (), (values[0],), (table,), {"scale": 1.0})]
+    for i in range(1, draw(st.integers(2, 25))):
+        kind = draw(st.sampled_from(["norm", "softcap", "add", "linear", "linear_residual", "activate_mul"]))
+        x = draw(st.sampled_from(values))
+        if x.width > 32 and draw(st.booleans()):
+            x = Value(f"{x.name}[32:]", x.width - 32, base=x, column=32)
+        others = [v for v in values if v.width == x.width] or [x]
+        width = x.width
+        inputs: tuple[Value, ...] = (x,)
+        weights: tuple[Weight | None, ...] = ()
+        if kind in ("add", "activate_mul"):
+            inputs = (x, draw(st.sampled_from(others)))
+        if kind.startswith("linear"):
+            width = draw(st.sampled_from(WIDTHS))
+            weights = (Weight("w", "w", TensorType.F32, (width, x.width)), None)
+            residuals = [v for v in values if v.width == width]
+            if kind == "linear_residual" and residuals:
+                inputs = (x, draw(st.sampled_from(residuals)))
+        values.append(Value(str(i), width))
+        nodes.append(Node(kind.removesuffix("_residual"), inputs, (values[-1],), weights))
+    last = Value("selected", values[-1].width, "logits")
+    return Graph((*nodes, Node("select_rows", (values[-1],), (last,)))).validate()
+
+
+def last_reads(graph: Graph) -> Mapping[Value, int]:
+    return {v.base or v: i for i, node in enumerate(graph.nodes) for v in node.inputs}
+
+
+@given(graph=random_graphs(), max_tokens=st.integers(1, 9), max_logit_rows=st.integers(1, 9))
+def test_no_two_live_values_share_bytes_unless_one_overwrites_the_other(graph, max_tokens, max_logit_rows):
+    planned = plan(graph, max_tokens, max_logit_rows)
+    check(planned)
+    produced = {v: i for i, node in enumerate(graph.nodes) for v in node.outputs}
+    reads = last_reads(graph)
+    for a, b in combinations(produced, 2):
+        if planned.operands[a][0] == planned.operands[b][0]:
+            earlier, later = sorted((a, b), key=produced.__getitem__)
+            assert reads.get(earlier, -1) <= produced[later]
+
+
+def test_an_output_takes_over_the_storage_of_an_input_that_nobody_needs_again():
+    fused = optimize(toy()[0], int8=True)
+    homes = plan(fused).operands
+    for node in fused.nodes:
+        if node.kind == "rope_kv":
+            assert homes[node.output] == homes[node.inputs[0]]
+        if node.kind == "linear" and len(node.inputs) == 2:
+            assert homes[node.output] == homes[node.inputs[1]]
+
+
+def test_the_arena_is_much_smaller_than_all_values_together():
+    planned = plan(optimize(toy(num_layers=12, sliding_layers=(False,) * 12)[0], int8=True))
+    assert planned.arena_bytes * 4 < sum(b.nbytes for b in planned.buffers)
+
+
+def test_the_logits_are_not_overwritten_before_they_are_read():
+    fused = optimize(toy()[0], int8=True)
+    planned = plan(fused)
+    assert planned.buffers[planned.operands[fused.logits][0]].last == len(fused.nodes)
+
+
+def test_a_view_lives_in_its_base_at_its_column():
+    base = Value("qkv", 96)
+    view = Value("k", 32, base=base, column=64)
+    table = Weight("embedding", "t", TensorType.F32, (8, 96))
+    nodes = (
+        Node("embedding", (), (base,), (table,)),
+        Node("norm", (base,), (Value("normed", 96),)),
+        Node("softcap", (Value("tail", 32, base=Value("normed", 96), column=64),), (Value("y", 32),)),
+        Node("select_rows", (Value("y", 32),), (Value("z", 32, "logits"),)),
+    )
+    graph = Graph(nodes).validate()
+    operands = plan(graph).operands
+    normed = Value("normed", 96)
+    assert operands[normed] == operands[base]  # in place
+    assert operands[Value("tail", 32, base=normed, column=64)] == (operands[base][0], 64)
+    assert view not in operands
+
+
+@pytest.mark.parametrize("kind", sorted(memory.IN_PLACE))
+def test_in_place_operators_name_inputs_that_they_have(kind):
+    assert all(i in range(3) for i in memory.IN_PLACE[kind])

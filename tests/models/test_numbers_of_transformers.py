@@ -1,0 +1,70 @@
+"""The NumPy interpreter and the native program against transformers, for every architecture and file format."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from models.conftest import CASES, MIXES, Make
+from models.sessions import BACKENDS, mean_kl, open_session, relative_error, top1_agreement
+
+MAX_RELATIVE_ERROR = 1e-3
+MAX_MEAN_KL = 1e-3
+MIN_TOP1_AGREEMENT = 0.99
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("source", ["safetensors", "gguf"])
+@pytest.mark.parametrize("case", CASES)
+def test_float_logits_equal_those_of_transformers(case: str, source: str, backend: str, make_tiny: Make):
+    tiny = make_tiny(case, source)
+    with open_session(backend, tiny, activations="float32") as session:
+        logits = session.step([(0, tiny.tokens)])
+    assert relative_error(logits, tiny.logits) <= MAX_RELATIVE_ERROR
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("case", ["llama", "qwen2", "qwen3", "gemma3"])
+def test_quantized_weights_give_the_logits_of_their_dequantized_selves(
+    case: str, mix: str, backend: str, make_tiny: Make
+):
+    tiny = make_tiny(case, "gguf", mix)
+    with open_session(backend, tiny, activations="float32") as session:
+        logits = session.step([(0, tiny.tokens)])
+    assert relative_error(logits, tiny.logits) <= MAX_RELATIVE_ERROR
+    with open_session(backend, tiny, activations="int8") as session:
+        logits = session.step([(0, tiny.tokens)])
+    assert relative_error(logits, tiny.logits) > 0  # the int8 path was really taken
+    assert mean_kl(logits, tiny.logits) <= MAX_MEAN_KL
+    assert top1_agreement(logits, tiny.logits) >= MIN_TOP1_AGREEMENT
+
+
+CUTS = {"one by one": range(101), "halves": (0, 50, 100), "odd chunks": (0, 1, 18, 51, 67, 100)}
+
+
+@pytest.mark.parametrize("activations", ["float32", "int8"])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", ["llama", "mistral-window", "gemma3"])
+def test_chunks_and_company_do_not_change_a_logit(case: str, activations: str, backend: str, make_tiny: Make):
+    if backend == "numpy" and activations == "int8":
+        pytest.skip("NumPy's sums depend on the number of rows in the last bit, which int8 rounding may magnify")
+    tiny = make_tiny(case, "gguf", "q8_0")
+    lengths = (100, 37, 64)
+    prompts = [tiny.tokens[:length][::-1] for length in lengths]
+    with open_session(backend, tiny, activations=activations) as session:
+        whole = [session.step([(i, prompt)]) for i, prompt in enumerate(prompts)]
+    for cuts in CUTS.values():
+        with open_session(backend, tiny, activations=activations) as session:
+            parts: list[list[np.ndarray]] = [[] for _ in prompts]
+            for a, b in pairwise(cuts):
+                chunks = [(i, prompt[a:b]) for i, prompt in enumerate(prompts) if a < len(prompt)]
+                logits = session.step(chunks)
+                starts = np.cumsum([0, *(len(chunk) for _, chunk in chunks)])
+                for (i, _), start, end in zip(chunks, starts, starts[1:], strict=False):
+                    parts[i].append(logits[start:end])
+        for part, expected in zip(parts, whole, strict=True):
+            tolerance = 1e-12 if backend == "numpy" else 0.0
+            np.testing.assert_allclose(np.concatenate(part), expected, rtol=0, atol=tolerance)
