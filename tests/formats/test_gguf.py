@@ -7,8 +7,8 @@ import gguf
 import numpy as np
 import pytest
 from gguf import quants
-from formats.tiny_gguf import ARRAY, STRING, Array, TinyGguf, llama_file
 
+from formats.tiny_gguf import ARRAY, STRING, Array, TinyGguf, llama_file
 from miaotui.formats import open_model
 from miaotui.formats.gguf import read_gguf
 from miaotui.formats.gguf_values import StringArray

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from formats.tiny_gguf import ARRAY, BOOL, F32, I32, STRING, U8, U32, U64, Array, TinyGguf, llama_file
 
+from formats.tiny_gguf import ARRAY, BOOL, F32, I32, STRING, U8, U32, U64, Array, TinyGguf, llama_file
 from miaotui import _native
 from miaotui.errors import ModelFileError, ModelNotFoundError, UnsupportedModelError
 from miaotui.formats import open_model
@@ -275,7 +275,7 @@ def test_strings_are_walked_within_the_given_bytes_only() -> None:
     assert _native.read_strings(data, 10, 1) == ["c"]
     for offset, count in [(0, 3), (1, 1), (12, 1), (len(data), 1), (len(data) + 1, 0), (2**64 - 1, 0), (0, 2**64 - 1)]:
         for walk in (_native.skip_strings, _native.read_strings):
-            with pytest.raises(ModelFileError, match="do not fit|past the end"):
+            with pytest.raises(ModelFileError, match=r"do not fit|past the end"):
                 walk(data, offset, count)
     for offset, count in [(-1, 1), (0, -1), (2**64, 1)]:
         with pytest.raises(TypeError):

@@ -146,7 +146,7 @@ def _sliding_layers(fields: Fields, model_type: str, window: int | None) -> tupl
     num_layers = fields.integer("num_hidden_layers")
     if not 1 <= num_layers <= 1024:  # the tuple is built before ModelSpec checks its fields
         raise fields.wrong("num_hidden_layers", num_layers, "between 1 and 1024")
-    if window is None or model_type == "mistral":
+    if model_type in ("llama", "mistral"):
         return (window is not None,) * num_layers
     if (types := fields.items("layer_types")) is not None:
         if not all(kind in ("sliding_attention", "full_attention") for kind in types):
@@ -157,5 +157,5 @@ def _sliding_layers(fields: Fields, model_type: str, window: int | None) -> tupl
         if period < 1:
             raise fields.wrong("sliding_window_pattern", period, "at least 1")
         return tuple((layer + 1) % period != 0 for layer in range(num_layers))
-    first = fields.integer("max_window_layers", 28)
+    first = fields.integer("max_window_layers", 28) if window is not None else num_layers
     return tuple(layer >= first for layer in range(num_layers))
