@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub, through its own client (imported only here, only when such a name is used)."""
+"""Models of the Hugging Face hub, through its own client (imported only when such a name is used)."""
 
 from __future__ import annotations
 
@@ -8,21 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from miaotui.errors import DownloadError, MiaotuiError, ModelNotFoundError
-from miaotui.formats.store_files import digest_file, require_digest, require_space
+from miaotui.formats.store_files import require_space
 from miaotui.formats.store_names import HubModel, is_safe_segment
 from miaotui.formats.store_progress import Progress, shown_download
+from miaotui.formats.store_transfer import HubFile, fetch_file
 
 _FOLDER_FILES = ("config.json", "generation_config.json", "chat_template.jinja", "model.safetensors.index.json")
 _PREFERRED = ("q4_k_m", "q4_0", "q8_0")  # of a repository's GGUF files, when none is named
-
-
-@dataclass(frozen=True, slots=True)
-class HubFile:
-    """A file as the hub announces it; small files have no sha256."""
-
-    path: str
-    size_bytes: int
-    sha256: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,30 +27,28 @@ class HubFetch:
 
 
 def fetch_hub(model: HubModel, workspace: Path, progress: Progress | None) -> HubFetch:
-    """Fetch a repository's model into `workspace`; the client continues files that an earlier try began there.
+    """Fetch a repository's model into `workspace`, continuing a large file that an earlier try began there.
 
     Raises:
         DownloadError: no client, no network, no access, no space or damaged files.
         ModelNotFoundError: the hub has no such repository or file, or no model in it.
     """
     try:
-        import huggingface_hub
-        from huggingface_hub.utils.tqdm import disable_progress_bars
+        from huggingface_hub import HfApi
     except ImportError:
         raise DownloadError(
             f"{model.name} needs the package huggingface-hub; install it with: pip install 'miaotui[hub]'"
         ) from None
-    disable_progress_bars()
     try:
-        info = huggingface_hub.HfApi().model_info(model.repo_id, files_metadata=True)
+        hub = HfApi()
+        info = hub.model_info(model.repo_id, files_metadata=True)
         revision = str(info.sha)
         files = choose_files(model, [_announced(sibling) for sibling in info.siblings or ()])
         total_bytes = sum(file.size_bytes for file in files)
         require_space(workspace, total_bytes, model.name)
         with shown_download(model.name, total_bytes, workspace, progress):
             for file in files:
-                path = huggingface_hub.hf_hub_download(model.repo_id, file.path, revision=revision, local_dir=workspace)
-                _check(model, file, Path(path))
+                fetch_file(hub, model.repo_id, file, revision, workspace / file.path)
     except MiaotuiError:
         raise
     except Exception as error:  # the client's transport errors have no common type
@@ -101,18 +91,6 @@ def _belongs_to_folder(path: str) -> bool:
 
 def _announced(sibling: Any) -> HubFile:
     return HubFile(str(sibling.rfilename), int(sibling.size or 0), sibling.lfs.sha256 if sibling.lfs else None)
-
-
-def _check(model: HubModel, file: HubFile, path: Path) -> None:
-    if path.stat().st_size != file.size_bytes:
-        path.unlink()
-        raise DownloadError(f"{file.path} of {model.repo_id} arrived with a wrong size; try again")
-    if file.sha256:
-        try:
-            require_digest(f"{model.repo_id}/{file.path}", digest_file(path), file.sha256)
-        except DownloadError:
-            path.unlink()
-            raise
 
 
 def _translated(model: HubModel, error: Exception) -> MiaotuiError:
