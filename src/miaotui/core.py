@@ -1,0 +1,201 @@
+"""What is asked and what it cost: sampling parameters, requests and receipts. Standard library only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from numbers import Integral, Real
+from typing import Any
+
+from miaotui.errors import InvalidRequestError
+
+MAX_COMPLETIONS = 8
+MAX_LOGPROBS = 20
+MAX_STOP_STRINGS = 16
+MAX_STOP_CHARACTERS = 1024
+MAX_STOP_TOKEN_IDS = 256
+MAX_BIASED_TOKENS = 1024
+MAX_TOKEN_COUNT = 2**31 - 1
+
+# Parameter → least and largest value; bounds of 0 < top_p and 0 < repetition_penalty are checked apart.
+_REAL_RANGES: dict[str, tuple[float, float]] = {
+    "temperature": (0.0, 100.0),
+    "top_p": (0.0, 1.0),
+    "min_p": (0.0, 1.0),
+    "repetition_penalty": (0.0, 10.0),
+    "presence_penalty": (-2.0, 2.0),
+    "frequency_penalty": (-2.0, 2.0),
+}
+_INTEGER_RANGES: dict[str, tuple[int, int]] = {
+    "top_k": (-1, MAX_TOKEN_COUNT),
+    "seed": (-(2**63), 2**64 - 1),
+    "min_tokens": (0, MAX_TOKEN_COUNT),
+    "max_tokens": (0, MAX_TOKEN_COUNT),
+    "n": (1, MAX_COMPLETIONS),
+    "logprobs": (0, MAX_LOGPROBS),
+    "prompt_logprobs": (0, MAX_LOGPROBS),
+}
+_OPTIONAL = frozenset({"seed", "max_tokens", "logprobs", "prompt_logprobs"})
+_SWITCHES = ("ignore_eos", "include_stop_str_in_output")
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How to choose tokens and when to stop; names and meanings as in the OpenAI API and vLLM.
+
+    temperature: 0 takes the most likely token (of equals, the lowest id).
+    top_k: keep so many tokens; 0 or -1 keeps all. top_p: keep the fewest most likely with this share. min_p: keep
+        those with at least this share of the best one's probability.
+    repetition_penalty: above 1 discourages tokens of prompt and output; presence_penalty and frequency_penalty
+        discourage tokens of the output once, or by their number.
+    seed: equal seeds give equal text, whoever else is served; None draws one, which the receipt names.
+    stop: strings that end the text (one or several); stop_token_ids: tokens that do.
+    logit_bias: token id → added to its logit, -100 to 100.
+    min_tokens: nothing ends the text before so many tokens. max_tokens: at most so many; None allows what context and
+        KV memory leave; 0 only reads the prompt.
+    ignore_eos: go on after the model's own end of text.
+    n: completions of the same prompt. logprobs: report the token's log-probability and this many alternatives, under
+        the model's own distribution, before any of the above. prompt_logprobs: the same for the prompt's tokens.
+    include_stop_str_in_output: keep the stop string at the end of the text.
+
+    Raises InvalidRequestError when a value is not of its type, not finite or out of range.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int | None = None
+    stop: str | Sequence[str] = ()
+    stop_token_ids: Sequence[int] = ()
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    min_tokens: int = 0
+    max_tokens: int | None = 256
+    ignore_eos: bool = False
+    n: int = 1
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    include_stop_str_in_output: bool = False
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _REAL_RANGES.items():
+            self._set(name, _real(name, getattr(self, name), low, high))
+        for name in ("top_p", "repetition_penalty"):
+            if getattr(self, name) == 0.0:
+                raise InvalidRequestError(f"{name} must be greater than 0.")
+        for name, (low, high) in _INTEGER_RANGES.items():
+            value = getattr(self, name)
+            if value is not None or name not in _OPTIONAL:
+                self._set(name, _integer(name, value, low, high))
+        for name in _SWITCHES:
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidRequestError(f"{name} must be true or false, not {getattr(self, name)!r:.80}.")
+        self._set("stop", _stop_strings(self.stop))
+        self._set("stop_token_ids", _token_ids("stop_token_ids", self.stop_token_ids))
+        self._set("logit_bias", _biases(self.logit_bias))
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise InvalidRequestError(
+                f"min_tokens ({self.min_tokens}) is more than max_tokens ({self.max_tokens}); lower it or raise that."
+            )
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def changed(self, **changes: Any) -> SamplingParams:
+        """A copy with some parameters replaced. Raises InvalidRequestError for an unknown name, too."""
+        known = [f.name for f in fields(self)]
+        if unknown := sorted(set(changes) - set(known)):
+            raise InvalidRequestError(f"unknown parameter {', '.join(unknown)}; the parameters are {', '.join(known)}.")
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked: a tokenized prompt and how to go on from it.
+
+    arrival_s: monotonic seconds. seed: the one in force. first_scored: with prompt_logprobs, the first prompt position
+    whose token is scored (position 0 has no context, so at least 1).
+    """
+
+    id: int
+    prompt_token_ids: tuple[int, ...]
+    sampling: SamplingParams
+    seed: int
+    arrival_s: float
+    first_scored: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Which path answered a request, why, and what it cost; times in seconds of wall clock.
+
+    `path` is "model" when the model computed the answer. `cached_tokens` of the prompt were computed for another
+    sequence already. `prefill_s` ends with the first token, `decode_s` with the last.
+    """
+
+    path: str
+    why: str
+    prompt_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    queue_s: float
+    prefill_s: float
+    decode_s: float
+    seed: int
+
+    @property
+    def first_token_s(self) -> float:
+        """From asking to the first token."""
+        return self.queue_s + self.prefill_s
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Decode rate; None for fewer than two tokens."""
+        if self.output_tokens < 2 or self.decode_s <= 0:
+            return None
+        return (self.output_tokens - 1) / self.decode_s
+
+
+def _real(name: str, value: object, low: float, high: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or not low <= value <= high:
+        raise InvalidRequestError(f"{name} must be a number from {low:g} to {high:g}, not {value!r:.80}.")
+    return float(value)
+
+
+def _integer(name: str, value: object, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= value <= high:
+        raise InvalidRequestError(f"{name} must be a whole number from {low} to {high}, not {value!r:.80}.")
+    return int(value)
+
+
+def _stop_strings(value: object) -> tuple[str, ...]:
+    strings = (value,) if isinstance(value, str) else () if value is None else value
+    if not isinstance(strings, Sequence) or len(strings) > MAX_STOP_STRINGS:
+        raise InvalidRequestError(f"stop must be a string or at most {MAX_STOP_STRINGS} strings.")
+    for text in strings:
+        if not isinstance(text, str) or not 0 < len(text) <= MAX_STOP_CHARACTERS:
+            raise InvalidRequestError(
+                f"each stop string must have 1 to {MAX_STOP_CHARACTERS} characters, unlike {text!r:.80}."
+            )
+    return tuple(strings)
+
+
+def _token_ids(name: str, value: object) -> tuple[int, ...]:
+    ids = () if value is None else value
+    if not isinstance(ids, Sequence) or isinstance(ids, (str, bytes)) or len(ids) > MAX_STOP_TOKEN_IDS:
+        raise InvalidRequestError(f"{name} must be a list of at most {MAX_STOP_TOKEN_IDS} token ids.")
+    return tuple(_integer(f"each of {name}", token_id, 0, MAX_TOKEN_COUNT) for token_id in ids)
+
+
+def _biases(value: object) -> dict[int, float]:
+    biases = {} if value is None else value
+    if not isinstance(biases, Mapping) or len(biases) > MAX_BIASED_TOKENS:
+        raise InvalidRequestError(f"logit_bias must map at most {MAX_BIASED_TOKENS} token ids to numbers.")
+    return {
+        _integer("each token id of logit_bias", key, 0, MAX_TOKEN_COUNT): _real("each logit_bias", bias, -100.0, 100.0)
+        for key, bias in biases.items()
+    }

@@ -1,0 +1,1 @@
+"""From requests to tokens: KV pages, scheduling, the step loop, and the public face `LLM`."""

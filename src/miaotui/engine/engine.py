@@ -1,0 +1,132 @@
+"""The step loop: schedule → run → sample → append → emit."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable
+from collections.abc import Sequence as Row
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miaotui.core import Request, SamplingParams
+from miaotui.engine.admission import ContextLimit, check_capacity, check_token_ids, resolve_max_tokens
+from miaotui.engine.results import Delta, TokenLogprob
+from miaotui.engine.runner import Runner
+from miaotui.engine.sampling import make_sampler, token_logprobs
+from miaotui.engine.scheduler import Scheduler, Slice
+from miaotui.engine.sequence import Sequence
+from miaotui.engine.text import Decoder, TextStream
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What the engine needs of a tokenizer: ids 0 … size - 1, those that end a turn, and fresh stream decoders."""
+
+    size: int
+    eos_ids: frozenset[int]
+    new_decoder: Callable[[], Decoder]
+
+
+class Engine:
+    """Runs any number of requests together. Not safe for concurrent use: one caller steps at a time."""
+
+    def __init__(self, scheduler: Scheduler, runner: Runner, vocabulary: Vocabulary, context: ContextLimit) -> None:
+        self.scheduler = scheduler
+        self.runner = runner
+        self.vocabulary = vocabulary
+        self.context = context
+        self._request_ids = itertools.count()
+
+    def add(self, prompt: Row[int], params: SamplingParams, *, first_scored: int = 1) -> list[Sequence]:
+        """Queue a tokenized prompt; its `params.n` sequences.
+
+        With prompt_logprobs, prompt tokens from position `first_scored` on are scored. Raises InvalidRequestError for
+        token ids outside the vocabulary, ContextLengthError and CapacityError for what can never be run.
+        """
+        check_token_ids(prompt, params, self.vocabulary.size)
+        max_tokens = resolve_max_tokens(len(prompt), params, self.context, self.scheduler.pool)
+        seed = params.seed if params.seed is not None else int.from_bytes(os.urandom(8), "little")
+        request = Request(next(self._request_ids), tuple(prompt), params, seed, time.monotonic(), first_scored)
+        group: list[Sequence] = []
+        for index in range(params.n):
+            group.append(self._make_sequence(request, index, max_tokens, group[0] if group else None))
+        check_capacity(group, self.scheduler)
+        self.scheduler.add(group)
+        return list(group)
+
+    def _make_sequence(self, request: Request, index: int, max_tokens: int, parent: Sequence | None) -> Sequence:
+        params, eos_ids = request.sampling, self.vocabulary.eos_ids
+        sampler = make_sampler(request, index, vocab_size=self.vocabulary.size, eos_ids=eos_ids)
+        text = TextStream(self.vocabulary.new_decoder(), params.stop, include_stop=params.include_stop_str_in_output)
+        return Sequence(request, index, max_tokens, eos_ids, sampler, text, parent)
+
+    def step(self) -> list[tuple[Sequence, Delta]]:
+        """Advance every sequence that the step has room for; what became of those that gained or ended.
+
+        If it raises, no sequence has lost anything and `cancel` works as usual.
+        """
+        slices = self.scheduler.schedule()
+        if not slices:
+            return []
+        start_s = time.monotonic()
+        logits = self.runner.run(slices)
+        updates: list[tuple[Sequence, Delta]] = []
+        row = 0
+        for part in slices:
+            sequence = part.sequence
+            if sequence.started_s is None:
+                sequence.started_s = start_s
+            self._score_prompt(part, logits, row)
+            row += part.num_logit_rows
+            sequence.num_computed_tokens += part.num_tokens
+            if sequence.num_pending_tokens == 0:
+                updates.append((sequence, self._advance(sequence, logits, row - 1)))
+        return updates
+
+    def cancel(self, sequences: Row[Sequence]) -> list[tuple[Sequence, Delta]]:
+        """End these sequences now and free their pages; what they said so far stays theirs."""
+        updates = []
+        for sequence in sequences:
+            if sequence.finish_reason is None:
+                text = sequence.finish("cancelled", time.monotonic())
+                updates.append((sequence, Delta(sequence.index, text, (), "cancelled")))
+            self.scheduler.finish(sequence)
+        return updates
+
+    def check_integrity(self) -> None:
+        """Raise RuntimeError unless every KV page is free or owned by the sequences that run."""
+        self.scheduler.check_integrity()
+
+    def _advance(self, sequence: Sequence, logits: NDArray[np.float32], row: int) -> Delta:
+        """Sample the token behind a sequence that the model has read to its end, unless only reading was asked for."""
+        sampled: tuple[int, ...] = ()
+        logprobs: list[TokenLogprob] = []
+        num_top = sequence.request.sampling.logprobs
+        if sequence.max_tokens == 0:
+            text = sequence.finish("length", time.monotonic())
+        else:
+            token_id = sequence.sampler.sample(logits, row)
+            if num_top is not None:
+                logprobs = token_logprobs(logits, row, [token_id], num_top)
+                sequence.logprobs += logprobs
+            text = sequence.append(token_id, time.monotonic())
+            sampled = (token_id,)
+        if sequence.finish_reason is not None:
+            self.scheduler.finish(sequence)
+        shown = None if num_top is None else tuple(logprobs)
+        return Delta(sequence.index, text, sampled, sequence.finish_reason, shown)
+
+    @staticmethod
+    def _score_prompt(part: Slice, logits: NDArray[np.float32], first_row: int) -> None:
+        """Keep log-probabilities of the prompt tokens that this slice's logits predict, if they are wanted."""
+        sequence = part.sequence
+        scored, num_top = sequence.first_scored_position, sequence.request.sampling.prompt_logprobs
+        if scored is None or num_top is None or sequence.num_computed_tokens >= sequence.num_prompt_tokens - 1:
+            return
+        end = sequence.num_computed_tokens + part.num_tokens + 1
+        targets = sequence.token_ids[end - part.num_logit_rows : min(end, sequence.num_prompt_tokens)]
+        sequence.prompt_logprobs += token_logprobs(logits, first_row, targets, num_top)

@@ -1,0 +1,231 @@
+"""`LLM`: one model, loaded and ready, for one caller at a time."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Mapping
+from collections.abc import Sequence as Row
+from numbers import Integral
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from miaotui.core import SamplingParams
+from miaotui.engine.interrupts import DeferredInterrupt
+from miaotui.engine.loading import LoadedModel, LoadOptions, find_model, load_model
+from miaotui.engine.results import Completion, Delta, Score, TokenLogprob
+from miaotui.engine.sequence import Sequence
+from miaotui.engine.stream import Stream, completion_of
+from miaotui.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from miaotui.engine.engine import Engine
+    from miaotui.formats.chat_template import ChatTemplate
+    from miaotui.formats.spec import ModelSpec
+    from miaotui.formats.tokenizer import Tokenizer
+
+__all__ = ["LLM", "Completion", "Delta", "Score", "Stream", "TokenLogprob"]
+
+Prompt = str | Row[int]
+Message = Mapping[str, Any]
+
+
+class LLM:
+    """A model ready to answer. A context manager; `close` frees its memory.
+
+    model: a name in the model store ("smollm2:135m") or the path of a GGUF file or Hugging Face folder.
+    The other arguments are those of `LoadOptions`.
+
+    Sampling parameters are given as a `SamplingParams`, as keywords, or both (keywords win). Prompts are text, or token
+    ids taken as they are. Nothing is ever truncated: what exceeds the context raises ContextLengthError, what can never
+    fit the KV memory CapacityError, other unusable arguments InvalidRequestError.
+
+    Methods may be called from several threads; they take turns step by step. Ctrl-C cancels what the interrupted
+    call was doing, frees its memory and raises KeyboardInterrupt.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        activations: Literal["int8", "float32"] = "int8",
+        kv_dtype: str = "f16",
+        context_length: int | None = None,
+        kv_memory_bytes: int | None = None,
+        max_tokens_per_step: int = 512,
+        max_logit_rows: int = 16,
+    ) -> None:
+        options = LoadOptions(
+            activations=activations,
+            kv_dtype=kv_dtype,
+            context_length=context_length,
+            kv_memory_bytes=kv_memory_bytes,
+            max_tokens_per_step=max_tokens_per_step,
+            max_logit_rows=max_logit_rows,
+        )
+        self._loaded: LoadedModel | None = load_model(find_model(model), options)
+        self._template: ChatTemplate | None = None
+        self._lock = threading.Lock()
+        self._parts: dict[int, deque[Delta]] = {}
+
+    @overload
+    def generate(self, prompt: Prompt, params: SamplingParams | None = None, **changes: Any) -> Completion: ...
+    @overload
+    def generate(
+        self, prompt: Row[Prompt], params: SamplingParams | None = None, **changes: Any
+    ) -> list[Completion]: ...
+    def generate(
+        self, prompt: Prompt | Row[Prompt], params: SamplingParams | None = None, **changes: Any
+    ) -> Completion | list[Completion]:
+        """Go on from one prompt, or from each of several, which run together.
+
+        Text is encoded as the model was trained (with BOS if it wants one), control tokens in it recognized.
+        """
+        prompts = [prompt] if _is_one(prompt) else list(prompt)
+        groups = self._complete([self._encode(p) for p in prompts], _resolve(params, changes))
+        return groups[0] if _is_one(prompt) else groups
+
+    def chat(
+        self,
+        messages: Row[Message] | str,
+        params: SamplingParams | None = None,
+        *,
+        tools: Row[Mapping[str, Any]] | None = None,
+        **changes: Any,
+    ) -> Completion:
+        """Answer a conversation: messages with "role" and "content", or one user message as text.
+
+        Raises ChatTemplateError when the model has no chat template, or it refuses the messages.
+        """
+        return self._complete([self._encode_chat(messages, tools)], _resolve(params, changes))[0]
+
+    def stream(
+        self,
+        prompt: Prompt | Row[Message],
+        params: SamplingParams | None = None,
+        *,
+        tools: Row[Mapping[str, Any]] | None = None,
+        **changes: Any,
+    ) -> Stream:
+        """As `generate` for a text or token ids, as `chat` for a list of messages, but part by part as it comes."""
+        messages = _messages(prompt)
+        prompt_ids = self._encode(prompt) if messages is None else self._encode_chat(messages, tools)  # type: ignore[arg-type]
+        resolved = _resolve(params, changes)
+        with self._lock, DeferredInterrupt():
+            sequences = self._engine.add(prompt_ids, resolved)
+            parts = self._parts[sequences[0].request.id] = deque()
+        return Stream(self, sequences, parts)
+
+    def score(self, prompt: Prompt, continuation: Prompt | None = None) -> Score:
+        """How likely `continuation` is after `prompt`; without it, how likely each token of `prompt` but the first is.
+
+        The two are encoded apart, so tokens never span the seam.
+        """
+        ids = self._encode(prompt)
+        first = 1
+        if continuation is not None:
+            first = len(ids)
+            ids = ids + self._encode(continuation, add_special=False)
+        if len(ids) <= first or first < 1:
+            raise InvalidRequestError("there is no token to score behind another one; give a longer text.")
+        params = SamplingParams(max_tokens=0, prompt_logprobs=0)
+        scored = self._complete([ids], params, first_scored=first)[0].prompt_logprobs or ()
+        return Score(tuple(ids[first:]), tuple(entry.logprob for entry in scored[first:] if entry is not None))
+
+    def close(self) -> None:
+        """Cancel everything and give the memory back. Harmless when repeated."""
+        if self._loaded is not None:
+            self._cancel(self._engine.scheduler.unfinished())
+            self._loaded = None
+
+    def __enter__(self) -> LLM:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The parts of the loaded model. Raises InvalidRequestError after `close`."""
+        if self._loaded is None:
+            raise InvalidRequestError("this LLM is closed; create another one.")
+        return self._loaded
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Architecture and hyper-parameters."""
+        return self.loaded.file.spec
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        return self.loaded.tokenizer
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of prompt and output together."""
+        return self.loaded.kv_plan.context.length
+
+    @property
+    def _engine(self) -> Engine:
+        return self.loaded.engine
+
+    def _complete(self, prompts: list[list[int]], params: SamplingParams, first_scored: int = 1) -> list[Completion]:
+        groups: list[list[Sequence]] = []
+        try:
+            for prompt_ids in prompts:
+                with self._lock, DeferredInterrupt():
+                    groups.append(self._engine.add(prompt_ids, params, first_scored=first_scored))
+            while any(sequence.finish_reason is None for group in groups for sequence in group):
+                self._step()
+        except BaseException:
+            self._cancel([sequence for group in groups for sequence in group])
+            raise
+        return [completion_of(group) for group in groups]
+
+    def _step(self) -> None:
+        """One step of the engine, whoever asks for it; parts of streams go to the streams."""
+        with self._lock, DeferredInterrupt():
+            self._deliver(self._engine.step())
+
+    def _cancel(self, sequences: list[Sequence]) -> None:
+        if self._loaded is None:
+            return
+        with self._lock, DeferredInterrupt():
+            self._deliver(self._engine.cancel(sequences))
+            for sequence in sequences:
+                self._parts.pop(sequence.request.id, None)
+
+    def _deliver(self, updates: list[tuple[Sequence, Delta]]) -> None:
+        for sequence, delta in updates:
+            parts = self._parts.get(sequence.request.id)
+            if parts is not None:
+                parts.append(delta)
+
+    def _encode(self, prompt: Prompt, *, add_special: bool = True) -> list[int]:
+        if isinstance(prompt, str):
+            return self.tokenizer.encode(prompt, add_special=add_special, parse_special=True)
+        return list(prompt)
+
+    def _encode_chat(self, messages: Row[Message] | str, tools: Row[Mapping[str, Any]] | None) -> list[int]:
+        if isinstance(messages, str):
+            messages = [{"role": "user", "content": messages}]
+        raise NotImplementedError
+
+
+def _resolve(params: SamplingParams | None, changes: dict[str, Any]) -> SamplingParams:
+    params = SamplingParams() if params is None else params
+    return params.changed(**changes) if changes else params
+
+
+def _is_one(prompt: Prompt | Row[Prompt]) -> bool:
+    return isinstance(prompt, str) or (len(prompt) > 0 and isinstance(prompt[0], Integral))
+
+
+def _messages(prompt: Prompt | Row[Message]) -> Row[Message] | None:
+    if isinstance(prompt, str) or not len(prompt) or not isinstance(prompt[0], Mapping):
+        return None
+    return prompt  # type: ignore[return-value]

@@ -1,0 +1,112 @@
+"""From a model's name to an engine: file → tokenizer → graph → program → KV pages."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+from miaotui import _native
+from miaotui.engine.block_pool import BlockPool, num_blocks_for
+from miaotui.engine.engine import Engine, Vocabulary
+from miaotui.engine.kv_memory import KvPlan, available_memory_bytes, plan_kv
+from miaotui.engine.runner import Runner
+from miaotui.engine.scheduler import Scheduler, StepLimits
+from miaotui.errors import ConfigError
+from miaotui.formats import ModelFile, open_model
+from miaotui.formats.detokenize import StreamDecoder
+from miaotui.formats.tokenizer import Tokenizer
+from miaotui.graph.compile import CompiledProgram, CompileOptions, compile_graph
+from miaotui.graph.nodes import Graph
+from miaotui.models import build_graph
+
+KV_DTYPES = ("f16", "bf16", "int8", "f32")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How a model is to be run. Raises ConfigError for values out of range.
+
+    activations: "int8" multiplies quantized weights with int8 activations, "float32" with floats (slower, exacter).
+    kv_dtype: element type of keys and values. context_length, kv_memory_bytes: None chooses, see `plan_kv`.
+    max_tokens_per_step: prompts are read in chunks of at most so many tokens.
+    """
+
+    activations: Literal["int8", "float32"] = "int8"
+    kv_dtype: str = "f16"
+    context_length: int | None = None
+    kv_memory_bytes: int | None = None
+    max_tokens_per_step: int = 512
+    max_sequences: int = 16
+    max_logit_rows: int = 16
+    disabled_passes: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if self.kv_dtype not in KV_DTYPES:
+            raise ConfigError(f"kv_dtype must be one of {', '.join(KV_DTYPES)}, not {self.kv_dtype!r}.")
+        if self.kv_memory_bytes is not None and self.kv_memory_bytes < 1:
+            raise ConfigError(f"kv_memory_bytes must be at least 1, not {self.kv_memory_bytes}.")
+        if self.max_logit_rows < self.max_sequences:
+            raise ConfigError(f"max_logit_rows ({self.max_logit_rows}) must be at least max_sequences.")
+        if not self.max_sequences <= self.max_tokens_per_step <= 65536:
+            raise ConfigError(
+                f"max_tokens_per_step must be from {self.max_sequences} to 65536, not {self.max_tokens_per_step}."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """Everything one `LLM` is made of."""
+
+    file: ModelFile
+    tokenizer: Tokenizer
+    graph: Graph
+    compiled: CompiledProgram
+    kv_plan: KvPlan
+    engine: Engine
+
+
+def find_model(model: str | os.PathLike[str]) -> ModelFile:
+    """Open a model by name in the store or by path. Raises ModelNotFoundError and what `open_model` raises."""
+    if isinstance(model, str):
+        from miaotui.formats.store import resolve
+
+        return open_model(resolve(model))
+    return open_model(model)
+
+
+def load_model(file: ModelFile, options: LoadOptions) -> LoadedModel:
+    """Compile an opened model and give it KV pages.
+
+    Raises ModelFileError, UnsupportedModelError, TokenizerError for the file; ContextLengthError, CapacityError for
+    sizes that the model or the memory does not allow.
+    """
+    spec = file.spec
+    kv_shape = (spec.num_layers, spec.num_kv_heads, spec.head_dim)
+    plan = plan_kv(
+        _native.KvPool.block_bytes(*kv_shape, options.kv_dtype),
+        spec.context_length,
+        context_length=options.context_length,
+        kv_memory_bytes=options.kv_memory_bytes,
+        max_sequences=options.max_sequences,
+        available_bytes=available_memory_bytes(),
+    )
+    tokenizer = Tokenizer.from_model(file)
+    graph = build_graph(spec, file.weights)
+    limits = StepLimits(options.max_tokens_per_step, options.max_sequences, options.max_logit_rows)
+    compiled = compile_graph(graph, file.weights, options=_compile_options(options))
+    kv = _native.KvPool(*kv_shape, plan.num_blocks, options.kv_dtype)
+    runner = Runner(compiled.program, kv, limits, num_blocks_for(plan.context.length))
+    vocabulary = Vocabulary(spec.vocab_size, tokenizer.eos_ids, lambda: StreamDecoder(tokenizer))
+    engine = Engine(Scheduler(BlockPool(plan.num_blocks), limits), runner, vocabulary, plan.context)
+    return LoadedModel(file, tokenizer, graph, compiled, plan, engine)
+
+
+def _compile_options(options: LoadOptions) -> CompileOptions:
+    return CompileOptions(
+        activations=options.activations,
+        disabled_passes=options.disabled_passes,
+        max_tokens=options.max_tokens_per_step,
+        max_sequences=options.max_sequences,
+        max_logit_rows=options.max_logit_rows,
+    )

@@ -1,0 +1,75 @@
+"""Turns a scheduled step into the arrays of a batch and runs the program on them: one native call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Row
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miaotui.engine.scheduler import Slice, StepLimits
+
+Int32Array = NDArray[np.int32]
+
+
+class ProgramLike(Protocol):
+    """What the engine needs of `_native.Program`."""
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """[rows, vocabulary] of the last run; overwritten by the next."""
+
+    def run(
+        self,
+        kv: Any,
+        token_ids: Int32Array,
+        positions: Int32Array,
+        sequence_offsets: Int32Array,
+        block_tables: Int32Array,
+        logit_rows: Int32Array,
+    ) -> None:
+        """One forward pass over a ragged batch, reading and writing the pages of `kv`."""
+
+
+class Runner:
+    """A program, its KV pages and the arrays of a batch, allocated once for the largest step."""
+
+    def __init__(self, program: ProgramLike, kv: object, limits: StepLimits, max_blocks: int) -> None:
+        self._program = program
+        self._kv = kv
+        self._token_ids = np.zeros(limits.max_tokens, np.int32)
+        self._positions = np.zeros(limits.max_tokens, np.int32)
+        self._offsets = np.zeros(limits.max_sequences + 1, np.int32)
+        self._block_tables = np.zeros((limits.max_sequences, max_blocks), np.int32)
+        self._logit_rows = np.zeros(limits.max_logit_rows, np.int32)
+        self._counting = np.arange(limits.max_tokens, dtype=np.int32)
+
+    def run(self, slices: Row[Slice]) -> NDArray[np.float32]:
+        """Logits [rows, vocabulary], the slices' rows one after the other; valid until the next run.
+
+        Raises whatever the program raises; the sequences are as before then, and what was written to their pages will
+        be written again.
+        """
+        num_tokens = num_rows = 0
+        for at, part in enumerate(slices):
+            sequence, count = part.sequence, part.num_tokens
+            start, end = sequence.num_computed_tokens, num_tokens + count
+            self._token_ids[num_tokens:end] = sequence.token_ids[start : start + count]
+            self._positions[num_tokens:end] = self._counting[:count]
+            self._positions[num_tokens:end] += start
+            self._offsets[at + 1] = end
+            self._block_tables[at, : len(sequence.block_table)] = sequence.block_table
+            rows = part.num_logit_rows
+            self._logit_rows[num_rows : num_rows + rows] = self._counting[:rows]
+            self._logit_rows[num_rows : num_rows + rows] += end - rows
+            num_tokens, num_rows = end, num_rows + rows
+        self._program.run(
+            self._kv,
+            self._token_ids[:num_tokens],
+            self._positions[:num_tokens],
+            self._offsets[: len(slices) + 1],
+            self._block_tables[: len(slices)],
+            self._logit_rows[:num_rows],
+        )
+        return self._program.logits

@@ -1,0 +1,150 @@
+"""One running generation of a request: its tokens, its pages, how far the model has read, and why it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miaotui.core import Receipt, Request
+from miaotui.engine.block_pool import BLOCK_TOKENS, num_blocks_for
+from miaotui.engine.results import Completion, FinishReason, TokenLogprob
+from miaotui.engine.text import TextStream
+
+if TYPE_CHECKING:
+    from miaotui import _native
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """Mutable state of one generation; the scheduler alone changes its pages, the engine the rest.
+
+    token_ids: prompt, then output. num_computed_tokens: tokens whose keys and values are in the pages.
+    parent: the request's first sequence, whose full prompt pages this one uses as well.
+    block_table: page numbers by position // 16; pages are this sequence's only while it runs.
+    """
+
+    request: Request
+    index: int
+    max_tokens: int
+    eos_ids: frozenset[int]
+    sampler: _native.Sampler
+    text: TextStream
+    parent: Sequence | None = None
+    token_ids: list[int] = field(init=False)
+    block_table: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    num_computed_tokens: int = 0
+    finish_reason: FinishReason | None = None
+    stop_reason: str | int | None = None
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    prompt_logprobs: list[TokenLogprob | None] = field(default_factory=list)
+    started_s: float | None = None
+    first_token_s: float | None = None
+    finished_s: float | None = None
+
+    def __post_init__(self) -> None:
+        self.token_ids = list(self.request.prompt_token_ids)
+        self.prompt_logprobs = [None] * min(self.request.first_scored, self.num_prompt_tokens)
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.request.prompt_token_ids)
+
+    @property
+    def num_output_tokens(self) -> int:
+        """Tokens generated so far."""
+        return len(self.token_ids) - len(self.request.prompt_token_ids)
+
+    @property
+    def num_pending_tokens(self) -> int:
+        """Tokens the model has not read yet: 1 while decoding."""
+        return len(self.token_ids) - self.num_computed_tokens
+
+    @property
+    def num_shared_tokens(self) -> int:
+        """Prompt tokens whose pages come from the parent: full pages, leaving at least one token to compute."""
+        return 0 if self.parent is None else (self.num_prompt_tokens - 1) // BLOCK_TOKENS * BLOCK_TOKENS
+
+    @property
+    def num_blocks(self) -> int:
+        """Pages for everything this sequence may become; the last output token is never read."""
+        return num_blocks_for(self.num_prompt_tokens + max(self.max_tokens - 1, 0))
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the pages it shares have been written."""
+        return self.parent is None or self.parent.num_computed_tokens >= self.num_shared_tokens
+
+    @property
+    def first_scored_position(self) -> int | None:
+        """First position whose logits score a prompt token; None without prompt_logprobs, which the parent reports."""
+        if self.request.sampling.prompt_logprobs is None or self.parent is not None:
+            return None
+        return self.request.first_scored - 1
+
+    def append(self, token_id: int, now_s: float) -> str:
+        """Take a sampled token; the text that became safe with it. Sets `finish_reason` if it was the last one."""
+        params = self.request.sampling
+        self.token_ids.append(token_id)
+        self.sampler.accept(token_id)
+        if self.first_token_s is None:
+            self.first_token_s = now_s
+        may_stop = self.num_output_tokens >= params.min_tokens
+        if token_id in params.stop_token_ids:
+            return self._end(token_id, now_s, stop_reason=token_id)
+        if token_id in self.eos_ids and not params.ignore_eos:
+            return self._end(token_id, now_s, stop_reason=None)
+        text = self.text.push(token_id, may_stop=may_stop)
+        if self.text.stopped_by is not None:
+            self.stop_reason = self.text.stopped_by
+            self.finish("stop", now_s)
+        elif self.num_output_tokens >= self.max_tokens:
+            text += self.finish("length", now_s)
+        return text
+
+    def _end(self, token_id: int, now_s: float, *, stop_reason: int | None) -> str:
+        self.stop_reason = stop_reason
+        kept = self.text.push(token_id) if self.request.sampling.include_stop_str_in_output else ""
+        return kept + self.finish("stop", now_s)
+
+    def finish(self, reason: FinishReason, now_s: float) -> str:
+        """End the sequence and give out text still held back."""
+        self.finish_reason, self.finished_s = reason, now_s
+        return "" if self.text.stopped_by is not None else self.text.finish()
+
+    def completion(self, others: tuple[Completion, ...] = ()) -> Completion:
+        """The result as it stands; the sequence must have finished."""
+        if self.finish_reason is None:
+            raise RuntimeError("an unfinished sequence has no completion")
+        params = self.request.sampling
+        return Completion(
+            text=self.text.text,
+            token_ids=tuple(self.token_ids[self.num_prompt_tokens :]),
+            finish_reason=self.finish_reason,
+            stop_reason=self.stop_reason,
+            logprobs=None if params.logprobs is None else tuple(self.logprobs),
+            receipt=self.receipt(),
+            prompt_logprobs=None if self.first_scored_position is None else tuple(self.prompt_logprobs),
+            others=others,
+        )
+
+    def receipt(self) -> Receipt:
+        """What it has cost so far."""
+        arrival_s = self.request.arrival_s
+        end_s = arrival_s if self.finished_s is None else self.finished_s
+        started_s = end_s if self.started_s is None else self.started_s
+        first_token_s = end_s if self.first_token_s is None else self.first_token_s
+        return Receipt(
+            path="model",
+            why="the model computed every token",
+            prompt_tokens=self.num_prompt_tokens,
+            cached_tokens=self.num_shared_tokens,
+            output_tokens=self.num_output_tokens,
+            queue_s=started_s - arrival_s,
+            prefill_s=first_token_s - started_s,
+            decode_s=end_s - first_token_s,
+            seed=self.request.seed,
+        )
