@@ -61,28 +61,33 @@ def seed_files() -> list[TinyGguf]:
 
 def hostile_files() -> list[TinyGguf]:
     """The cases that were published as incidents, and their neighbours."""
+    return hostile_vocabularies() + hostile_settings() + hostile_tensors()
+
+
+def hostile_vocabularies() -> list[TinyGguf]:
     tokens = "tokenizer.ggml.tokens"
     files = [
         llama_file().replace(tokens, ARRAY, Array(STRING, [bad, "a", "b", "ab", "c", "d", "e", "f"]))
         for bad in ("<0x-1>", "<0x>", "<0xGG>", "<0x100>", "\0", b"\xff", "x" * 100_000)
     ]
-    files += [
+    return files + [
         llama_file().replace("tokenizer.ggml.merges", ARRAY, Array(STRING, [merge]))
         for merge in ("z" * 70_000 + " b", "", " ", "a", "a b c", b"\xff \xfe")
     ]
+
+
+def hostile_settings() -> list[TinyGguf]:
+    files = []
     for kind, value in [(STRING, "32"), (F32, float("nan")), (U32, 0), (U32, 3), (U64, 2**63), (I32, -32)]:
         files.append(llama_file().add("general.alignment", kind, value))
-    for kind, value in [
-        (F32, float("nan")),
-        (F32, float("inf")),
-        (U32, 2**32 - 1),
-        (I32, -1),
-        (STRING, ""),
-        (BOOL, True),
-    ]:
-        files.extend(
-            llama_file().replace(key, kind, value) for key, _, _ in llama_file().metadata if key.startswith("llama.")
-        )
+    wrong = [(F32, float("nan")), (F32, float("inf")), (U32, 2**32 - 1), (I32, -1), (STRING, ""), (BOOL, True)]
+    for key in [key for key, _, _ in llama_file().metadata if key.startswith("llama.")]:
+        files += [llama_file().replace(key, kind, value) for kind, value in wrong]
+    return files
+
+
+def hostile_tensors() -> list[TinyGguf]:
+    files = []
     for shape in [(2**63, 2), (2**32, 2**32), (2**64 - 1,) * 4, (2**61, 8), (0, 32), (2**64 - 32,), (3, 2**62, 2)]:
         kinds = (TensorType.F32, TensorType.Q4_0, TensorType.Q6_K)
         files += [llama_file().tensor("t", shape, kind, bytes(64)) for kind in kinds]
