@@ -173,8 +173,8 @@ int default_threads() {
         char* end = nullptr;
         const long value = std::strtol(text, &end, 10);
         if (*end != '\0' || value < 1 || value > 1024)
-            throw BadInput("MIAOTUI_THREADS=" + std::string(text) +
-                           " is not a number of threads; use 1 to 1024 or unset it");
+            throw BadSetting("MIAOTUI_THREADS=" + std::string(text) +
+                             " is not a number of threads; use 1 to 1024 or unset it");
         return static_cast<int>(value);
     }
     const double quota = cgroup_cpu_quota();

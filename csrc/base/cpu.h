@@ -33,6 +33,7 @@ int affinity_cpus();
 double cgroup_cpu_quota();
 
 // Threads the pool should use: MIAOTUI_THREADS if set, else affinity capped by the quota (rounded up), at least 1.
+// Throws BadSetting if the variable is not a number from 1 to 1024.
 int default_threads();
 
 }  // namespace miaotui

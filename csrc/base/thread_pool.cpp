@@ -1,5 +1,6 @@
 #include "base/thread_pool.h"
 
+#include <pthread.h>
 #include <sched.h>
 #include <unistd.h>
 
@@ -74,7 +75,7 @@ void ThreadPool::work(int index) {
 }
 
 void ThreadPool::run(const std::function<void(int)>& task) {
-    const std::lock_guard<std::mutex> one_caller(caller_);
+    const Turn one_caller = turn();
     if (owner_pid_ != getpid()) {  // the workers stayed behind in the parent of a fork
         for (auto& worker : workers_) worker.detach();
         workers_.clear();
@@ -103,6 +104,10 @@ void ThreadPool::for_each(int64_t num_items, const std::function<void(int64_t)>&
 
 ThreadPool& thread_pool() {
     static ThreadPool pool(default_threads());
+    static ThreadPool::Turn turn_of_fork;
+    static const int registered = pthread_atfork([] { turn_of_fork = pool.turn(); }, [] { turn_of_fork.unlock(); },
+                                                 [] { turn_of_fork.unlock(); });
+    (void)registered;
     return pool;
 }
 

@@ -32,8 +32,13 @@ public:
     int size() const { return threads_; }
     Barrier& barrier() { return barrier_; }
 
+    // While it lives, run() of other threads waits: for callers whose state must not change between checks and tasks.
+    // fork() waits for it too, so that a child never inherits a half-done task.
+    using Turn = std::unique_lock<std::recursive_mutex>;
+    Turn turn() { return Turn(caller_); }
+
     // Runs task(thread index) on every thread, the caller being thread 0; returns when all are done. One caller at a time,
-    // others wait. The task must not throw.
+    // others wait. The task must not throw. Works in the child of a fork as well, with threads of its own.
     void run(const std::function<void(int)>& task);
 
     // Runs body(item) for every item, items claimed one by one. The body must not throw.
@@ -45,7 +50,7 @@ private:
 
     const int threads_;
     Barrier barrier_;
-    std::mutex caller_;
+    std::recursive_mutex caller_;
     std::vector<std::thread> workers_;
     const std::function<void(int)>* task_ = nullptr;
     int owner_pid_ = 0;

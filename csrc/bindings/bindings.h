@@ -4,6 +4,11 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 
+#include <initializer_list>
+#include <string>
+
+#include "kernels/kv_layout.h"
+
 namespace miaotui {
 
 namespace nb = nanobind;
@@ -16,6 +21,9 @@ using Matrix = nb::ndarray<const T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 // A NumPy array that owns a copy of `values`.
 nb::object float_array(const float* values, std::initializer_list<size_t> shape);
+
+// "f32", "f16", "bf16" or "int8"; throws BadInput otherwise.
+KvType kv_type_of(const std::string& name);
 
 void bind_dequantize(nb::module_& m);
 void bind_sampler(nb::module_& m);

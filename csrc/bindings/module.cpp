@@ -16,9 +16,9 @@ void raise_as(const char* type_name, const char* message) {
 void translate(const std::exception_ptr& exception, void*) {
     try {
         std::rethrow_exception(exception);
-    } catch (const BadTier& e) { raise_as("CpuTierError", e.what()); } catch (const BadInput& e) {
-        raise_as("ModelFileError", e.what());
-    } catch (const std::bad_alloc&) {
+    } catch (const BadTier& e) { raise_as("CpuTierError", e.what()); } catch (const BadSetting& e) {
+        raise_as("ConfigError", e.what());
+    } catch (const BadInput& e) { raise_as("ModelFileError", e.what()); } catch (const std::bad_alloc&) {
         raise_as("CapacityError", "the machine has no memory left for this; use a smaller model, context or KV budget");
     }
 }

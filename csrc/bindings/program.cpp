@@ -31,14 +31,6 @@ Rows rows_of(const std::string& name) {
     throw BadInput("buffer rows " + name + " are neither tokens nor logits");
 }
 
-KvType kv_type_of(const std::string& name) {
-    if (name == "f32") return KvType::f32;
-    if (name == "f16") return KvType::f16;
-    if (name == "bf16") return KvType::bf16;
-    if (name == "int8") return KvType::int8;
-    throw BadInput("KV dtype " + name + " is not one of f32, f16, bf16, int8");
-}
-
 nb::dict cpu_info() {
     nb::dict info;
     nb::list tiers;
@@ -145,6 +137,14 @@ nb::object logits(nb::handle self) {
 }
 
 }  // namespace
+
+KvType kv_type_of(const std::string& name) {
+    if (name == "f32") return KvType::f32;
+    if (name == "f16") return KvType::f16;
+    if (name == "bf16") return KvType::bf16;
+    if (name == "int8") return KvType::int8;
+    throw BadInput("KV dtype " + name + " is not one of f32, f16, bf16, int8");
+}
 
 void bind_program(nb::module_& m) {
     m.def("cpu_info", &cpu_info);

@@ -17,9 +17,8 @@ static uint16_t to_bf16(float x) {  // to nearest, ties to even
 
 // int8 codes of n values with one scale; returns the scale.
 static float quantize_head(const float* x, int64_t n, int8_t* codes) {
-    float largest = 0.0F;
-    for (int64_t i = 0; i < n; ++i) largest = __builtin_fabsf(x[i]) > largest ? __builtin_fabsf(x[i]) : largest;
-    const F32 inverse = set1(largest > 0.0F ? 127.0F / largest : 0.0F);
+    const float largest = largest_magnitude(x, n);
+    const F32 inverse = set1(code_factor(largest));
     for (int64_t i = 0; i < n; i += W) store_i8(codes + i, round_i32(mul(load(x + i), inverse)));
     return largest / 127.0F;
 }

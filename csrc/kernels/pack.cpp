@@ -223,9 +223,10 @@ PackedView plan_packed(WeightType type, int64_t rows, int64_t cols) {
     const BlockShape shape = block_shape(type);
     if (shape.weights == 0)
         throw BadInput("weight type " + std::to_string(static_cast<int>(type)) + " is not supported");
-    // 2^31 each way keeps every product below in 64 bits.
+    // With these limits every product below stays in 64 bits: rows are padded to 16, a weight has at most 4 bytes.
+    constexpr int64_t kMostWeights = int64_t{1} << 48;
     if (rows <= 0 || cols <= 0 || rows > std::numeric_limits<int32_t>::max() ||
-        cols > std::numeric_limits<int32_t>::max())
+        cols > std::numeric_limits<int32_t>::max() || rows * cols > kMostWeights)
         throw BadInput("a weight matrix of " + std::to_string(rows) + " x " + std::to_string(cols) +
                        " is out of range");
     if (cols % shape.weights != 0)

@@ -32,10 +32,11 @@ MT_INLINE float sum16_total(const Sum16& s) {
     return tree16(lanes);
 }
 
-// Cephes-style: eˣ = 2ⁿ·eʳ with |r| ≤ ln2/2 and a degree-6 polynomial; relative error below 2e-7. Exactly 0 under −87.3.
+// Cephes-style: eˣ = 2ⁿ·eʳ with |r| ≤ ln2/2 and a degree-6 polynomial; relative error below 2e-7. Exactly 0 under −87.3, NaN for
+// NaN (max and min return their second operand then).
 MT_INLINE F32 exp(F32 x) {
     const F32 lowest = set1(-87.33F);
-    const F32 bounded = min(max(x, lowest), set1(88.37F));
+    const F32 bounded = min(set1(88.37F), max(lowest, x));
     const I32 n = round_i32(mul(bounded, set1(1.44269504088896341F)));
     const F32 nf = to_f32(n);
     F32 r = fma(nf, set1(-0.693359375F), bounded);
@@ -118,20 +119,27 @@ static void layer_norm(const float* x, const float* gain, const float* bias, flo
     for (int64_t i = 0; i < n; ++i) y[i] = (x[i] - mean) * scale * gain[i] + (bias != nullptr ? bias[i] : 0.0F);
 }
 
+// Largest magnitude of n values, n a multiple of W; NaN if one of them is. Compared as integers: NaN is above infinity there.
+MT_INLINE float largest_magnitude(const float* x, int64_t n) {
+    I32 m = iset1(0);
+    for (int64_t i = 0; i < n; i += W) m = imax(magnitude_bits(load(x + i)), m);
+    int32_t lanes[W], largest = 0;
+    store_i32(lanes, m);
+    for (int i = 0; i < W; ++i) largest = lanes[i] > largest ? lanes[i] : largest;
+    float result;
+    __builtin_memcpy(&result, &largest, 4);
+    return result;
+}
+
+// Factor from values to int8 codes. Groups below 2⁻¹¹⁹ count as zero: the factor would overflow.
+MT_INLINE float code_factor(float largest) { return largest >= 0x1p-119F ? 127.0F / largest : 0.0F; }
+
 // Writes groups g0 … g1 of one Q8 row from the floats x (x[0] is the first column of group g0).
 static void quantize_groups(const float* x, uint8_t* row, int64_t cols, int64_t g0, int64_t g1) {
     const Q8Layout at(cols);
     for (int64_t g = g0; g < g1; ++g, x += kGroup) {
-        float largest = 0.0F;
-        {
-            F32 m = zero();
-            for (int i = 0; i < kGroup; i += W) m = max(abs(load(x + i)), m);
-            float lanes[W];
-            store(lanes, m);
-            for (int i = 0; i < W; ++i) largest = lanes[i] > largest ? lanes[i] : largest;
-        }
-        const float d = largest / 127.0F;
-        const F32 inverse = set1(largest > 0.0F ? 127.0F / largest : 0.0F);
+        const float largest = largest_magnitude(x, kGroup), d = largest / 127.0F;
+        const F32 inverse = set1(code_factor(largest));
         auto* codes = reinterpret_cast<int8_t*>(row) + kGroup * g;
         for (int i = 0; i < kGroup; i += W) store_i8(codes + i, round_i32(mul(load(x + i), inverse)));
         int32_t first = 0, second = 0;

@@ -41,7 +41,6 @@ MT_INLINE F32 div(F32 a, F32 b) { return _mm256_div_ps(a, b); }
 MT_INLINE F32 fma(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a, b, c); }
 MT_INLINE F32 max(F32 a, F32 b) { return _mm256_max_ps(a, b); }
 MT_INLINE F32 min(F32 a, F32 b) { return _mm256_min_ps(a, b); }
-MT_INLINE F32 abs(F32 a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0F), a); }
 MT_INLINE F32 zero_where_less(F32 x, F32 limit, F32 value) {  // x < limit ? 0 : value
     return _mm256_and_ps(_mm256_cmp_ps(x, limit, _CMP_NLT_UQ), value);
 }
@@ -52,6 +51,8 @@ template <int N>
 MT_INLINE I32 ishl(I32 a) {
     return _mm256_slli_epi32(a, N);
 }
+MT_INLINE I32 imax(I32 a, I32 b) { return _mm256_max_epi32(a, b); }
+MT_INLINE I32 magnitude_bits(F32 a) { return _mm256_and_si256(_mm256_castps_si256(a), iset1(0x7FFFFFFF)); }
 MT_INLINE F32 to_f32(I32 a) { return _mm256_cvtepi32_ps(a); }
 MT_INLINE I32 round_i32(F32 a) { return _mm256_cvtps_epi32(a); }
 MT_INLINE F32 bits_to_f32(I32 a) { return _mm256_castsi256_ps(a); }

@@ -42,7 +42,6 @@ MT_INLINE F32 div(F32 a, F32 b) { return _mm512_div_ps(a, b); }
 MT_INLINE F32 fma(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a, b, c); }
 MT_INLINE F32 max(F32 a, F32 b) { return _mm512_max_ps(a, b); }
 MT_INLINE F32 min(F32 a, F32 b) { return _mm512_min_ps(a, b); }
-MT_INLINE F32 abs(F32 a) { return _mm512_abs_ps(a); }
 MT_INLINE F32 zero_where_less(F32 x, F32 limit, F32 value) {  // x < limit ? 0 : value
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_NLT_UQ), value);
 }
@@ -53,6 +52,8 @@ template <int N>
 MT_INLINE I32 ishl(I32 a) {
     return _mm512_slli_epi32(a, N);
 }
+MT_INLINE I32 imax(I32 a, I32 b) { return _mm512_max_epi32(a, b); }
+MT_INLINE I32 magnitude_bits(F32 a) { return _mm512_and_si512(_mm512_castps_si512(a), iset1(0x7FFFFFFF)); }
 MT_INLINE F32 to_f32(I32 a) { return _mm512_cvtepi32_ps(a); }
 MT_INLINE I32 round_i32(F32 a) { return _mm512_cvtps_epi32(a); }
 MT_INLINE F32 bits_to_f32(I32 a) { return _mm512_castsi512_ps(a); }

@@ -59,7 +59,6 @@ MT_INLINE F32 div(F32 a, F32 b) { return a / b; }
 MT_INLINE F32 fma(F32 a, F32 b, F32 c) { return __builtin_fmaf(a, b, c); }
 MT_INLINE F32 max(F32 a, F32 b) { return a > b ? a : b; }  // as the hardware: b where either is NaN
 MT_INLINE F32 min(F32 a, F32 b) { return a < b ? a : b; }
-MT_INLINE F32 abs(F32 a) { return __builtin_fabsf(a); }
 MT_INLINE F32 zero_where_less(F32 x, F32 limit, F32 value) { return x < limit ? 0.0F : value; }
 
 MT_INLINE I32 iset1(int32_t x) { return x; }
@@ -67,6 +66,12 @@ MT_INLINE I32 iadd(I32 a, I32 b) { return a + b; }
 template <int N>
 MT_INLINE I32 ishl(I32 a) {
     return static_cast<int32_t>(static_cast<uint32_t>(a) << N);
+}
+MT_INLINE I32 imax(I32 a, I32 b) { return a > b ? a : b; }
+MT_INLINE I32 magnitude_bits(F32 a) {
+    I32 bits;
+    __builtin_memcpy(&bits, &a, 4);
+    return bits & 0x7FFFFFFF;
 }
 MT_INLINE F32 to_f32(I32 a) { return static_cast<float>(a); }
 MT_INLINE I32 round_i32(F32 a) {  // to nearest even; INT32_MIN for NaN and out of range, as the hardware

@@ -32,7 +32,7 @@ void Batch::check(const KvPool& kv, int max_tokens, int max_sequences, int max_l
         expect(begin >= 0 && begin < end && end <= num_tokens, "sequence offsets must ascend");
         expect(positions[begin] >= 0, "a position is negative");
         for (int t = begin + 1; t < end; ++t)
-            expect(positions[t] - 1 == positions[t - 1], "positions of a sequence must be consecutive");
+            expect(positions[t] == int64_t{positions[t - 1]} + 1, "positions of a sequence must be consecutive");
         const int last_block = positions[end - 1] / kPageTokens;
         expect(last_block < max_blocks, "a position lies past the sequence's block table");
         for (int b = 0; b <= last_block; ++b) {

@@ -23,7 +23,7 @@ public:
         return memory_.data() + int64_t{layer} * num_blocks_ * block_stride() + kv_head * layout_.page_bytes();
     }
 
-    // Bytes of one block over all layers.
+    // Bytes of one block over all layers. Throws BadInput as the constructor does.
     static int64_t block_bytes(int num_layers, int num_kv_heads, int head_dim, KvType type);
 
 private:

@@ -43,7 +43,7 @@ const std::string& OpArguments::choice(const std::string& name, std::initializer
     std::string names;
     for (const char* candidate : allowed) {
         if (value == candidate) return value;
-        names += " " + std::string(candidate);
+        names.append(" ").append(candidate);
     }
     fail("attribute " + name + " is " + value + ", must be one of:" + names);
 }

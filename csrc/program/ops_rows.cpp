@@ -26,6 +26,7 @@ public:
                  "weight 0 must be a raw matrix");
         table_ = std::get<RawMatrix>(a.weights[0]);
         out_ = a.f32_output(0, table_.cols);
+        a.expect(out_.rows == Rows::tokens, "goes to token rows");
     }
     void check(const Batch& batch, const KvPool&) const override {
         for (int t = 0; t < batch.num_tokens; ++t)
@@ -119,6 +120,7 @@ public:
           interleaved_(a.choice("pairing", {"neox", "interleaved"}) == "interleaved") {
         a.expect_counts(1, 1);
         out_ = a.f32_output(0, in_.width);
+        a.expect(in_.rows == Rows::tokens, "rotates token rows");
         a.expect(in_.width % head_dim_ == 0, "the width is not a multiple of head_dim");
         a.expect(rope_dim_ == limits.rope_dims[static_cast<size_t>(table_)], "rope_dim differs from the rope table's");
     }

@@ -71,7 +71,7 @@ void Program::run_thread(const Step& step, int thread) {
 }
 
 void Program::run(const Batch& batch, KvPool& kv) {
-    const std::lock_guard<std::mutex> one_at_a_time(running_);
+    const auto turn = thread_pool().turn();
     batch.check(kv, parts_.limits.max_tokens, parts_.limits.max_sequences, parts_.limits.max_logit_rows);
     for (const auto& op : parts_.ops) op->check(batch, kv);
     fill_rope_tables(batch);
@@ -82,6 +82,7 @@ void Program::run(const Batch& batch, KvPool& kv) {
 }
 
 void Program::profile(bool enable) {
+    const auto turn = thread_pool().turn();
     profiling_ = enable;
     if (enable) op_seconds_.assign(op_seconds_.size(), 0.0);
 }

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <atomic>
-#include <mutex>
 
 #include "program/op.h"
 
@@ -54,7 +53,6 @@ private:
     std::vector<float*> rope_tables_;
     std::vector<std::atomic<int64_t>> counters_;  // one per operator
     std::vector<double> op_seconds_;
-    std::mutex running_;
     bool profiling_ = false;
     int num_logit_rows_ = 0;
 };
