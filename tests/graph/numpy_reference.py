@@ -82,8 +82,18 @@ def activate(x: Array, kind: str) -> Array:
 
 
 def multiply(x: Array, matrix: Array) -> Array:
-    """x @ matrix.T row by row, so that no row's rounding depends on how many others there are."""
-    return np.stack([matrix @ row for row in x]) if len(x) else np.zeros((0, len(matrix)), x.dtype)
+    """x @ matrix.T in products of one size, so that no row's rounding depends on how many others there are.
+
+    They are small enough for BLAS to stay on one thread: on a busy machine its threads wait for each other.
+    """
+    rows, cols = 16, max(1, 2**18 // 16 // matrix.shape[1])
+    padded = np.zeros((-(-len(x) // rows) * rows, x.shape[1]), x.dtype)
+    padded[: len(x)] = x
+    result = np.zeros((len(padded), len(matrix)), x.dtype)
+    for i in range(0, len(padded), rows):
+        for j in range(0, len(matrix), cols):
+            result[i : i + rows, j : j + cols] = padded[i : i + rows] @ matrix[j : j + cols].T
+    return result[: len(x)]
 
 
 class Arena(Protocol):
@@ -186,7 +196,7 @@ class NumpyProgram:
         head_dim, kv_heads = node.attrs["head_dim"], node.attrs["num_kv_heads"]
         q, k, v = (x.reshape(len(x), -1, head_dim).transpose(1, 0, 2) for x in (q, k, v))
         k, v = (np.repeat(x, len(q) // kv_heads, axis=0) for x in (k, v))
-        scores = q @ k.transpose(0, 2, 1) * self._dtype(node.attrs["scale"])
+        scores = np.einsum("htd,hsd->hts", q, k) * self._dtype(node.attrs["scale"])
         if cap := node.attrs["softcap"]:
             scores = np.tanh(scores / cap) * cap
         distance = positions[:, None] - np.arange(k.shape[1])[None, :]
@@ -196,7 +206,7 @@ class NumpyProgram:
         scores = np.where(visible, scores, -np.inf)
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         weights /= weights.sum(-1, keepdims=True)
-        return (weights @ v).transpose(1, 0, 2).reshape(q.shape[1], -1)
+        return np.einsum("hts,hsd->thd", weights, v).reshape(q.shape[1], -1)
 
     def _add(self, node, inputs, batch, kv):
         return [inputs[0] + inputs[1]]

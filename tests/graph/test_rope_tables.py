@@ -75,8 +75,7 @@ def test_unusable_factors_are_refused_by_name(factors):
 
 
 def test_missing_factors_are_refused_by_name():
+    spec = toy_spec(rope_scaling=RopeScaling(freq_factors_tensor="rope_freqs.weight"))
     other = make_tensor("other", (8,), TensorType.F32, np.random.default_rng(0))
     with pytest.raises(ModelFileError, match=r"rope_freqs\.weight"):
-        main_rope_table(
-            toy_spec(rope_dim=16, rope_scaling=RopeScaling(freq_factors_tensor="rope_freqs.weight")), {"other": other}
-        )
+        main_rope_table(spec, {"other": other})

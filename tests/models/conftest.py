@@ -19,6 +19,8 @@ from miaotui.graph.nodes import Graph
 from miaotui.models import build_graph
 from models import tiny
 
+torch.set_num_threads(1)  # tiny matrices: threads would only wait for each other
+
 LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
 YARN = {"factor": 4.0, "original_max_position_embeddings": 64}
 # Short of the number of test tokens, so that stretched positions and windows are met.
@@ -66,21 +68,29 @@ class Tiny:
 
 
 Make = Callable[..., Tiny]
+MakeWeights = Callable[[transformers.PreTrainedConfig], transformers.PreTrainedModel]
+
+
+def confident_model(config: transformers.PreTrainedConfig) -> transformers.PreTrainedModel:
+    return tiny.make_confident(tiny.make_model(config))
 
 
 @pytest.fixture(scope="session")
 def make_tiny(tmp_path_factory: pytest.TempPathFactory) -> Make:
-    """make_tiny(case, source): float32 weights. make_tiny(case, "gguf", types=…): quantized, blocks and all."""
+    """make_tiny(case, source): float32 weights. make_tiny(case, "gguf", mix): quantized, in the types of a mix.
+
+    `weights` makes the transformers model before it is quantized.
+    """
     made: dict[object, Tiny] = {}
 
-    def make(case: str, source: str, mix: str | None = None) -> Tiny:
-        key = (case, source, mix)
+    def make(case: str, source: str, mix: str | None = None, weights: MakeWeights = confident_model) -> Tiny:
+        key = (case, source, mix, weights)
         if key not in made:
             architecture, changes = CASES[case]
             config = tiny.make_config(architecture, **changes)
             folder = tmp_path_factory.mktemp(case)
             tokens = np.random.default_rng(len(made)).integers(0, tiny.VOCAB, NUM_TOKENS).tolist()
-            model, path = _quantized(config, folder, mix) if mix else _plain(config, folder, source)
+            model, path = _quantized(weights(config), folder, mix) if mix else _plain(config, folder, source)
             made[key] = Tiny(model, open_model(path), tokens)
         return made[key]
 
@@ -111,12 +121,12 @@ MIXES: dict[str, dict[str, Type]] = {
 
 
 def _quantized(
-    config: transformers.PreTrainedConfig, folder: Path, mix: str
+    model: transformers.PreTrainedModel, folder: Path, mix: str
 ) -> tuple[transformers.PreTrainedModel, Path]:
-    """A GGUF file of random blocks, and transformers with the weights that they stand for."""
+    """A GGUF file of blocks like the model's weights, and the model with the weights that they stand for."""
+    config = model.config
     rng = np.random.default_rng(3)
     kinds, blocks, weights = {}, {}, {}
-    model = tiny.make_confident(tiny.make_model(config))
     for name, array in tiny.to_gguf_tensors(model).items():
         if array.ndim == 1:
             blocks[name] = weights[name] = array
@@ -125,6 +135,7 @@ def _quantized(
         blocks[name] = tiny.make_blocks(array, kinds[name], rng)
         weights[name] = tiny.from_blocks(blocks[name], kinds[name])
     if "output.weight" in blocks:
+        # Random blocks are not the model's weights: tie what `make_confident` tied once more.
         kinds["output.weight"] = kinds["token_embd.weight"]
         for arrays in (blocks, weights):
             arrays["output.weight"] = np.roll(arrays["token_embd.weight"], 1, 0)

@@ -9,6 +9,7 @@ import pytest
 
 from models.conftest import CASES, MIXES, Make
 from models.sessions import BACKENDS, mean_kl, open_session, relative_error, top1_agreement
+from models.tiny import initial_model
 
 MAX_RELATIVE_ERROR = 1e-3
 MAX_MEAN_KL = 1e-3
@@ -40,6 +41,18 @@ def test_quantized_weights_give_the_logits_of_their_dequantized_selves(
     assert relative_error(logits, tiny.logits) > 0  # the int8 path was really taken
     assert mean_kl(logits, tiny.logits) <= MAX_MEAN_KL
     assert top1_agreement(logits, tiny.logits) >= MIN_TOP1_AGREEMENT
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("mix", ["q8_0", "q4_k_m"])
+@pytest.mark.parametrize("case", ["llama", "qwen2", "qwen3", "gemma3"])
+def test_int8_activations_hardly_move_the_flat_distributions_of_an_untrained_model(
+    case: str, mix: str, backend: str, make_tiny: Make
+):
+    tiny = make_tiny(case, "gguf", mix, initial_model)
+    with open_session(backend, tiny, activations="int8") as session:
+        logits = session.step([(0, tiny.tokens)])
+    assert mean_kl(logits, tiny.logits) <= MAX_MEAN_KL
 
 
 CUTS = {"one by one": range(101), "halves": (0, 50, 100), "odd chunks": (0, 1, 18, 51, 67, 100)}

@@ -15,9 +15,7 @@ from miaotui.models import SUPPORTED, build_graph
 def test_an_unknown_architecture_is_refused_with_the_list_of_known_ones():
     spec = toy_spec()
     object.__setattr__(spec, "architecture", "mamba")
-    with pytest.raises(
-        UnsupportedModelError, match="'mamba' is not supported; supported are llama, qwen2, qwen3, gemma3"
-    ):
+    with pytest.raises(UnsupportedModelError, match=r"'mamba' is not .* are llama, qwen2, qwen3, gemma3"):
         build_graph(spec, {})
 
 

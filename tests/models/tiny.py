@@ -55,10 +55,15 @@ def make_config(architecture: str, **changes: Any) -> transformers.PreTrainedCon
     return transformers.Gemma3TextConfig(**(COMMON | own | changes))
 
 
-def make_model(config: transformers.PreTrainedConfig, seed: int = 0) -> transformers.PreTrainedModel:
+def initial_model(config: transformers.PreTrainedConfig) -> transformers.PreTrainedModel:
+    """The random weights with which transformers starts a training."""
+    torch.manual_seed(0)
+    return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+
+
+def make_model(config: transformers.PreTrainedConfig) -> transformers.PreTrainedModel:
     """Random weights with gains, biases and norms that are not the identity, so that mixing them up shows."""
-    torch.manual_seed(seed)
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    model = initial_model(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("norm.weight"):

@@ -86,17 +86,18 @@ def _share_storage(graph: Graph) -> dict[Value, Home]:
     """Where each value lives: in storage of its own, in its base's, or in that of the input it overwrites."""
     last_read = {(v.base or v): i for i, node in enumerate(graph.nodes) for v in node.inputs}
     homes: dict[Value, Home] = {}
-    members: defaultdict[Value, list[Value]] = defaultdict(list)
+    busy_until: defaultdict[Value, int] = defaultdict(int)  # by storage: the last node that reads one of its values
     for i, node in enumerate(graph.nodes):
         for value in node.inputs:
             if value.base is not None:
                 root, column = homes[value.base]
                 homes[value] = (root, column + value.column)
         for value in node.outputs:
-            free = {root for root, values in members.items() if all(last_read.get(v, -1) <= i for v in values)}
+            free = {root for root, _ in map(homes.__getitem__, node.inputs) if busy_until[root] <= i}
             source = _overwritten(node, homes, free)
             homes[value] = homes[source] if source else (value, 0)
-            members[homes[value][0]].append(value)
+            root = homes[value][0]
+            busy_until[root] = max(busy_until[root], last_read.get(value, i))
     return homes
 
 

@@ -15,10 +15,11 @@ Attrs = Mapping[str, float | int | str]
 FLOAT_TYPES = frozenset({TensorType.F32, TensorType.F16, TensorType.BF16})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Value:
     """A matrix of activations: one row of `width` columns per token of the batch, or per wanted row of logits.
 
+    Compared by identity.
     A view has a `base`, and is the `width` columns of it that start at `column`.
     """
 

@@ -52,15 +52,12 @@ def quantize_activations(graph: Graph) -> Graph:
         if node.kind not in ("linear", "gated_linear") or not all(w.is_quantized for w in node.matrices):
             continue
         x, *rest = node.inputs
-        changes[node] = [replace(node, inputs=(quantized.get(x, _int8(x)), *rest))]
+        changes[node] = []
         if x not in quantized:
-            quantized[x] = _int8(x)
-            changes[node].insert(0, Node("quantize", (x,), (quantized[x],), layer=node.layer))
+            quantized[x] = Value(f"{x.name}.q8", x.width, x.rows, "q8")
+            changes[node].append(Node("quantize", (x,), (quantized[x],), layer=node.layer))
+        changes[node].append(replace(node, inputs=(quantized[x], *rest)))
     return graph.replace(changes)
-
-
-def _int8(x: Value) -> Value:
-    return Value(f"{x.name}.q8", x.width, x.rows, "q8")
 
 
 def select_rows_early(graph: Graph) -> Graph:
