@@ -9,10 +9,11 @@ export PATH="$PWD/.venv/bin:$PATH"
 CXX=$(scripts/compiler.sh)
 export CXX
 
-exec 9>.build.lock
+mkdir -p "$build_dir"
+exec 9>"$build_dir/.lock"
 flock 9 # several shells may build at once
 log=$build_dir/configure.log
-mkdir -p "$build_dir"
+echo "$CXX" >"$build_dir/.compiler"
 options="$CXX $*"
 if [[ ! -e $build_dir/build.ninja || $(cat "$build_dir/.options" 2>/dev/null) != "$options" ]]; then
   if ! cmake -S . -B "$build_dir" -G Ninja -DPython_EXECUTABLE="$PWD/.venv/bin/python" \
