@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from typing import Any
@@ -161,15 +162,19 @@ class Receipt:
 
 
 def _real(name: str, value: object, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or not low <= value <= high:
+    number = math.nan
+    if isinstance(value, Real) and not isinstance(value, bool):
+        with suppress(OverflowError):
+            number = float(value)
+    if not low <= number <= high:  # false for NaN, too
         raise InvalidRequestError(f"{name} must be a number from {low:g} to {high:g}, not {value!r:.80}.")
-    return float(value)
+    return number
 
 
 def _integer(name: str, value: object, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= value <= high:
-        raise InvalidRequestError(f"{name} must be a whole number from {low} to {high}, not {value!r:.80}.")
-    return int(value)
+    if isinstance(value, Integral) and not isinstance(value, bool) and low <= int(value) <= high:
+        return int(value)
+    raise InvalidRequestError(f"{name} must be a whole number from {low} to {high}, not {value!r:.80}.")
 
 
 def _stop_strings(value: object) -> tuple[str, ...]:

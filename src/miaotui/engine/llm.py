@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence as Row
 from numbers import Integral
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, cast, overload
 
 from miaotui.core import SamplingParams
 from miaotui.engine.interrupts import DeferredInterrupt
@@ -82,9 +82,10 @@ class LLM:
 
         Text is encoded as the model was trained (with BOS if it wants one), control tokens in it recognized.
         """
-        prompts = [prompt] if _is_one(prompt) else list(prompt)
-        groups = self._complete([self._encode(p) for p in prompts], _resolve(params, changes))
-        return groups[0] if _is_one(prompt) else groups
+        resolved = _resolve(params, changes)
+        if _is_one(prompt):
+            return self._complete([self._encode(prompt)], resolved)[0]
+        return self._complete([self._encode(p) for p in cast(Row[Prompt], prompt)], resolved)
 
     def chat(
         self,
@@ -221,7 +222,7 @@ def _resolve(params: SamplingParams | None, changes: dict[str, Any]) -> Sampling
     return params.changed(**changes) if changes else params
 
 
-def _is_one(prompt: Prompt | Row[Prompt]) -> bool:
+def _is_one(prompt: Prompt | Row[Prompt]) -> TypeGuard[Prompt]:
     return isinstance(prompt, str) or (len(prompt) > 0 and isinstance(prompt[0], Integral))
 
 
