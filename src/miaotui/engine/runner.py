@@ -43,7 +43,7 @@ class Runner:
         self._offsets = np.zeros(limits.max_sequences + 1, np.int32)
         self._block_tables = np.zeros((limits.max_sequences, max_blocks), np.int32)
         self._logit_rows = np.zeros(limits.max_logit_rows, np.int32)
-        self._counting = np.arange(limits.max_tokens, dtype=np.int32)
+        self._placed: list[Int32Array | None] = [None] * limits.max_sequences  # whose table each row holds
 
     def run(self, slices: Row[Slice]) -> NDArray[np.float32]:
         """Logits [rows, vocabulary], the slices' rows one after the other; valid until the next run.
@@ -53,17 +53,15 @@ class Runner:
         """
         num_tokens = num_rows = 0
         for at, part in enumerate(slices):
-            sequence, count = part.sequence, part.num_tokens
-            start, end = sequence.num_computed_tokens, num_tokens + count
-            self._token_ids[num_tokens:end] = sequence.token_ids[start : start + count]
-            self._positions[num_tokens:end] = self._counting[:count]
-            self._positions[num_tokens:end] += start
-            self._offsets[at + 1] = end
-            self._block_tables[at, : len(sequence.block_table)] = sequence.block_table
-            rows = part.num_logit_rows
-            self._logit_rows[num_rows : num_rows + rows] = self._counting[:rows]
-            self._logit_rows[num_rows : num_rows + rows] += end - rows
-            num_tokens, num_rows = end, num_rows + rows
+            if self._placed[at] is not part.sequence.block_table:
+                self._placed[at] = part.sequence.block_table
+                self._block_tables[at, : len(part.sequence.block_table)] = part.sequence.block_table
+            self._place_tokens(part, num_tokens)
+            num_tokens += part.num_tokens
+            self._offsets[at + 1] = num_tokens
+            for row in range(num_tokens - part.num_logit_rows, num_tokens):
+                self._logit_rows[num_rows] = row
+                num_rows += 1
         self._program.run(
             self._kv,
             self._token_ids[:num_tokens],
@@ -73,3 +71,13 @@ class Runner:
             self._logit_rows[:num_rows],
         )
         return self._program.logits
+
+    def _place_tokens(self, part: Slice, at: int) -> None:
+        """Ids and positions of a slice's tokens, from index `at` of the batch on."""
+        start, count = part.sequence.num_computed_tokens, part.num_tokens
+        if count == 1:  # the whole batch while decoding; slicing would cost ten times as much
+            self._token_ids[at] = part.sequence.token_ids[start]
+            self._positions[at] = start
+            return
+        self._token_ids[at : at + count] = part.sequence.token_ids[start : start + count]
+        self._positions[at : at + count] = range(start, start + count)
