@@ -23,10 +23,12 @@ find_python() {
 }
 
 check_machine() {
-  local python include
+  local python include found
   python=$(find_python)
-  [[ -n $python ]] || fail "Python 3.11 or newer is needed and ${PYTHON:-python3} is not it (found: $("${PYTHON:-python3}" --version 2>&1 | tail -n 1));" \
-    "install one, or name it with PYTHON=/path/to/python3.12."
+  if [[ -z $python ]]; then
+    found=$("${PYTHON:-python3}" --version 2>/dev/null) || found="no ${PYTHON:-python3}"
+    fail "Python 3.11 or newer is needed, and there is $found; install one, or name it with PYTHON=/path/to/python3.12."
+  fi
   include=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
   [[ -f $include/Python.h ]] || fail "the C headers of $python are missing; install them (Debian, Ubuntu: sudo apt install python3-dev)."
   "$python" -c 'import venv, ensurepip' 2>/dev/null ||
