@@ -163,8 +163,9 @@ static void rope_head(const float* x, const float* cos_sin, int64_t rope_dim, in
     for (int64_t i = 0; i < half; ++i) {
         const int64_t a = interleaved != 0 ? 2 * i : i, b = interleaved != 0 ? 2 * i + 1 : i + half;
         const float c = cos_sin[2 * i], s = cos_sin[2 * i + 1], first = x[a], second = x[b];
-        y[a] = first * c - second * s;
-        y[b] = second * c + first * s;
+        // Written as fmas: GCC 12 turns alternating a·b − c, a·b + c into fmaddsub even where contraction is off.
+        y[a] = __builtin_fmaf(first, c, -(second * s));
+        y[b] = __builtin_fmaf(second, c, first * s);
     }
     for (int64_t i = rope_dim; i < head_dim; ++i) y[i] = x[i];
 }
