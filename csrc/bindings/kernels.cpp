@@ -50,19 +50,19 @@ nb::object byte_array(const uint8_t* bytes, size_t rows, size_t columns) {
     return nb::cast(nb::ndarray<nb::numpy, uint8_t, nb::ndim<2>>(copy, {rows, columns}, owner));
 }
 
-AlignedBuffer quantize_rows(const KernelTable& table, const Matrix<float>& x) {
+AlignedBuffer quantize_rows(const KernelTable& table, const Matrix<float>& x, bool wide) {
     const int64_t rows = static_cast<int64_t>(x.shape(0)), cols = static_cast<int64_t>(x.shape(1));
     expect(cols % kGroup == 0, "int8 rows need a multiple of 32 columns");
-    AlignedBuffer memory(static_cast<size_t>(rows * Q8Layout(cols).bytes));
+    AlignedBuffer memory(static_cast<size_t>(rows * Q8Layout(cols, wide).bytes));
     for (int64_t t = 0; t < rows; ++t)
-        table.quantize_groups(x.data() + t * cols, memory.data() + t * Q8Layout(cols).bytes, cols, 0, cols / kGroup);
+        table.quantize_groups(x.data() + t * cols, memory.data() + t * Q8Layout(cols, wide).bytes, cols, wide, 0, cols / kGroup);
     return memory;
 }
 
-// The int8 rows of x, as [rows][q8_row_bytes].
-nb::object kernel_quantize(const std::string& tier, const Matrix<float>& x) {
-    const AlignedBuffer rows = quantize_rows(table_of(tier), x);
-    return byte_array(rows.data(), x.shape(0), static_cast<size_t>(Q8Layout(static_cast<int64_t>(x.shape(1))).bytes));
+// The quantized rows of x, as [rows][row_bytes].
+nb::object kernel_quantize(const std::string& tier, const Matrix<float>& x, bool wide) {
+    const AlignedBuffer rows = quantize_rows(table_of(tier), x, wide);
+    return byte_array(rows.data(), x.shape(0), static_cast<size_t>(Q8Layout(static_cast<int64_t>(x.shape(1)), wide).bytes));
 }
 
 // A block of 16 rows turned into a panel; owns the memory that it describes.
@@ -93,7 +93,7 @@ nb::object kernel_unpack(const std::string& tier, const PackedWeight& weight, in
 // x · Wᵀ by one of the variants: "direct" and "panel" on int8 activations, "float" on floats.
 nb::object kernel_linear(const std::string& tier, const std::string& variant, const PackedWeight& weight,
                          const Matrix<float>& x, const std::optional<Vector<float>>& bias,
-                         const std::optional<Matrix<float>>& residual) {
+                         const std::optional<Matrix<float>>& residual, bool wide) {
     const KernelTable& table = table_of(tier);
     const PackedView& w = weight.view();
     const int64_t num_tokens = static_cast<int64_t>(x.shape(0));
@@ -110,8 +110,8 @@ nb::object kernel_linear(const std::string& tier, const std::string& variant, co
         table.linear_f32(w, 0, w.num_blocks(), F32Rows{x.data(), w.cols}, 0, num_tokens, out);
         return float_array(y.data(), {x.shape(0), num_rows});
     }
-    const AlignedBuffer rows = quantize_rows(table, x);
-    const Q8Rows q{rows.data(), Q8Layout(w.cols).bytes, w.cols};
+    const AlignedBuffer rows = quantize_rows(table, x, wide);
+    const Q8Rows q{rows.data(), Q8Layout(w.cols, wide).bytes, w.cols, wide};
     if (variant == "direct") {
         table.linear_q8(w, 0, w.num_blocks(), q, 0, num_tokens, out);
     } else {
@@ -247,10 +247,10 @@ int64_t kernel_peak(const std::string& tier, int64_t rounds, const Vector<uint8_
 
 void bind_kernels(nb::module_& m) {
     m.def("kernel_names", &kernel_names);
-    m.def("kernel_quantize", &kernel_quantize, nb::arg("tier"), nb::arg("x"));
+    m.def("kernel_quantize", &kernel_quantize, nb::arg("tier"), nb::arg("x"), nb::arg("wide") = false);
     m.def("kernel_unpack", &kernel_unpack, nb::arg("tier"), nb::arg("weight"), nb::arg("block"));
     m.def("kernel_linear", &kernel_linear, nb::arg("tier"), nb::arg("variant"), nb::arg("weight"), nb::arg("x"),
-          nb::arg("bias") = nb::none(), nb::arg("residual") = nb::none());
+          nb::arg("bias") = nb::none(), nb::arg("residual") = nb::none(), nb::arg("wide") = false);
     m.def("kernel_norm", &kernel_norm, nb::arg("tier"), nb::arg("kind"), nb::arg("x"), nb::arg("gain"),
           nb::arg("bias") = nb::none(), nb::arg("eps") = 1e-6F);
     m.def("kernel_rope", &kernel_rope, nb::arg("tier"), nb::arg("x"), nb::arg("cos_sin"), nb::arg("interleaved"));

@@ -22,7 +22,8 @@ namespace {
 DType dtype_of(const std::string& name) {
     if (name == "f32") return DType::f32;
     if (name == "q8") return DType::q8;
-    throw BadInput("buffer dtype " + name + " is neither f32 nor q8");
+    if (name == "q16") return DType::q16;
+    throw BadInput("buffer dtype " + name + " is not one of f32, q8, q16");
 }
 
 Rows rows_of(const std::string& name) {
@@ -148,7 +149,10 @@ KvType kv_type_of(const std::string& name) {
 
 void bind_program(nb::module_& m) {
     m.def("cpu_info", &cpu_info);
-    m.def("q8_row_bytes", [](int64_t cols) { return Q8Layout(cols).bytes; }, nb::arg("cols"));
+    m.def(
+        "row_bytes", [](const std::string& dtype, int64_t width) { return row_bytes(dtype_of(dtype), width); },
+        nb::arg("dtype"), nb::arg("width"));
+    m.def("q8_row_bytes", [](int64_t cols) { return row_bytes(DType::q8, cols); }, nb::arg("cols"));
     m.def("measure_ceilings", [] {
         Ceilings c{};
         {

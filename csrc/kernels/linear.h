@@ -136,19 +136,25 @@ MT_INLINE void store_rows(const LinearOut& o, int64_t token, int64_t row, int64_
     }
 }
 
-// One group (or half group) of one token: the arithmetic at the top of this file.
-template <class SOURCE, int QUADS>
-MT_INLINE F32 accumulate(F32 acc, const Codes* codes, const int8_t* x, int32_t neg, float sum, F32 d_x, ScalePair w) {
+// One group (or half group) of one token: the arithmetic at the top of this file. Wide activations are 256·x + low.
+template <class SOURCE, int QUADS, bool WIDE>
+MT_INLINE F32 accumulate(F32 acc, const Codes* codes, const int8_t* x, const int8_t* low, int32_t neg, float sum, F32 d_x,
+                         ScalePair w) {
     I32 i = iset1(0);
     if constexpr (SOURCE::kZeroShift >= 0) i = ishl<SOURCE::kZeroShift>(iset1(neg));
-    i = dot<SOURCE::kBits, QUADS>(i, codes, x);
+    if constexpr (WIDE) {
+        i = iadd(i, ishl<8>(dot<SOURCE::kBits, QUADS>(iset1(0), codes, x)));
+        i = dot<SOURCE::kBits, QUADS>(i, codes, low);
+    } else {
+        i = dot<SOURCE::kBits, QUADS>(i, codes, x);
+    }
     acc = fma(mul(to_f32(i), w.s), d_x, acc);
     if constexpr (SOURCE::kZeroShift < 0) acc = fma(w.m, set1(sum), acc);
     return acc;
 }
 
 struct Q8Row {  // one token's pointers
-    const int8_t* x;
+    const int8_t *x, *low;
     const float *scale, *sum, *sum16;
     const int32_t *neg, *neg16;
 };
@@ -157,20 +163,16 @@ MT_INLINE Q8Row open_row(const Q8Rows& x, int64_t t, const Q8Layout& at) {
     const uint8_t* p = x.row(t);
     const auto floats = [p](int64_t offset) { return reinterpret_cast<const float*>(p + offset); };
     const auto ints = [p](int64_t offset) { return reinterpret_cast<const int32_t*>(p + offset); };
-    return {reinterpret_cast<const int8_t*>(p),
-            floats(at.scale),
-            floats(at.sum),
-            floats(at.sum16),
-            ints(at.neg),
-            ints(at.neg16)};
+    const auto codes = [p](int64_t offset) { return reinterpret_cast<const int8_t*>(p + offset); };
+    return {codes(0), codes(at.low), floats(at.scale), floats(at.sum), floats(at.sum16), ints(at.neg), ints(at.neg16)};
 }
 
 // MT tokens from t0 × the 16 rows of one block, read from SOURCE.
-template <class SOURCE, int MT>
+template <class SOURCE, int MT, bool WIDE>
 static void block_times_tokens(const SOURCE& w, const Q8Rows& x, int64_t t0, int64_t row, int64_t rows,
                                const LinearOut& out) {
     const int64_t num_groups = x.cols / kGroup;
-    const Q8Layout at(x.cols);
+    const Q8Layout at(x.cols, WIDE);
     Q8Row token[MT];
     for (int t = 0; t < MT; ++t) token[t] = open_row(x, t0 + t, at);
     for (int lane = 0; lane < kBlockRows; lane += W) {
@@ -183,17 +185,18 @@ static void block_times_tokens(const SOURCE& w, const Q8Rows& x, int64_t t0, int
                 const ScalePair s = SOURCE::scales(w, g, lane);
                 for (int t = 0; t < MT; ++t) {
                     const Q8Row& q = token[t];
-                    acc[t] = accumulate<SOURCE, 8>(acc[t], c, q.x + 32 * g, q.neg[g], q.sum[g], set1(q.scale[g]), s);
+                    acc[t] = accumulate<SOURCE, 8, WIDE>(acc[t], c, q.x + 32 * g, q.low + 32 * g, q.neg[g], q.sum[g],
+                                                         set1(q.scale[g]), s);
                 }
             } else {
                 const ScalePair s0 = SOURCE::scales(w, 2 * g, lane), s1 = SOURCE::scales(w, 2 * g + 1, lane);
                 for (int t = 0; t < MT; ++t) {
                     const Q8Row& q = token[t];
                     const F32 d_x = set1(q.scale[g]);
-                    const int64_t h = 2 * g;
-                    acc[t] = accumulate<SOURCE, 4>(acc[t], c, q.x + 16 * h, q.neg16[h], q.sum16[h], d_x, s0);
-                    acc[t] = accumulate<SOURCE, 4>(acc[t], c + 4, q.x + 16 * h + 16, q.neg16[h + 1], q.sum16[h + 1],
-                                                   d_x, s1);
+                    const int64_t h = 2 * g, k = 16 * h;
+                    acc[t] = accumulate<SOURCE, 4, WIDE>(acc[t], c, q.x + k, q.low + k, q.neg16[h], q.sum16[h], d_x, s0);
+                    acc[t] = accumulate<SOURCE, 4, WIDE>(acc[t], c + 4, q.x + k + 16, q.low + k + 16, q.neg16[h + 1],
+                                                         q.sum16[h + 1], d_x, s1);
                 }
             }
         }
@@ -202,12 +205,21 @@ static void block_times_tokens(const SOURCE& w, const Q8Rows& x, int64_t t0, int
 }
 
 // Walks the tokens in tiles of LARGEST, then smaller powers of two.
-template <class SOURCE, int LARGEST>
+template <class SOURCE, int LARGEST, bool WIDE>
 static void block_times_all(const SOURCE& w, const Q8Rows& x, int64_t t0, int64_t t1, int64_t row, int64_t rows,
                             const LinearOut& out) {
-    for (; t0 + LARGEST <= t1; t0 += LARGEST) block_times_tokens<SOURCE, LARGEST>(w, x, t0, row, rows, out);
+    for (; t0 + LARGEST <= t1; t0 += LARGEST) block_times_tokens<SOURCE, LARGEST, WIDE>(w, x, t0, row, rows, out);
     if constexpr (LARGEST > 1)
-        if (t0 < t1) block_times_all<SOURCE, LARGEST / 2>(w, x, t0, t1, row, rows, out);
+        if (t0 < t1) block_times_all<SOURCE, LARGEST / 2, WIDE>(w, x, t0, t1, row, rows, out);
+}
+
+template <class SOURCE, int LARGEST>
+static void block_product(const SOURCE& w, const Q8Rows& x, int64_t t0, int64_t t1, int64_t row, int64_t rows,
+                          const LinearOut& out) {
+    if (x.wide)
+        block_times_all<SOURCE, LARGEST, true>(w, x, t0, t1, row, rows, out);
+    else
+        block_times_all<SOURCE, LARGEST, false>(w, x, t0, t1, row, rows, out);
 }
 
 #define MT_QUANTIZED_TYPES(X) \
@@ -219,7 +231,7 @@ static void direct(const PackedView& w, int64_t block0, int64_t block1, const Q8
     using P = Packed<TYPE>;
     constexpr int kLargestTile = W == 16 ? 8 : W == 8 ? 4 : 1;  // what the register file holds beside 8 quads of codes
     for (int64_t b = block0; b < block1; ++b)
-        block_times_all<P, kLargestTile>(P::open(w, b), x, t0, t1, b * kBlockRows, w.rows, out);
+        block_product<P, kLargestTile>(P::open(w, b), x, t0, t1, b * kBlockRows, w.rows, out);
 }
 
 static void linear_q8(const PackedView& w, int64_t block0, int64_t block1, const Q8Rows& x, int64_t t0, int64_t t1,
@@ -266,7 +278,7 @@ static void panel_times_all(const PackedView& w, int64_t block, const PanelView&
                             int64_t t1, const LinearOut& out) {
     using P = Panel<Packed<TYPE>::kGroupColumns, Packed<TYPE>::kZeroShift, Packed<TYPE>::kBits>;
     constexpr int kLargestTile = W == 16 ? 16 : W == 8 ? 4 : 1;
-    block_times_all<P, kLargestTile>(P{panel}, x, t0, t1, block * kBlockRows, w.rows, out);
+    block_product<P, kLargestTile>(P{panel}, x, t0, t1, block * kBlockRows, w.rows, out);
 }
 
 // As linear_q8 for one block, from the panel that unpack_block made of it.

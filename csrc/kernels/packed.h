@@ -94,31 +94,35 @@ struct PanelView {
     float* mins;     // [cols / group][16], only where zero_shift < 0
 };
 
-// Activations quantized to int8 per 32 columns. One row: codes, then the arrays below, all of it q8_row_bytes(cols) long.
+// Activations quantized per 32 columns to int8 codes, or, wide, to 16 bits held as two int8 planes: 256·high + low.
+// One row: high codes, then the arrays below, then the low codes; Q8Layout::bytes long.
 struct Q8Rows {
     const uint8_t* data;
     int64_t stride;  // bytes
     int64_t cols;
+    bool wide;
 
     const uint8_t* row(int64_t t) const { return data + t * stride; }
 };
 
-// Offsets inside a Q8 row of `cols` columns, G = cols / 32 groups.
+// Offsets inside such a row of `cols` columns, G = cols / 32 groups.
 struct Q8Layout {
     int64_t scale;  // float[G]       d: x = d·code
     int64_t sum;    // float[G]       d·Σ code, for minimums
     int64_t neg;    // int32[G]       −Σ code, for zero points
     int64_t sum16;  // float[2G]      the same per half group
     int64_t neg16;  // int32[2G]
+    int64_t low;    // int8[cols]     wide rows only
     int64_t bytes;
 
-    constexpr explicit Q8Layout(int64_t cols)
+    constexpr Q8Layout(int64_t cols, bool wide)
         : scale(cols),
           sum(scale + cols / 8),
           neg(sum + cols / 8),
           sum16(neg + cols / 8),
           neg16(sum16 + cols / 4),
-          bytes((neg16 + cols / 4 + 63) / 64 * 64) {}
+          low(neg16 + cols / 4),
+          bytes((low + (wide ? cols : 0) + 63) / 64 * 64) {}
 };
 
 struct F32Rows {

@@ -134,16 +134,33 @@ MT_INLINE float largest_magnitude(const float* x, int64_t n) {
 // Factor from values to int8 codes. Groups below 2⁻¹¹⁹ count as zero: the factor would overflow.
 MT_INLINE float code_factor(float largest) { return largest >= 0x1p-119F ? 127.0F / largest : 0.0F; }
 
-// Writes groups g0 … g1 of one Q8 row from the floats x (x[0] is the first column of group g0).
-static void quantize_groups(const float* x, uint8_t* row, int64_t cols, int64_t g0, int64_t g1) {
-    const Q8Layout at(cols);
+// Low codes of one group of a wide row: what the high codes left over, in units of d / 256.
+MT_INLINE void quantize_rest(const float* x, const int8_t* high, float d, F32 inverse, int8_t* low) {
+    const F32 finer = mul(inverse, set1(256.0F)), minus_d = set1(-d);
+    for (int i = 0; i < kGroup; i += W) {
+        const F32 rest = fma(minus_d, load_i8(reinterpret_cast<const uint8_t*>(high) + i), load(x + i));
+        store_i8(low + i, round_i32(mul(rest, finer)));
+    }
+}
+
+// Writes groups g0 … g1 of one quantized row from the floats x (x[0] is the first column of group g0).
+static void quantize_groups(const float* x, uint8_t* row, int64_t cols, bool wide, int64_t g0, int64_t g1) {
+    const Q8Layout at(cols, wide);
     for (int64_t g = g0; g < g1; ++g, x += kGroup) {
-        const float largest = largest_magnitude(x, kGroup), d = largest / 127.0F;
+        const float largest = largest_magnitude(x, kGroup);
+        float d = largest / 127.0F;
         const F32 inverse = set1(code_factor(largest));
         auto* codes = reinterpret_cast<int8_t*>(row) + kGroup * g;
         for (int i = 0; i < kGroup; i += W) store_i8(codes + i, round_i32(mul(load(x + i), inverse)));
         int32_t first = 0, second = 0;
         for (int i = 0; i < 16; ++i) first += codes[i], second += codes[i + 16];
+        if (wide) {
+            auto* low = reinterpret_cast<int8_t*>(row + at.low) + kGroup * g;
+            quantize_rest(x, codes, d, inverse, low);
+            first *= 256, second *= 256;
+            for (int i = 0; i < 16; ++i) first += low[i], second += low[i + 16];
+            d *= 0x1p-8F;
+        }
         const auto floats = [row](int64_t offset) { return reinterpret_cast<float*>(row + offset); };
         const auto ints = [row](int64_t offset) { return reinterpret_cast<int32_t*>(row + offset); };
         floats(at.scale)[g] = d;

@@ -15,19 +15,23 @@
 
 namespace miaotui {
 
-enum class DType { f32, q8 };
+// q16: int8 rows in two planes, for the inputs that need the precision.
+enum class DType { f32, q8, q16 };
 enum class Rows { tokens, logits };
 
 // A column slice of a buffer in the arena: row r starts at offset + r · stride bytes.
 struct Slice {
     DType dtype;
     Rows rows;
-    int64_t offset;  // bytes, of the first column (q8 slices are always whole rows)
+    int64_t offset;  // bytes, of the first column (quantized slices are always whole rows)
     int64_t stride;  // bytes
     int64_t width;   // columns
 
     float* f32(uint8_t* arena, int64_t row) const { return reinterpret_cast<float*>(arena + offset + row * stride); }
+    bool quantized() const { return dtype != DType::f32; }
+    bool wide() const { return dtype == DType::q16; }
     uint8_t* q8(uint8_t* arena, int64_t row) const { return arena + offset + row * stride; }
+    Q8Rows q8_rows(uint8_t* arena) const { return {q8(arena, 0), stride, width, wide()}; }
 };
 
 // A matrix in the file's own layout, read row by row; the memory is kept alive by the owner of the program.

@@ -102,7 +102,7 @@ public:
         a.expect(q_.width % (head_dim_ * num_kv_heads_) == 0, "the query heads are not a multiple of the KV heads");
         group_ = q_.width / (head_dim_ * num_kv_heads_);
         a.expect(group_ <= kMaxTaskRows, "more than 64 query heads per KV head");
-        a.expect(out_.dtype == DType::f32 || head_dim_ % kGroup == 0,
+        a.expect(!out_.quantized() || head_dim_ % kGroup == 0,
                  "an int8 output needs a head_dim that is a multiple of 32");
     }
     void check(const Batch&, const KvPool& kv) const override { check_pool(kv, layer_, num_kv_heads_, head_dim_); }
@@ -136,7 +136,7 @@ private:
         const int64_t column = kv_head * group_ * head_dim_, row_width = group_ * head_dim_;
         auto* scratch = reinterpret_cast<float*>(worker.scratch);
         float* rows = scratch + attention_scratch_floats(tile_tokens() * group_, head_dim_);
-        const bool quantized = out_.dtype == DType::q8;
+        const bool quantized = out_.quantized();
         kernels().attention(AttentionTask{
             .layout = step.kv.layout(),
             .pages = step.kv.pages(static_cast<int>(layer_), static_cast<int>(kv_head)),
@@ -155,7 +155,7 @@ private:
             .scratch = scratch,
         });
         for (int64_t t = 0; quantized && t < num_tokens; ++t)
-            kernels().quantize_groups(rows + t * row_width, out_.q8(step.arena, t0 + t), out_.width, column / kGroup,
+            kernels().quantize_groups(rows + t * row_width, out_.q8(step.arena, t0 + t), out_.width, out_.wide(), column / kGroup,
                                       (column + row_width) / kGroup);
     }
 

@@ -29,14 +29,14 @@ void expect_fits(const OpArguments& a, const PackedView& w, const Slice& in, siz
     const std::string name = "weight " + std::to_string(i);
     a.expect(w.cols == in.width,
              name + " has " + std::to_string(w.cols) + " columns, its input " + std::to_string(in.width));
-    a.expect(in.dtype == DType::f32 || !is_float(w.type), name + " is a float matrix and needs a float input");
+    a.expect(!in.quantized() || !is_float(w.type), name + " is a float matrix and needs a float input");
 }
 
 // One block of a matrix times tokens t0 … t1 of the input.
 void block_product(const PackedView& w, int64_t block, const Slice& in, uint8_t* arena, int64_t t0, int64_t t1,
                    const LinearOut& out) {
-    if (in.dtype == DType::q8)
-        kernels().linear_q8(w, block, block + 1, Q8Rows{in.q8(arena, 0), in.stride, in.width}, t0, t1, out);
+    if (in.quantized())
+        kernels().linear_q8(w, block, block + 1, in.q8_rows(arena), t0, t1, out);
     else
         kernels().linear_f32(w, block, block + 1, F32Rows{in.f32(arena, 0), in.stride / 4}, t0, t1, out);
 }
@@ -66,7 +66,7 @@ public:
 
     void run(const Step& step, Worker& worker) const override {
         const int64_t num_tokens = step.num_rows(in_);
-        const bool panels = in_.dtype == DType::q8 && num_tokens >= kPanelTokens;
+        const bool panels = in_.quantized() && num_tokens >= kPanelTokens;
         const int64_t chunk = panels ? 1 : std::max<int64_t>(1, num_blocks_ / (12 * step.num_threads));
         for (int64_t first = worker.claim(chunk); first < num_blocks_; first = worker.claim(chunk))
             for (int64_t item = first; item < std::min(first + chunk, num_blocks_); ++item) {
@@ -93,7 +93,7 @@ private:
         if (!panels) return block_product(w, block, in_, step.arena, 0, num_tokens, out);
         const PanelView panel = panel_at(worker.scratch, w);
         kernels().unpack_block(w, block, panel);
-        kernels().linear_panel(w, block, panel, Q8Rows{in_.q8(step.arena, 0), in_.stride, in_.width}, 0, num_tokens,
+        kernels().linear_panel(w, block, panel, in_.q8_rows(step.arena), 0, num_tokens,
                                out);
     }
 
@@ -116,7 +116,7 @@ public:
         expect_fits(a, up(), in_, 1);
         out_ = a.outputs[0];
         a.expect(gate().rows == up().rows && out_.width == gate().rows, "gate, up and output differ in width");
-        a.expect(out_.dtype == DType::f32 || out_.width % kGroup == 0, "an int8 output needs a multiple of 32 columns");
+        a.expect(!out_.quantized() || out_.width % kGroup == 0, "an int8 output needs a multiple of 32 columns");
     }
     int64_t scratch_bytes() const override {
         return 2 * panel_bytes(gate()) + 2 * panel_bytes(up()) + 3 * 4 * kGatedTokens * kGroup;
@@ -136,7 +136,7 @@ private:
     void run_item(int64_t item, const Step& step, Worker& worker) const {
         const int64_t num_tokens = step.num_rows(in_), first_block = 2 * item;
         const int64_t num_blocks = std::min<int64_t>(2, gate().num_blocks() - first_block);
-        const bool panels = in_.dtype == DType::q8 && num_tokens >= kPanelTokens;
+        const bool panels = in_.quantized() && num_tokens >= kPanelTokens;
         uint8_t* memory = worker.scratch + 3 * 4 * kGatedTokens * kGroup;
         PanelView gate_panels[2] = {}, up_panels[2] = {};
         for (int64_t b = 0; panels && b < num_blocks; ++b) {
@@ -167,7 +167,7 @@ private:
         // Row r of the matrix lands in column r − (first row of the item) of the temporary, token t in its line t − t0.
         const LinearOut out{target - t0 * kGroup - block / 2 * 2 * kBlockRows, kGroup, nullptr, nullptr, 0};
         if (panel != nullptr)
-            kernels().linear_panel(w, block, *panel, Q8Rows{in_.q8(step.arena, 0), in_.stride, in_.width}, t0, t1, out);
+            kernels().linear_panel(w, block, *panel, in_.q8_rows(step.arena), t0, t1, out);
         else
             block_product(w, block, in_, step.arena, t0, t1, out);
     }
@@ -176,12 +176,12 @@ private:
         const int64_t width = std::min<int64_t>(kGroup, out_.width - row);
         for (int64_t t = t0; t < t1; ++t) {
             const float *g = temporary(worker, 0) + (t - t0) * kGroup, *u = temporary(worker, 1) + (t - t0) * kGroup;
-            if (out_.dtype == DType::f32) {
+            if (!out_.quantized()) {
                 kernels().activate_mul(activation_, g, u, width, out_.f32(step.arena, t) + row);
             } else {
                 float* y = temporary(worker, 2);
                 kernels().activate_mul(activation_, g, u, width, y);
-                kernels().quantize_groups(y, out_.q8(step.arena, t), out_.width, row / kGroup, row / kGroup + 1);
+                kernels().quantize_groups(y, out_.q8(step.arena, t), out_.width, out_.wide(), row / kGroup, row / kGroup + 1);
             }
         }
     }

@@ -61,16 +61,16 @@ public:
         a.expect_counts(1, 1);
         out_ = a.outputs[0];
         a.expect(out_.width == in_.width, "output and input differ in width");
-        a.expect(out_.dtype == DType::f32 || in_.width % kGroup == 0, "an int8 output needs a multiple of 32 columns");
+        a.expect(!out_.quantized() || in_.width % kGroup == 0, "an int8 output needs a multiple of 32 columns");
         a.expect(in_.width % group_ == 0, "the width is not a multiple of the group");
         gain_ = a.vector_weight(0, group_);
         if (a.has_weight(1)) bias_ = a.vector_weight(1, group_);
     }
-    int64_t scratch_bytes() const override { return out_.dtype == DType::q8 ? 4 * in_.width : 0; }
+    int64_t scratch_bytes() const override { return out_.quantized() ? 4 * in_.width : 0; }
     void run(const Step& step, Worker& worker) const override {
         for_rows(step, worker, in_, [&](int64_t t) {
             const float* x = in_.f32(step.arena, t);
-            float* y = out_.dtype == DType::f32 ? out_.f32(step.arena, t) : reinterpret_cast<float*>(worker.scratch);
+            float* y = !out_.quantized() ? out_.f32(step.arena, t) : reinterpret_cast<float*>(worker.scratch);
             for (int64_t i = 0; i < in_.width; i += group_) {
                 if (rms_)
                     kernels().rms_norm(x + i, gain_.data(), eps_, group_, y + i);
@@ -78,8 +78,8 @@ public:
                     kernels().layer_norm(x + i, gain_.data(), bias_.empty() ? nullptr : bias_.data(), eps_, group_,
                                          y + i);
             }
-            if (out_.dtype == DType::q8)
-                kernels().quantize_groups(y, out_.q8(step.arena, t), out_.width, 0, out_.width / kGroup);
+            if (out_.quantized())
+                kernels().quantize_groups(y, out_.q8(step.arena, t), out_.width, out_.wide(), 0, out_.width / kGroup);
         });
     }
 
@@ -96,12 +96,12 @@ public:
     explicit Quantize(const OpArguments& a) : in_(a.f32_input(0, 0)) {
         a.expect_counts(1, 1);
         out_ = a.outputs[0];
-        a.expect(out_.dtype == DType::q8 && out_.width == in_.width, "needs an int8 output as wide as the input");
+        a.expect(out_.quantized() && out_.width == in_.width, "needs an int8 output as wide as the input");
         a.expect(in_.width % kGroup == 0, "needs a multiple of 32 columns");
     }
     void run(const Step& step, Worker& worker) const override {
         for_rows(step, worker, in_, [&](int64_t t) {
-            kernels().quantize_groups(in_.f32(step.arena, t), out_.q8(step.arena, t), out_.width, 0,
+            kernels().quantize_groups(in_.f32(step.arena, t), out_.q8(step.arena, t), out_.width, out_.wide(), 0,
                                       out_.width / kGroup);
         });
     }

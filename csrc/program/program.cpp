@@ -14,12 +14,14 @@ void expect(bool condition, const std::string& what) {
     if (!condition) throw BadInput("program: " + what);
 }
 
-int64_t row_bytes(DType dtype, int64_t width) { return dtype == DType::f32 ? 4 * width : Q8Layout(width).bytes; }
-
 constexpr int64_t kMaxWidth = int64_t{1} << 24;
 constexpr int64_t kMaxArenaBytes = int64_t{1} << 40;
 
 }  // namespace
+
+int64_t row_bytes(DType dtype, int64_t width) {
+    return dtype == DType::f32 ? 4 * width : Q8Layout(width, dtype == DType::q16).bytes;
+}
 
 Program::Program(Parts parts)
     : parts_(std::move(parts)),

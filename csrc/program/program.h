@@ -7,6 +7,9 @@
 
 namespace miaotui {
 
+// Bytes from one row of a buffer to the next.
+int64_t row_bytes(DType dtype, int64_t width);
+
 struct BufferSpec {
     DType dtype;
     Rows rows;
