@@ -41,8 +41,8 @@ def token_to_bytes(token: str) -> bytes:
 class ByteLevelEncoder:
     """Text → ids for one byte-level vocabulary.
 
-    Bytes without a token are left out, as the models' own tokenizers do: SmolLM2, for example, has no token for the
-    control character U+0004. A vocabulary that lacks printable ASCII is refused.
+    Bytes without a token are left out before merging, as the models' own tokenizers do: SmolLM2, for example, has no
+    token for the control character U+0004. A vocabulary that lacks printable ASCII is refused.
     """
 
     def __init__(self, vocabulary: Vocabulary, merges: list[str], rules: PreTokenizer) -> None:
@@ -64,14 +64,11 @@ class ByteLevelEncoder:
         chars = [BYTE_CHARS[byte] for byte in word.encode()]
         if self._rules.ignore_merges and (whole := self._index.get("".join(chars))) is not None:
             return [whole]
-        ids = []
-        for piece in merge_pieces(chars, self._ranks.get, " "):
-            id = self._index.get(piece)
-            if id is not None:
-                ids.append(id)
-            elif len(piece) > 1:
-                raise _damaged(f"its merges lead to {piece!r:.60}, which is not a token")
-        return ids
+        known = [char for char in chars if char in self._index]
+        try:
+            return [self._index[piece] for piece in merge_pieces(known, self._ranks.get, " ")]
+        except KeyError as error:
+            raise _damaged(f"its merges lead to {error.args[0]!r:.60}, which is not a token") from None
 
     def _check(self, merges: list[str]) -> None:
         if len(self._ranks) != len(merges):

@@ -31,7 +31,7 @@ def read_gguf_tokenizer(metadata: Mapping[str, object], vocab_size: int) -> tupl
     model = metadata.get("tokenizer.ggml.model")
     if model is None:
         raise TokenizerError("the GGUF file holds no tokenizer (tokenizer.ggml.model); use a build that has one.")
-    if model not in MODELS:
+    if not isinstance(model, str) or model not in MODELS:
         raise UnsupportedModelError(
             f"the tokenizer model {model!r:.40} (tokenizer.ggml.model) is not supported; supported are: "
             f"{', '.join(MODELS)}. Use another build of the model, or a Hugging Face folder with tokenizer.json."

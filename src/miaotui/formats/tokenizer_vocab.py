@@ -80,15 +80,14 @@ class Vocabulary:
 
     def scores(self) -> np.ndarray:
         """`tokenizer.ggml.scores` as float32, one finite number per token; raises TokenizerError."""
-        value = self._metadata.get(_PREFIX + "scores")
-        if not isinstance(value, np.ndarray | Sequence) or isinstance(value, str) or len(value) != len(self.tokens):
-            raise _damaged(f"tokenizer.ggml.scores must hold one number for each of the {len(self.tokens)} tokens")
+        wanted = f"tokenizer.ggml.scores must hold one finite number for each of the {len(self.tokens)} tokens"
         try:
-            scores = np.array(value, dtype=np.float32)  # a copy, because views of the file are not aligned
+            # a copy, because views of the file are not aligned
+            scores = np.array(self._metadata.get(_PREFIX + "scores"), dtype=np.float32)
         except (TypeError, ValueError) as error:
-            raise _damaged("tokenizer.ggml.scores must be numbers") from error
-        if scores.ndim != 1 or not np.isfinite(scores).all():
-            raise _damaged("tokenizer.ggml.scores must be finite numbers")
+            raise _damaged(wanted) from error
+        if scores.shape != (len(self.tokens),) or not np.isfinite(scores).all():
+            raise _damaged(wanted)
         return scores
 
     def flag(self, name: str, default: bool) -> bool:
