@@ -94,7 +94,7 @@ def test_what_is_missing_in_a_folder_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff{}", b'{"a": NaN}', b'{"a": 1, "a": 2}', b"[" * 100_000])
 def test_a_config_that_is_no_json_object_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(content)
-    with pytest.raises(ModelFileError, match=r"config\.json: "):
+    with pytest.raises(ModelFileError, match=r"config\.json: (is not valid JSON|must be a JSON object|holds more)"):
         open_model(tmp_path)
 
 
@@ -111,6 +111,13 @@ def test_a_config_longer_than_allowed_is_refused(tmp_path: Path) -> None:
 def test_a_header_length_beyond_file_or_cap_is_refused(length: int, tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=f"header's length {length} is more"):
         read_folder(write_raw(tmp_path, b"{}", b"1234", length))
+
+
+def test_a_header_longer_than_the_cap_is_refused_unread(tmp_path: Path) -> None:
+    path = write_raw(tmp_path, b"{}", length=MAX_HEADER_BYTES + 1) / "model.safetensors"
+    os.truncate(path, MAX_HEADER_BYTES + 9)  # now it would fit the file
+    with pytest.raises(ModelFileError, match=f"header's length {MAX_HEADER_BYTES + 1} is more"):
+        read_folder(tmp_path)
 
 
 def test_a_file_shorter_than_its_header_length_is_refused(tmp_path: Path) -> None:

@@ -144,6 +144,11 @@ def test_configs_written_before_transformers_5_are_read() -> None:
     scaling = LLAMA3 | {"original_max_position_embeddings": 64}
     spec = spec_of(SIZES | {"model_type": "llama", "rope_theta": 5e5, "rope_scaling": scaling})
     assert (spec.rope_theta, spec.rope_scaling.kind, spec.rope_scaling.original_context) == (5e5, "llama3", 64)
+    gemma = spec_of(SIZES | {"model_type": "gemma3_text", "rope_theta": 2e6, "rope_local_base_freq": 2e4})
+    assert (gemma.rope_theta, gemma.rope_local_theta) == (2e6, 2e4)
+    qwen = SIZES | {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 3}
+    assert spec_of(qwen).sliding_layers == (False,) * 3 + (True,) * 5
+    assert not any(spec_of(qwen | {"use_sliding_window": False}).sliding_layers)
 
 
 def test_yarn_mscale_gives_the_attention_factor_of_transformers() -> None:
@@ -192,6 +197,8 @@ def test_a_size_of_the_wrong_type_or_range_is_named(value: object) -> None:
         ({"rope_scaling": "linear"}, "'rope_scaling' must be an object"),
         ({"rope_scaling": LLAMA3 | {"low_freq_factor": 4.0}}, "high_freq_factor must be greater"),
         ({"rope_scaling": YARN | {"original_max_position_embeddings": 0}}, "'original_max_position_embeddings'"),
+        ({"rope_scaling": YARN | {"beta_fast": 1.0, "beta_slow": 2.0}}, "beta_fast must not be smaller"),
+        ({"hidden_size": 512, "num_attention_heads": 512, "head_dim": 1024}, "num_heads x head_dim = 524288 is more"),
         ({"tie_word_embeddings": 1}, "'tie_word_embeddings' must be true or false"),
         ({"model_type": "mistral", "sliding_window": 0}, "sliding_window is 0"),
         ({"model_type": "gemma3", "text_config": []}, "'text_config' must be an object"),

@@ -68,6 +68,7 @@ def test_gemma3_is_told_apart_by_what_gguf_leaves_out(folder: Path) -> None:
     assert (spec.sliding_window, spec.rope_local_theta, spec.final_softcap) == (16, 10_000.0, 30.0)
     assert (spec.activation, spec.norm_offset, spec.embedding_scale) == ("gelu_tanh", 0.0, math.sqrt(32))
     assert spec.attention_scale == pytest.approx(8**-0.5)
+    assert spec_of(gemma_file().add("gemma3.final_logit_softcapping", F32, 0.0), folder).final_softcap is None
 
 
 def test_gemma3_27b_scales_attention_by_its_hidden_size(folder: Path) -> None:

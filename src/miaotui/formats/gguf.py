@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from miaotui.errors import ModelFileError, UnsupportedModelError
-from miaotui.formats.gguf_values import Cursor
+from miaotui.formats.gguf_values import UINT32, Cursor
 from miaotui.formats.weights import MappedFile, Tensor, TensorType, Weights
 
 MAGIC = b"GGUF"
@@ -102,7 +102,10 @@ def _read_metadata(cursor: Cursor, num_keys: int) -> dict[str, object]:
         key = cursor.string(f"key {index}", MAX_KEY_BYTES)
         if not key or key in metadata:
             cursor.fail(f"key {index}", f"{key[:64]!r} occurs twice" if key else "is empty", begin)
-        metadata[key] = cursor.value(key[:64])
+        kind = cursor.u32(f"type of {key[:64]!r}")
+        if key == "general.alignment" and kind != UINT32:
+            cursor.fail(f"{key!r}", f"must be a uint32 (type {UINT32}), not of type {kind}", cursor.offset - 4)
+        metadata[key] = cursor.value(kind, key[:64])
     return metadata
 
 
@@ -116,7 +119,7 @@ def _refuse_splits(path: Path, metadata: Mapping[str, object]) -> None:
 
 def _alignment(cursor: Cursor, metadata: Mapping[str, object]) -> int:
     value = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
-    is_power = isinstance(value, int) and not isinstance(value, bool) and value > 0 and value & (value - 1) == 0
+    is_power = isinstance(value, int) and value > 0 and value & (value - 1) == 0
     if not (is_power and isinstance(value, int) and 8 <= value <= MAX_ALIGNMENT):
         cursor.fail("'general.alignment'", f"must be a power of two from 8 to {MAX_ALIGNMENT}, not {value!r:.64}", 0)
     return value

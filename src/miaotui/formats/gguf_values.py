@@ -15,8 +15,8 @@ from miaotui import _native
 from miaotui.errors import ModelFileError
 from miaotui.formats.weights import MappedFile
 
-BOOL, STRING, ARRAY = 7, 8, 9
-_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", BOOL: "B", 10: "Q", 11: "q", 12: "d"}
+UINT32, BOOL, STRING, ARRAY = 4, 7, 8, 9
+_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", UINT32: "I", 5: "i", 6: "f", BOOL: "B", 10: "Q", 11: "q", 12: "d"}
 _STRUCTS = {kind: struct.Struct("<" + code) for kind, code in _SCALARS.items()}
 _DTYPES = {kind: np.dtype("<" + code) for kind, code in _SCALARS.items()}
 _VALUE_TYPE_NAMES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "bool", "string", "array")
@@ -108,13 +108,12 @@ class Cursor:
         except UnicodeDecodeError:
             self.fail(what, "is not UTF-8", begin)
 
-    def value(self, key: str) -> object:
-        """A metadata value: its type number, then the value.
+    def value(self, kind: int, key: str) -> object:
+        """The metadata value of `key`, whose type number `kind` has just been read.
 
         Numbers, booleans and strings become Python objects; arrays of numbers read-only NumPy views of the file
         (unaligned); arrays of strings a `StringArray`; arrays of arrays nested tuples.
         """
-        kind = self.u32(f"type of {key!r}")
         return self._value_of(kind, f"value of {key!r}", MAX_STRING_BYTES, depth=0)
 
     def _value_of(self, kind: int, what: str, max_bytes: int, depth: int) -> object:
