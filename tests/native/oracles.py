@@ -1,0 +1,164 @@
+"""The kernels in NumPy: float64 where a budget applies, float32 step by step where the bits are fixed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miaotui import _native
+from native.matrices import Bytes, Doubles, Floats
+
+Ints = NDArray[np.int64]
+GROUP = 32
+SMALLEST_GROUP = np.float32(2.0**-119)
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedRows:
+    """What a kernel wrote for rows of activations; G = columns / 32."""
+
+    codes: Ints  # [rows][columns], the two bytes of wide codes put together
+    scale: Floats  # [rows][G]
+    sum: Floats  # [rows][G] scale · Σ codes
+    negative: Ints  # [rows][G] −Σ codes
+    half_sum: Floats  # [rows][2G]
+    half_negative: Ints  # [rows][2G]
+
+    @property
+    def values(self) -> Doubles:
+        return self.codes * np.repeat(self.scale.astype(np.float64), GROUP, axis=1)
+
+
+def read_rows(rows: Bytes, cols: int, wide: bool) -> QuantizedRows:
+    """Take the bytes of quantized rows apart."""
+    groups, at = cols // GROUP, cols
+    parts: list[NDArray[np.generic]] = []
+    for dtype, count in ((np.float32, 1), (np.float32, 1), (np.int32, 1), (np.float32, 2), (np.int32, 2)):
+        size = 4 * count * groups
+        parts.append(np.ascontiguousarray(rows[:, at : at + size]).view(dtype))
+        at += size
+    codes = np.ascontiguousarray(rows[:, :cols]).view(np.int8).astype(np.int64)
+    if wide:
+        codes = 256 * codes + np.ascontiguousarray(rows[:, at : at + cols]).view(np.int8)
+    scale, total, negative, half_sum, half_negative = parts
+    return QuantizedRows(
+        codes,
+        scale.astype(np.float32),
+        total.astype(np.float32),
+        negative.astype(np.int64),
+        half_sum.astype(np.float32),
+        half_negative.astype(np.int64),
+    )
+
+
+def quantize(x: Floats, group: int = GROUP) -> tuple[NDArray[np.int8], Floats]:
+    """Return codes and scales of int8 groups, rounded as every tier must round them."""
+    grouped = x.reshape(*x.shape[:-1], -1, group)
+    largest = np.abs(grouped).max(axis=-1)
+    usable = largest >= SMALLEST_GROUP
+    factor = np.where(usable, np.float32(127) / np.where(usable, largest, np.float32(1)), np.float32(0))
+    codes = np.rint(grouped * factor[..., None].astype(np.float32)).astype(np.int8)
+    return codes.reshape(x.shape), (largest / np.float32(127)).astype(np.float32)
+
+
+def group_steps(x: Floats, wide: bool) -> Doubles:
+    """Return the exact quantization step of every value's group."""
+    largest = np.abs(x.astype(np.float64)).reshape(x.shape[0], -1, GROUP).max(axis=-1)
+    return np.repeat(largest / 127 / (256 if wide else 1), GROUP, axis=1)
+
+
+def to_bfloat(x: Floats) -> NDArray[np.uint16]:
+    """Round finite floats to bfloat16, ties to even."""
+    bits = x.view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+def from_bfloat(x: NDArray[np.uint16]) -> Floats:
+    return (x.astype(np.uint32) << 16).view(np.float32)
+
+
+def through_page(x: Floats, kv_dtype: str) -> Doubles:
+    """Return keys or values [tokens][head_dim] as a page of that type keeps them."""
+    if kv_dtype == "f32":
+        return x.astype(np.float64)
+    if kv_dtype == "f16":
+        return x.astype(np.float16).astype(np.float64)
+    if kv_dtype == "bf16":
+        return from_bfloat(to_bfloat(x)).astype(np.float64)
+    codes, scales = quantize(x, x.shape[-1])
+    return codes * scales.astype(np.float64)
+
+
+def activate(name: str, x: Doubles) -> Doubles:
+    """SiLU, or GELU in its tanh form."""
+    with np.errstate(over="ignore"):
+        if name == "silu":
+            return x / (1 + np.exp(-x))
+        return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
+def norm(kind: str, x: Doubles, gain: Doubles, bias: Doubles | None, eps: float) -> Doubles:
+    """RMSNorm or LayerNorm over the last axis."""
+    if kind == "layer":
+        x = x - x.mean(axis=-1, keepdims=True)
+    y = x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + eps) * gain
+    return y if bias is None else y + bias
+
+
+def rope(x: Doubles, positions: Ints, inv_freq: Floats, scale: float, *, interleaved: bool) -> Doubles:
+    """Rotate heads [tokens][head_dim]; columns past the table's dimension stay."""
+    half = inv_freq.size
+    # The models were trained with angles rounded to float32.
+    angles = (positions[:, None].astype(np.float32) * inv_freq[None, :]).astype(np.float64)
+    cos, sin = np.cos(angles) * scale, np.sin(angles) * scale
+    a, b = (
+        (np.s_[:, : 2 * half : 2], np.s_[:, 1 : 2 * half : 2])
+        if interleaved
+        else (np.s_[:, :half], np.s_[:, half : 2 * half])
+    )
+    y = x.astype(np.float64).copy()
+    y[a] = x[a] * cos - x[b] * sin
+    y[b] = x[b] * cos + x[a] * sin
+    return y
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionShape:
+    """Of one sequence: scale of scores, window and softcap (0: none)."""
+
+    scale: float
+    window: int = 0
+    softcap: float = 0.0
+
+
+def attention(q: Doubles, k: Doubles, v: Doubles, shape: AttentionShape) -> tuple[Doubles, float]:
+    """Queries [tokens][heads][dim] at the last positions of k and v [positions][dim]; and the largest Σ|q·k|·scale."""
+    num_positions, num_tokens = k.shape[0], q.shape[0]
+    scores = np.einsum("thd,pd->thp", q, k) * shape.scale
+    largest = float(np.einsum("thd,pd->thp", np.abs(q), np.abs(k)).max() * abs(shape.scale))
+    if shape.softcap:
+        scores = shape.softcap * np.tanh(scores / shape.softcap)
+    position = np.arange(num_positions - num_tokens, num_positions)[:, None]
+    seen = np.arange(num_positions)[None, :]
+    visible = (seen <= position) & ((seen > position - shape.window) if shape.window else True)
+    scores = np.where(visible[:, None, :], scores, -np.inf)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return np.einsum("thp,pd->thd", weights / weights.sum(axis=-1, keepdims=True), v), largest
+
+
+def quantized_rows(tier: str, x: Floats, wide: bool) -> QuantizedRows:
+    """Return what a tier's kernel makes of activations."""
+    return read_rows(_native.kernel_quantize(tier, x, wide), x.shape[1], wide)
+
+
+def rope_magnitudes(x: Doubles, cos: Doubles, sin: Doubles, interleaved: bool) -> Doubles:
+    """Return |x_a·cos| + |x_b·sin| for every rotated column, |x| for the others."""
+    half = cos.shape[1]
+    pairs = [(2 * i, 2 * i + 1) if interleaved else (i, i + half) for i in range(half)]
+    y = x.copy()
+    for i, (a, b) in enumerate(pairs):
+        y[:, a] = x[:, a] * cos[:, i] + x[:, b] * sin[:, i]
+        y[:, b] = x[:, b] * cos[:, i] + x[:, a] * sin[:, i]
+    return y

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from miaotui import _native
+from miaotui.errors import ModelFileError
+from native import oracles
+from native.matrices import TIERS, Bytes, Floats, make_activations
+
+KERNELS = {"kv_store"}
+SLOTS = 16
+STAIN = 0xFF  # of slots that nobody wrote
+
+
+def expected_keys(x: Floats, kv_dtype: str, half_bytes: int) -> Bytes:
+    """Keys lie column by column; int8 keys four columns at a time, then the scales of the 16 slots."""
+    tokens, head_dim = x.shape
+    page = np.full(half_bytes, STAIN, np.uint8)
+    if kv_dtype == "int8":
+        codes, scales = oracles.quantize(x, head_dim)
+        grid = page[: SLOTS * head_dim].reshape(head_dim // 4, SLOTS, 4)
+        grid[:, :tokens] = (codes.view(np.uint8) ^ 0x80).reshape(tokens, -1, 4).transpose(1, 0, 2)
+        page[SLOTS * head_dim :].view(np.float32)[:tokens] = scales[:, 0]
+        return page
+    stored = as_stored(x, kv_dtype)
+    grid = page[: stored.itemsize * SLOTS * head_dim].view(stored.dtype).reshape(head_dim, SLOTS)
+    grid[:, :tokens] = stored.T
+    return page
+
+
+def expected_values(x: Floats, kv_dtype: str, half_bytes: int) -> Bytes:
+    """Values lie token by token, then the scales of int8 values."""
+    tokens, head_dim = x.shape
+    page = np.full(half_bytes, STAIN, np.uint8)
+    if kv_dtype == "int8":
+        codes, scales = oracles.quantize(x, head_dim)
+        page[: tokens * head_dim] = (codes.view(np.uint8) ^ 0x80).reshape(-1)
+        page[SLOTS * head_dim :].view(np.float32)[:tokens] = scales[:, 0]
+        return page
+    stored = as_stored(x, kv_dtype)
+    page[: stored.nbytes] = stored.reshape(-1).view(np.uint8)
+    return page
+
+
+def as_stored(x: Floats, kv_dtype: str) -> np.ndarray:
+    if kv_dtype == "f16":
+        with np.errstate(over="ignore"):
+            return x.astype(np.float16)
+    return oracles.to_bfloat(x) if kv_dtype == "bf16" else x
+
+
+@pytest.mark.parametrize("kv_dtype", ["f32", "f16", "bf16", "int8"])
+@given(
+    head_dim=st.sampled_from([32, 64, 96, 128, 256]),
+    tokens=st.integers(1, 16),
+    style=st.sampled_from(["normal", "mixed", "zeros", "huge", "tiny", "subnormal"]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_a_page_holds_what_numpy_rounds_to(kv_dtype: str, head_dim: int, tokens: int, style: str, seed: int) -> None:
+    k, v = make_activations(tokens, head_dim, style, seed), make_activations(tokens, head_dim, style, seed + 1)
+    for tier in TIERS:
+        keys, values = _native.kernel_kv_store(tier, kv_dtype, k, v)
+        np.testing.assert_array_equal(keys, expected_keys(k, kv_dtype, keys.size), err_msg=f"keys, {tier}")
+        np.testing.assert_array_equal(values, expected_values(v, kv_dtype, values.size), err_msg=f"values, {tier}")
+
+
+@pytest.mark.parametrize("kv_dtype", ["f32", "f16", "bf16"])
+def test_head_dimensions_that_are_no_multiple_of_32_have_float_pages(kv_dtype: str) -> None:
+    k = make_activations(16, 80, "normal", 0)
+    for tier in TIERS:
+        keys, values = _native.kernel_kv_store(tier, kv_dtype, k, k)
+        np.testing.assert_array_equal(keys, expected_keys(k, kv_dtype, keys.size))
+        np.testing.assert_array_equal(values, expected_values(k, kv_dtype, values.size))
+
+
+def test_pool_sizes_are_what_block_bytes_announces() -> None:
+    assert _native.KvPool.BLOCK_TOKENS == SLOTS
+    for kv_dtype, per_value in (("f32", 4), ("f16", 2), ("bf16", 2)):
+        assert _native.KvPool.block_bytes(3, 2, 64, kv_dtype) == 3 * 2 * 2 * SLOTS * 64 * per_value
+    assert _native.KvPool.block_bytes(3, 2, 64, "int8") == 3 * 2 * 2 * SLOTS * (64 + 4)
+    for kv_dtype in ("f32", "f16", "bf16", "int8"):
+        pool = _native.KvPool(3, 2, 64, 5, kv_dtype)
+        assert pool.nbytes == 5 * _native.KvPool.block_bytes(3, 2, 64, kv_dtype)
+        assert pool.num_blocks == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ((0, 1, 64, 1, "f16"), "num_layers is 0, must be 1 to 4096"),
+        ((1, 4097, 64, 1, "f16"), "num_kv_heads is 4097"),
+        ((1, 1, 528, 1, "f16"), "head_dim is 528"),
+        ((1, 1, 72, 1, "f16"), "head_dim 72 is not a multiple of 16"),
+        ((1, 1, 80, 1, "int8"), "int8 pages need a head_dim that is a multiple of 32, got 80; use kv_dtype f16"),
+        ((1, 1, 64, 0, "f16"), "num_blocks is 0"),
+        ((1, 1, 64, 1, "fp8"), "KV dtype fp8 is not one of f32, f16, bf16, int8"),
+        ((4096, 4096, 512, 2**31 - 1, "f32"), "num_blocks is 2147483647"),  # 2^71 bytes
+    ],
+)
+def test_impossible_pools_are_refused(arguments: tuple[int, int, int, int, str], complaint: str) -> None:
+    with pytest.raises(ModelFileError, match=complaint):
+        _native.KvPool(*arguments)
+
+
+@pytest.mark.parametrize("shape", [(-1, 1, 64), (1, 2**31 - 1, 64), (1, 1, 0)])
+def test_the_size_of_an_impossible_block_is_refused(shape: tuple[int, int, int]) -> None:
+    with pytest.raises(ModelFileError, match="KV pool"):
+        _native.KvPool.block_bytes(*shape, "f16")
