@@ -82,6 +82,12 @@ def available_memory_bytes() -> int:
     return machine
 
 
+def total_memory_bytes() -> int:
+    """Memory of the machine, or the control group's limit where that is lower."""
+    limits = [limit for limit_file, _ in _CGROUP_FILES if (limit := _number(limit_file)) is not None]
+    return min(_meminfo_bytes("MemTotal"), *limits) if limits else _meminfo_bytes("MemTotal")
+
+
 _CGROUP_FILES = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
     (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),

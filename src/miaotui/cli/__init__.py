@@ -1,0 +1,94 @@
+"""The `miaotui` command. Each subcommand is a module of its own, imported only when it is the one asked for.
+
+Exit codes: 0 done, 1 a problem that one message explains, 2 wrong usage, 130 Ctrl-C, 141 the reader of a pipe left.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "run": "answer a question, or chat",
+    "pull": "download a model by name",
+    "ls": "list the models that are here",
+    "show": "what a model is made of, what it needs, how fast it can be",
+    "rm": "delete a downloaded model",
+    "eval": "measure a model's quality: eval ppl",
+    "bench": "measure a model's speed beside the machine's limits",
+    "doctor": "check this machine and installation",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code; `argv` is without the program's name."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # What is still buffered can go nowhere, and the interpreter would complain about that at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except SystemExit as exit_request:  # argparse: --help and usage errors
+        return exit_request.code if isinstance(exit_request.code, int) else 2
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview(), file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version"):
+        from miaotui import __version__
+
+        print(f"miaotui {__version__}")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        return _unknown(name)
+    return _run(name, rest)
+
+
+def _run(name: str, arguments: list[str]) -> int:
+    from importlib import import_module
+
+    from miaotui.cli.parsing import make_parser
+    from miaotui.errors import MiaotuiError
+
+    module = import_module(f"miaotui.cli.{name}")
+    parser = make_parser(name, COMMANDS[name])
+    module.add_arguments(parser)
+    try:
+        code: int = module.run(parser.parse_intermixed_args(arguments))
+    except MiaotuiError as error:
+        print(f"miaotui: {error}", file=sys.stderr)
+        return 1
+    return code
+
+
+def _overview() -> str:
+    lines = [f"  {name:<8} {meaning}" for name, meaning in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: miaotui COMMAND …        miaotui COMMAND --help",
+            "",
+            "Language-model answers within a second on the CPU machine you already own.",
+            "",
+            *lines,
+            "",
+            'try: miaotui run smollm2:135m "What is the capital of France?"',
+        ]
+    )
+
+
+def _unknown(name: str) -> int:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, COMMANDS, 1)
+    hint = f"did you mean {close[0]}?" if close else f"commands: {', '.join(COMMANDS)}"
+    print(f"miaotui: there is no command {name[:80]!r}; {hint}", file=sys.stderr)
+    return 2

@@ -1,0 +1,94 @@
+"""`miaotui bench MODEL`: prefill and decode rates beside the machine's measured ceilings."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING, Any
+
+from miaotui.cli.output import note, peak_memory_bytes, print_json, print_pairs
+from miaotui.cli.parsing import add_model_options, config_of, open_llm
+from miaotui.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from miaotui.engine.llm import LLM
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("model", nargs="?", help="name or path of a model")
+    parser.add_argument("--prompt-tokens", type=int, default=512, metavar="N", help="prompt length (default 512)")
+    parser.add_argument("--output-tokens", type=int, default=128, metavar="N", help="decoded tokens (default 128)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, metavar="N", help="of so many runs the best counts (default 3)"
+    )
+    add_model_options(parser)
+
+
+def run(args: Namespace) -> int:
+    """Measure; every figure of one call comes from one process."""
+    for name in ("prompt_tokens", "output_tokens", "repeats"):
+        if getattr(args, name) < (2 if name == "output_tokens" else 1):
+            raise InvalidRequestError(f"--{name.replace('_', '-')} {getattr(args, name)} is too small.")
+    config = config_of(args)
+    from miaotui import _native
+
+    ceilings = _native.measure_ceilings()
+    with open_llm(config) as llm:
+        report: dict[str, Any] = {
+            "model": config.model,
+            "prefill": _prefill(llm, args.prompt_tokens, args.repeats),
+            "decode": _decode(llm, args.output_tokens, args.repeats),
+        }
+    cpu = _native.cpu_info()
+    report["machine"] = ceilings | {name: cpu[name] for name in ("model", "tier", "threads")}
+    report["peak_memory_bytes"] = peak_memory_bytes()
+    if args.json:
+        print_json(report)
+    else:
+        _print(report)
+    return 0
+
+
+def _prompt(llm: LLM, num_tokens: int) -> list[int]:
+    """Token ids spread over the vocabulary; what they mean does not change the work."""
+    return [(7919 * i + 13) % llm.spec.vocab_size for i in range(num_tokens)]
+
+
+def _prefill(llm: LLM, num_tokens: int, repeats: int) -> dict[str, float]:
+    from miaotui.cli.workload import prefill_cost
+
+    prompt = _prompt(llm, num_tokens)
+    llm.generate(prompt, max_tokens=1)  # touches every weight once
+    seconds = min(llm.generate(prompt, max_tokens=1, temperature=0.0).receipt.prefill_s for _ in range(repeats))
+    gops = prefill_cost(llm.loaded.compiled.graph, num_tokens).flops / seconds / 1e9
+    return {"tokens": num_tokens, "tokens_per_s": num_tokens / seconds, "gops": gops}
+
+
+def _decode(llm: LLM, num_tokens: int, repeats: int) -> dict[str, float]:
+    from miaotui.cli.workload import decode_cost
+
+    prompt, rates = _prompt(llm, 16), []
+    for _ in range(repeats):
+        receipt = llm.generate(prompt, max_tokens=num_tokens, temperature=0.0, ignore_eos=True).receipt
+        rates.append(receipt.tokens_per_s or 0.0)
+    cost = decode_cost(llm.loaded.compiled.graph, len(prompt) + num_tokens / 2)
+    gigabytes = (cost.weight_bytes + cost.kv_bytes) / 1e9
+    return {"tokens": num_tokens, "tokens_per_s": max(rates), "gb_per_s": gigabytes * max(rates)}
+
+
+def _print(report: dict[str, Any]) -> None:
+    prefill, decode, machine = report["prefill"], report["decode"], report["machine"]
+    of_gops, of_gb = prefill["gops"] / machine["int8_gops"], decode["gb_per_s"] / machine["read_gb_per_s"]
+    prefill_text = f"{prefill['tokens_per_s']:.0f} tok/s, {prefill['gops']:.0f} GOPS"
+    decode_text = f"{decode['tokens_per_s']:.1f} tok/s, {decode['gb_per_s']:.1f} GB/s"
+    print_pairs(
+        report["model"],
+        [
+            (f"prefill {prefill['tokens']}", f"{prefill_text} = {of_gops:.0%} of {machine['int8_gops']:.0f} GOPS"),
+            (f"decode {decode['tokens']}", f"{decode_text} = {of_gb:.0%} of {machine['read_gb_per_s']:.1f} GB/s"),
+        ],
+    )
+    note(
+        f"[{machine['model']} · {machine['tier']} · {machine['threads']} threads · "
+        f"{report['peak_memory_bytes'] / 1e6:.0f} MB peak]"
+    )
