@@ -46,4 +46,11 @@ static constexpr inline uint16_t float_to_bfloat(float value) {
     return static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 
+static_assert(half_to_float(0x0001) == 0x1p-24f && half_to_float(0xfbff) == -65504.0f);
+static_assert(float_to_half(0x1p-25f) == 0 && float_to_half(0x1.8p-24f) == 2 && float_to_half(0x1.ffcp-15f) == 0x400 &&
+              float_to_half(2049.0f) == 0x6800 && float_to_half(2051.0f) == 0x6802 &&
+              float_to_half(-65519.0f) == 0xfbff && float_to_half(-65520.0f) == 0xfc00);
+static_assert(float_to_bfloat(0x1.01p0f) == 0x3f80 && float_to_bfloat(0x1.03p0f) == 0x3f82 &&
+              float_to_bfloat(-0x1.ffp127f) == 0xff80);
+
 }  // namespace miaotui

@@ -12,6 +12,7 @@ import argparse
 import faulthandler
 import json
 import math
+import os
 import random
 import resource
 import sys
@@ -26,15 +27,30 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from formats.tiny_gguf import ARRAY, BOOL, F32, I32, STRING, U8, U32, U64, Array, TinyGguf, llama_file
+from formats.tiny_gguf import (
+    ARRAY,
+    BOOL,
+    F32,
+    I32,
+    STRING,
+    U8,
+    U32,
+    U64,
+    Array,
+    TinyGguf,
+    llama_file,
+    use_byte_level_vocabulary,
+)
 from miaotui.errors import MiaotuiError
 from miaotui.formats import open_model
 from miaotui.formats.gguf_values import StringArray
+from miaotui.formats.tokenizer import Tokenizer
 from miaotui.formats.weights import TensorType
 
 MAX_CASE_S = 1.0  # of this process's own time
 MAX_EXTRA_BYTES = 64 << 20
 MAX_FAILURES_SHOWN = 5
+SANITIZED = "ASAN_OPTIONS" in os.environ  # AddressSanitizer reserves terabytes of address space
 BOUNDARIES = [
     0, 1, 7, 8, 9, 255, 256, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**61, 2**62 + 1, 2**63 - 1, 2**63, 2**64 - 32,
     2**64 - 1,
@@ -49,7 +65,7 @@ def seed_files() -> list[TinyGguf]:
     files = [llama_file(arch) for arch in ("llama", "qwen2", "qwen3", "gemma3")]
     files[0].add("general.alignment", U32, 64).alignment = 64
     files[0].add("llama.rope.scaling.type", STRING, "yarn").add("llama.rope.scaling.factor", F32, 4.0)
-    files[1].version = 2
+    use_byte_level_vocabulary(files[1]).version = 2
     files[1].add("flags", ARRAY, Array(BOOL, [True, False])).add("nested", ARRAY, Array(ARRAY, [Array(U8, [1])]))
     files[3].add("gemma3.attention.sliding_window", U32, 16)
     files[3].add("gemma3.attention.sliding_window_pattern", ARRAY, Array(BOOL, [True]))
@@ -175,7 +191,7 @@ def mutants(cases: int, seed: int) -> Iterator[tuple[str, bytes]]:
 
 
 def exercise(path: Path) -> None:
-    """Everything that reads the file: header, spec, all strings, and every tensor's values."""
+    """Everything that reads the file: header, spec, all strings, every tensor's values, and the tokenizer."""
     model = open_model(path)
     for value in model.metadata.values():
         if isinstance(value, StringArray):
@@ -187,6 +203,9 @@ def exercise(path: Path) -> None:
     for name, tensor in model.weights.items():
         tensor.to_float32()
         model.weights.release(name)
+    tokenizer = Tokenizer.from_model(model)
+    for text in ("ab a é\n", "<s>秒<|im_end|>"):
+        tokenizer.decode(tokenizer.encode(text, parse_special=True), skip_special=False)
 
 
 @dataclass
@@ -255,13 +274,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--no-memory-limit", action="store_true", help="for sanitizers, which reserve address space")
     options = parser.parse_args()
     tally = Tally()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mutant.gguf"
         tally.run("sound", seed_files()[0].build(), path)  # whatever is imported late is imported now
-        if not options.no_memory_limit:
+        if not SANITIZED:
             limit_memory()
         for name, content in mutants(options.cases, options.seed):
             faulthandler.dump_traceback_later(30, exit=True)  # a case that never ends

@@ -132,8 +132,25 @@ def llama_file(arch: str = "llama") -> TinyGguf:
     file.add("tokenizer.ggml.scores", ARRAY, Array(F32, [-float(i) for i in range(8)]))
     file.add("tokenizer.ggml.token_type", ARRAY, Array(I32, [2, 3, 3, 6, 1, 1, 1, 1]))
     file.add("tokenizer.ggml.merges", ARRAY, Array(STRING, ["a b"]))
+    for number, name in enumerate(("unknown", "bos", "eos")):
+        file.add(f"tokenizer.ggml.{name}_token_id", U32, number)
     file.tensor("token_embd.weight", (8, 32), TensorType.Q8_0)
     file.tensor("output_norm.weight", (32,), TensorType.F32)
     for name, rows, cols in [("attn_q", 32, 32), ("attn_k", 16, 32), ("ffn_up", 64, 32), ("ffn_down", 32, 64)]:
         file.tensor(f"blk.0.{name}.weight", (rows, cols), TensorType.Q4_0)
+    return file
+
+
+def use_byte_level_vocabulary(file: TinyGguf) -> TinyGguf:
+    """Gives a `llama_file` a GPT-2 vocabulary: one token per byte, then "ab" and two control tokens."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    tokens = [chr(byte) for byte in printable] + [chr(256 + n) for n in range(256 - len(printable))]
+    tokens += ["ab", "<|im_start|>", "<|im_end|>"]
+    file.replace("tokenizer.ggml.model", STRING, "gpt2").add("tokenizer.ggml.pre", STRING, "qwen2")
+    file.replace("tokenizer.ggml.tokens", ARRAY, Array(STRING, list(tokens)))
+    file.replace("tokenizer.ggml.scores", ARRAY, Array(F32, [0.0] * len(tokens)))
+    file.replace("tokenizer.ggml.token_type", ARRAY, Array(I32, [1] * 257 + [3, 3]))
+    file.replace("tokenizer.ggml.bos_token_id", U32, 257).replace("tokenizer.ggml.eos_token_id", U32, 258)
+    embedding = next(entry for entry in file.tensors if entry.name == "token_embd.weight")
+    embedding.shape, embedding.data = (len(tokens), 32), bytes(len(tokens) * 34)
     return file
