@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 from pathlib import Path
 
 import gguf
@@ -210,3 +212,8 @@ def test_a_real_file_is_read_as_the_reference_reads_it(smollm2_path: Path) -> No
         ours = model.weights[tensor.name]
         assert ours.shape == tuple(reversed(tensor.shape.tolist()))
         assert np.array_equal(ours.data, tensor.data.reshape(-1).view(np.uint8)), tensor.name
+
+
+def test_the_package_is_imported_without_numpy() -> None:
+    code = "import sys, miaotui.formats; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from miaotui.errors import ModelFileError, ModelNotFoundError
-from miaotui.formats.spec import ModelSpec
-from miaotui.formats.weights import Weights
+
+if TYPE_CHECKING:  # NumPy takes longer to import than `miaotui --help` may take
+    from miaotui.formats.spec import ModelSpec
+    from miaotui.formats.weights import Weights
 
 __all__ = ["ModelFile", "open_model"]
 
