@@ -62,12 +62,12 @@ std::vector<std::shared_ptr<PackedWeight>> pack_weights(const std::vector<FileMa
 // A program and the file memory that its embedding reads.
 struct BoundProgram {
     std::unique_ptr<Program> program;
-    std::vector<nb::object> kept_alive;
+    std::vector<Vector<uint8_t>> kept_alive;
 };
 
 struct BoundBuilder {
     ProgramBuilder builder;
-    std::vector<nb::object> kept_alive;
+    std::vector<Vector<uint8_t>> kept_alive;
 
     BoundBuilder(int max_tokens, int max_sequences, int max_logit_rows)
         : builder(max_tokens, max_sequences, max_logit_rows) {}
@@ -86,7 +86,7 @@ struct BoundBuilder {
             if (static_cast<int64_t>(data.nbytes()) != file_bytes(weight_type, rows, cols))
                 throw BadInput("a raw matrix of " + std::to_string(rows) + " x " + std::to_string(cols) +
                                " does not fill its bytes");
-            kept_alive.push_back(nb::borrow(object));
+            kept_alive.push_back(data);  // the converted copy where the caller's array was not contiguous
             return RawMatrix{weight_type, data.data(), rows, cols};
         }
         throw BadInput("a weight must be None, a PackedWeight, a float32 vector or (type, uint8 array, rows, cols)");

@@ -131,8 +131,8 @@ MT_INLINE float largest_magnitude(const float* x, int64_t n) {
     return result;
 }
 
-// Factor from values to int8 codes. Groups below 2⁻¹¹⁹ count as zero: the factor would overflow.
-MT_INLINE float code_factor(float largest) { return largest >= 0x1p-119F ? 127.0F / largest : 0.0F; }
+// Factor from values to int8 codes. Groups below 2⁻¹¹⁰ count as zero: the factor, or that of wide codes, would overflow.
+MT_INLINE float code_factor(float largest) { return largest >= 0x1p-110F ? 127.0F / largest : 0.0F; }
 
 // Low codes of one group of a wide row: what the high codes left over, in units of d / 256.
 MT_INLINE void quantize_rest(const float* x, const int8_t* high, float d, F32 inverse, int8_t* low) {

@@ -119,14 +119,16 @@ int ProgramBuilder::rope_table(std::vector<float> inv_freq, float scale) {
     return static_cast<int>(parts_.inv_freqs.size()) - 1;
 }
 
-Slice ProgramBuilder::slice(const Operand& operand) const {
-    expect(operand.buffer >= 0 && operand.buffer < static_cast<int>(buffers_.size()),
-           "an operand names a buffer that does not exist");
+Slice ProgramBuilder::slice(const OpArguments& op, const std::string& name, const Operand& operand) const {
+    op.expect(operand.buffer >= 0 && operand.buffer < static_cast<int>(buffers_.size()),
+              name + " names buffer " + std::to_string(operand.buffer) + ", which does not exist");
     const BufferSpec& b = buffers_[static_cast<size_t>(operand.buffer)];
-    expect(operand.column >= 0 && operand.width >= 1 && operand.column <= b.width &&
-               operand.width <= b.width - operand.column,
-           "an operand reaches past its buffer");
-    expect(b.dtype == DType::f32 || (operand.column == 0 && operand.width == b.width), "int8 buffers are used whole");
+    op.expect(operand.column >= 0 && operand.width >= 1 && operand.column <= b.width &&
+                  operand.width <= b.width - operand.column,
+              name + " has " + std::to_string(operand.width) + " columns from column " +
+                  std::to_string(operand.column) + ", its buffer " + std::to_string(b.width));
+    op.expect(b.dtype == DType::f32 || (operand.column == 0 && operand.width == b.width),
+              name + " is a part of a quantized buffer; those are used whole");
     return {b.dtype, b.rows, b.offset + 4 * operand.column, row_bytes(b.dtype, b.width), operand.width};
 }
 
@@ -134,8 +136,11 @@ void ProgramBuilder::op(const std::string& kind, const std::vector<Operand>& inp
                         const std::vector<Operand>& outputs, std::vector<Weight> weights,
                         std::map<std::string, Attribute> attributes) {
     OpArguments arguments{kind, {}, {}, std::move(weights), std::move(attributes)};
-    for (const Operand& o : inputs) arguments.inputs.push_back(slice(o));
-    for (const Operand& o : outputs) arguments.outputs.push_back(slice(o));
+    const auto slices = [&](const char* side, const std::vector<Operand>& operands, std::vector<Slice>& target) {
+        for (const Operand& o : operands) target.push_back(slice(arguments, side + std::to_string(target.size()), o));
+    };
+    slices("input ", inputs, arguments.inputs);
+    slices("output ", outputs, arguments.outputs);
     parts_.ops.push_back(make_op(arguments, parts_.limits));
     parts_.op_names.push_back(kind);
     last_outputs_ = arguments.outputs;

@@ -78,7 +78,7 @@ public:
     std::unique_ptr<Program> build(int64_t arena_bytes);
 
 private:
-    Slice slice(const Operand& operand) const;
+    Slice slice(const OpArguments& op, const std::string& name, const Operand& operand) const;
 
     std::vector<BufferSpec> buffers_;
     Program::Parts parts_;

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miaotui import _native
+from native.budgets import FLOOR
 from native.matrices import Bytes, Doubles, Floats
 
 Ints = NDArray[np.int64]
 GROUP = 32
-SMALLEST_GROUP = np.float32(2.0**-119)
+SMALLEST_GROUP = np.float32(FLOOR)
 
 
 @dataclass(frozen=True, slots=True)
