@@ -50,11 +50,16 @@ def dequantize(tensor: Tensor) -> NDArray[np.float32]:
     return gguf.dequantize(rows, kind).reshape(tensor.shape)
 
 
-def quantize_rows(x: Array) -> Array:
-    """What int8 rows stand for: per 32 columns, scale = largest magnitude / 127, codes rounded to nearest."""
+def quantize_rows(x: Array, dtype: str) -> Array:
+    """What quantized rows stand for: per 32 columns, scale = largest magnitude / 127, codes rounded to nearest.
+
+    16-bit rows add a second code for the rest, in units of scale / 256.
+    """
     groups = x.reshape(*x.shape[:-1], -1, 32)
     scale = np.abs(groups).max(-1, keepdims=True) / 127
     codes = np.rint(groups / np.where(scale > 0, scale, 1))
+    if dtype == "q16":
+        codes = codes + np.clip(np.rint((groups - codes * scale) / np.where(scale > 0, scale / 256, 1)), -128, 127) / 256
     return (codes * scale).astype(x.dtype).reshape(x.shape)
 
 
@@ -132,7 +137,7 @@ class NumpyProgram:
             results = getattr(self, f"_{node.kind}")(node, [read(v) for v in node.inputs], batch, kv)
             for value, result in zip(node.outputs, results, strict=True):
                 assert result.shape == (num_rows(value), value.width), (node.kind, value, result.shape)
-                values[value] = quantize_rows(result) if value.dtype == "q8" and node.kind != "quantize" else result
+                values[value] = result if value.dtype == "f32" else quantize_rows(result, value.dtype)
                 if self._arena is not None:
                     self._arena.view(value, num_rows(value))[:] = values[value]
         return values[self.graph.logits]
@@ -151,7 +156,7 @@ class NumpyProgram:
         return [(groups / rms * self._weight(node.weights[0])).reshape(inputs[0].shape)]
 
     def _quantize(self, node, inputs, batch, kv):
-        return [quantize_rows(inputs[0])]
+        return [inputs[0]]
 
     def _linear(self, node, inputs, batch, kv):
         results = []

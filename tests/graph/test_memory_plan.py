@@ -18,7 +18,7 @@ from miaotui.graph.passes import PASSES, optimize
 
 def plan(graph: Graph, max_tokens: int = 12, max_logit_rows: int = 3) -> MemoryPlan:
     # int8 rows get the room of float rows, so that the interpreter can keep in the arena what they stand for.
-    return plan_memory(graph, max_tokens=max_tokens, max_logit_rows=max_logit_rows, q8_row_bytes=lambda cols: 4 * cols)
+    return plan_memory(graph, max_tokens=max_tokens, max_logit_rows=max_logit_rows, row_bytes=lambda _, cols: 4 * cols)
 
 
 def check(planned: MemoryPlan) -> None:

@@ -67,7 +67,7 @@ def compile_graph(graph: Graph, weights: Weights, *, options: CompileOptions | N
         graph,
         max_tokens=options.max_tokens,
         max_logit_rows=options.max_logit_rows,
-        q8_row_bytes=_native.q8_row_bytes,
+        row_bytes=_native.row_bytes,
     )
     packed = _pack(graph, weights)
     builder = _native.ProgramBuilder(options.max_tokens, options.max_sequences, options.max_logit_rows)

@@ -87,8 +87,8 @@ def total_cost(nodes: Iterable[Node], work: Workload) -> Cost:
 
 
 def value_row_bytes(value: Value) -> float:
-    """Bytes of one row; int8 rows carry a float scale and an integer sum per 32 columns."""
-    return value.width * (1.25 if value.dtype == "q8" else 4.0)
+    """Bytes of one row; quantized rows carry a float scale and an integer sum per 32 columns."""
+    return value.width * {"f32": 4.0, "q8": 1.25, "q16": 2.25}[value.dtype]
 
 
 def _attention_cost(node: Node, work: Workload) -> tuple[float, float]:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from miaotui.graph.nodes import Graph, Node, Value
+from miaotui.graph.nodes import Dtype, Graph, Node, Value
 
 ALIGNMENT_BYTES = 64
 
@@ -56,7 +56,7 @@ class MemoryPlan:
 
 
 def plan_memory(
-    graph: Graph, *, max_tokens: int, max_logit_rows: int, q8_row_bytes: Callable[[int], int]
+    graph: Graph, *, max_tokens: int, max_logit_rows: int, row_bytes: Callable[[Dtype, int], int]
 ) -> MemoryPlan:
     """Liveness of every value, then offsets: largest first, each into the smallest gap that holds it.
 
@@ -66,8 +66,7 @@ def plan_memory(
     first, last = _lifetimes(graph, homes)
 
     def size(value: Value) -> int:
-        row_bytes = q8_row_bytes(value.width) if value.dtype == "q8" else 4 * value.width
-        return _align(row_bytes * (max_tokens if value.rows == "tokens" else max_logit_rows))
+        return _align(row_bytes(value.dtype, value.width) * (max_tokens if value.rows == "tokens" else max_logit_rows))
 
     placed: list[Buffer] = []
     for value in sorted(first, key=lambda v: (-size(v), first[v])):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from miaotui.formats.weights import TensorType
 
 Rows = Literal["tokens", "logits"]
-Dtype = Literal["f32", "q8"]
+Dtype = Literal["f32", "q8", "q16"]
+"""Float rows, or rows quantized per 32 columns to int8 codes or to 16 bits in two int8 planes."""
 Attrs = Mapping[str, float | int | str]
 
 FLOAT_TYPES = frozenset({TensorType.F32, TensorType.F16, TensorType.BF16})
@@ -151,6 +152,9 @@ class Graph:
         return self
 
 
+TO_ANY_ROWS = frozenset({("f32", "f32"), ("f32", "q8"), ("f32", "q16")})
+
+
 def _form(node: Node) -> tuple[str, str]:
     return " ".join(v.dtype for v in node.inputs), " ".join(v.dtype for v in node.outputs)
 
@@ -187,18 +191,18 @@ def _check_gated_linear(node: Node) -> bool:
     )
 
 
-def _check_rowwise(forms: set[tuple[str, str]]) -> Callable[[Node], bool]:
+def _check_rowwise(forms: Collection[tuple[str, str]]) -> Callable[[Node], bool]:
     return lambda node: _form(node) in forms and _same_rows(node) and _same_width(node)
 
 
 def _check_attention(node: Node) -> bool:
-    return _form(node) in {("f32", "f32"), ("f32", "q8")} and _same_width(node) and node.inputs[0].rows == "tokens"
+    return _form(node) in TO_ANY_ROWS and _same_width(node) and node.inputs[0].rows == "tokens"
 
 
 CHECKS: Mapping[str, Callable[[Node], bool]] = {
     "embedding": lambda n: _form(n) == ("", "f32") and n.output.width == n.matrices[0].num_cols,
-    "norm": _check_rowwise({("f32", "f32"), ("f32", "q8")}),
-    "quantize": _check_rowwise({("f32", "q8")}),
+    "norm": _check_rowwise(TO_ANY_ROWS),
+    "quantize": _check_rowwise(TO_ANY_ROWS - {("f32", "f32")}),
     "linear": _check_linear,
     "gated_linear": _check_gated_linear,
     "activate_mul": _check_rowwise({("f32 f32", "f32")}),

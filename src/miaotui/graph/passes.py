@@ -12,7 +12,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from miaotui.errors import ConfigError
-from miaotui.graph.nodes import Graph, Node, Value
+from miaotui.graph.nodes import Dtype, Graph, Node, Value
 
 Pass = Callable[[Graph], Graph]
 
@@ -21,6 +21,11 @@ Q8_GROUP_COLUMNS = 32
 
 ROWWISE_KINDS = frozenset({"norm", "linear", "activate_mul", "add", "softcap"})
 """Operators of an unfused graph whose output row depends on the same row of the inputs and on nothing else."""
+
+PRECISE_ROLES = frozenset({"query", "key", "value"})
+"""Linears whose input keeps 16 bits in every layer; so do the head's and all of the upper half of the layers'.
+
+Chosen by measurement: docs/decisions/0003."""
 
 SIDE_EFFECTS = frozenset({"kv_write", "rope_kv"})
 
@@ -42,21 +47,25 @@ def optimize(graph: Graph, *, int8: bool, disabled: Collection[str] = ()) -> Gra
 
 
 def quantize_activations(graph: Graph) -> Graph:
-    """Feed every linear that has only quantized weights with int8 rows; its siblings share them.
+    """Feed every linear that has only quantized weights with int8 rows, or 16-bit rows where the model is sensitive.
 
-    Float weights keep float rows.
+    Siblings share their rows; float weights keep float rows.
     """
-    quantized: dict[Value, Value] = {}
+    num_layers = 1 + max((node.layer for node in graph.nodes if node.layer is not None), default=0)
+    quantized: dict[tuple[Value, Dtype], Value] = {}
     changes: dict[Node, list[Node]] = {}
     for node in graph.nodes:
         if node.kind not in ("linear", "gated_linear") or not all(w.is_quantized for w in node.matrices):
             continue
         x, *rest = node.inputs
         changes[node] = []
-        if x not in quantized:
-            quantized[x] = Value(f"{x.name}.q8", x.width, x.rows, "q8")
-            changes[node].append(Node("quantize", (x,), (quantized[x],), layer=node.layer))
-        changes[node].append(replace(node, inputs=(quantized[x], *rest)))
+        upper = node.layer is None or 2 * node.layer >= num_layers
+        precise = upper or node.matrices[0].name.rpartition(".")[2] in PRECISE_ROLES
+        dtype: Dtype = "q16" if precise else "q8"
+        if (x, dtype) not in quantized:
+            quantized[x, dtype] = Value(f"{x.name}.{dtype}", x.width, x.rows, dtype)
+            changes[node].append(Node("quantize", (x,), (quantized[x, dtype],), layer=node.layer))
+        changes[node].append(replace(node, inputs=(quantized[x, dtype], *rest)))
     return graph.replace(changes)
 
 

@@ -48,8 +48,11 @@ def _row(node: Node, cost: Cost, *, indent: bool) -> str:
     return f"{text:<{63 if indent else 65}} {columns}"
 
 
+SUFFIXES = {"f32": "", "q8": "i8", "q16": "i16"}
+
+
 def _widths(values: Iterable[Value]) -> str:
-    return ",".join(f"{v.width}{'i8' if v.dtype == 'q8' else ''}" for v in values)
+    return ",".join(f"{v.width}{SUFFIXES[v.dtype]}" for v in values)
 
 
 def _blocks(graph: Graph) -> list[tuple[list[int], list[Node]]]:
