@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from miaotui.errors import TokenizerError
+from miaotui.formats.tokenizer_special import SpecialTokenFinder
 
 if TYPE_CHECKING:
     from miaotui.formats import ModelFile
@@ -49,6 +51,9 @@ class Codec(Protocol):
 
     def split_special(self, text: str) -> list[str | int]:
         """`text` cut at everything that `parse_special` would recognize: plain texts and ids."""
+
+    def control_tokens(self) -> Mapping[str, int]:
+        """Text → id of the tokens that steer the model."""
 
     def token_bytes(self, id: int) -> bytes:
         """Bytes of the token `id`, 0 ≤ id < vocab_size."""
@@ -105,11 +110,15 @@ class Tokenizer:
         check_text(text)
         return self._codec.encode(text, add_special=add_special, parse_special=parse_special)
 
-    def encode_marked(self, text: str, mark: str) -> list[int]:
-        """Ids of rendered text in which the character `mark` keeps control tokens from being recognized.
+    def mark_control(self, text: str, mark: str) -> str:
+        """`text` with the character `mark` inside every control token, and after what may be the beginning of one."""
+        return self._control_tokens.broken_by(mark, text)
 
-        A user's "<|im_start|>" reaches a chat template with `mark` inside (`ChatTemplate.encode` does this); here text
-        is cut at the control tokens that are left whole, then the marks are taken out of the plain text between them.
+    def encode_marked(self, text: str, mark: str) -> list[int]:
+        """Ids of rendered text, where `mark_control` keeps parts that a user wrote from becoming control tokens.
+
+        Text is cut at the control tokens that are still whole, then marks are taken out of the plain text between them.
+        Raises TokenizerError.
         """
         check_text(text)
         pieces = self._codec.split_special(text)
@@ -141,6 +150,10 @@ class Tokenizer:
         """Whether the token is a control token rather than text; raises TokenizerError for an unknown id."""
         self._check_id(id)
         return self._codec.is_special(id)
+
+    @cached_property
+    def _control_tokens(self) -> SpecialTokenFinder:
+        return SpecialTokenFinder({text: id for text, id in self._codec.control_tokens().items() if len(text) > 1})
 
     def _text_of(self, id: int | None) -> str:
         return "" if id is None else self.token_bytes(id).decode("utf-8", "replace")

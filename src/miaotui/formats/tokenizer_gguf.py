@@ -90,6 +90,10 @@ class GgufCodec:
         """See `Codec`."""
         return list(self._all_special.split(text))
 
+    def control_tokens(self) -> dict[str, int]:
+        """See `Codec`."""
+        return self._texts_of_type(TokenType.CONTROL, TokenType.UNKNOWN)
+
     def token_bytes(self, id: int) -> bytes:
         """See `Codec`; rows of the embedding without a token, and unused tokens, have no bytes."""
         if id >= len(self._vocabulary.tokens):
@@ -116,15 +120,14 @@ class GgufCodec:
 
     @cached_property
     def _user_defined(self) -> SpecialTokenFinder:
-        return self._finder(TokenType.USER_DEFINED)
+        return SpecialTokenFinder(self._texts_of_type(TokenType.USER_DEFINED))
 
     @cached_property
     def _all_special(self) -> SpecialTokenFinder:
-        return self._finder(TokenType.USER_DEFINED, TokenType.CONTROL, TokenType.UNKNOWN)
+        return SpecialTokenFinder({**self._texts_of_type(TokenType.USER_DEFINED), **self.control_tokens()})
 
-    def _finder(self, *types: TokenType) -> SpecialTokenFinder:
-        ids = self._vocabulary.ids_of_type(*types)
-        return SpecialTokenFinder({self._vocabulary.tokens[id]: id for id in ids})
+    def _texts_of_type(self, *types: TokenType) -> dict[str, int]:
+        return {self._vocabulary.tokens[id]: id for id in self._vocabulary.ids_of_type(*types)}
 
 
 # What a family's loader gives: the encoder, then whether BOS and EOS are added unless the file says otherwise, and

@@ -105,6 +105,10 @@ class HubCodec:
         """See `Codec`."""
         return list(self._special.split(text))
 
+    def control_tokens(self) -> dict[str, int]:
+        """See `Codec`."""
+        return {str(token.content): id for id, token in self._added.items() if token.special}
+
     def token_bytes(self, id: int) -> bytes:
         """See `Codec`; rows of the embedding without a token have no bytes."""
         added = self._added.get(id)
@@ -126,7 +130,7 @@ class HubCodec:
 
     @cached_property
     def _special(self) -> SpecialTokenFinder:
-        return SpecialTokenFinder({token.content: id for id, token in self._added.items() if token.special})
+        return SpecialTokenFinder(self.control_tokens())
 
 
 def _load(folder: Path) -> tokenizers.Tokenizer:

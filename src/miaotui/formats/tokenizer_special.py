@@ -25,6 +25,8 @@ class SpecialTokenFinder:
                 f"the model's vocabulary is damaged: a special token is longer than {MAX_SPECIAL_CHARS} characters; "
                 "download the model again or use another build."
             )
+        self._texts = {id: text for text, id in self._ids.items()}
+        self._firsts = {text[0] for text in self._ids}
         lengths: dict[str, set[int]] = {}
         for text in self._ids:
             lengths.setdefault(text[:2], set()).add(len(text))
@@ -52,6 +54,28 @@ class SpecialTokenFinder:
             position = done
         if done < len(text):
             yield text[done:]
+
+    def broken_by(self, mark: str, text: str) -> str:
+        """`text` without any of the tokens: `mark` stands after the first character of each.
+
+        A text that ends with the beginning of a token gets a mark at its end, lest what is put behind it complete it.
+        Tokens of one character cannot be broken and must not be among the tokens.
+        """
+        pieces = list(self.split(text))
+        while any(isinstance(piece, int) for piece in pieces):  # breaking one may uncover another that overlaps it
+            whole = (
+                (self._texts[piece] if isinstance(piece, int) else piece, isinstance(piece, int)) for piece in pieces
+            )
+            text = "".join(part[0] + mark + part[1:] if is_token else part for part, is_token in whole)
+            pieces = list(self.split(text))
+        return text + mark if self._begins_at_end(text) else text
+
+    def _begins_at_end(self, text: str) -> bool:
+        for start in range(max(0, len(text) - MAX_SPECIAL_CHARS), len(text)):
+            rest = text[start:]
+            if text[start] in self._firsts and any(token.startswith(rest) for token in self._ids):
+                return True
+        return False
 
     def _longest_at(self, text: str, position: int) -> int:
         """Length of the longest token at `position`; 0 if there is none."""
