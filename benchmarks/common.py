@@ -1,0 +1,64 @@
+"""What the benchmark scripts share: peers in environments of their own, model paths, facts about the machine."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+PEERS = {"llama-cpp-python": "llama-cpp-python==0.3.36"}
+
+
+def peer_python(name: str) -> str:
+    """Interpreter of an environment with only that peer in it, made at the first call; MIAOTUI_PEERS may hold ready ones."""
+    folder = Path(os.environ.get("MIAOTUI_PEERS", ROOT / "build" / "peers")) / name
+    python = folder / "bin" / "python"
+    marker = folder / "installed"
+    if not marker.exists():
+        print(f"installing {PEERS[name]} into {folder} …", file=sys.stderr)
+        venv.create(folder, with_pip=True, clear=True)
+        done = subprocess.run([str(python), "-m", "pip", "install", "-q", PEERS[name]], check=False)
+        if done.returncode:
+            sys.exit(f"{PEERS[name]} could not be installed; its message is above.")
+        marker.touch()
+    return str(python)
+
+
+def resolve(name: str) -> Path:
+    """Path of a model by name or path, downloaded if need be."""
+    from miaotui.formats import store
+
+    return store.pull(name)
+
+
+def data_file(name: str) -> Path:
+    """A file of the evaluation data: MIAOTUI_DATA, or ../shared/data beside the checkout."""
+    folder = Path(os.environ.get("MIAOTUI_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / name).is_file():
+        sys.exit(f"{folder / name} is missing; set MIAOTUI_DATA to the folder that holds it.")
+    return folder / name
+
+
+def machine_facts() -> dict[str, object]:
+    """Date, commit, CPU, threads and versions, for a results file."""
+    from miaotui import _native
+
+    info = _native.cpu_info()
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return {
+        "date": datetime.date.today().isoformat(),
+        "commit": commit.stdout.strip(),
+        "cpu": info["model"],
+        "tier": info["tier"],
+        "threads": info["threads"],
+        "python": platform.python_version(),
+        "peers": PEERS,
+    }
