@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Undefined
@@ -116,15 +116,14 @@ def _contents(value: Any) -> Iterable[Any] | None:
     """The values directly inside `value`."""
     if isinstance(value, dict):
         return [part for pair in value.items() for part in pair]
-    if isinstance(value, _CONTAINERS):
-        return list(value)
+    if isinstance(value, (list, tuple, set, frozenset, *_VIEWS)):
+        return cast(Iterable[Any], value)
     if isinstance(value, Namespace):
         return list(object.__getattribute__(value, "_Namespace__attrs").values())
     return None
 
 
 _VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
-_CONTAINERS: tuple[type, ...] = (list, tuple, set, frozenset, *_VIEWS)
 
 
 def weigh(value: Any) -> Any:

@@ -14,24 +14,19 @@ from typing import Any
 
 from jinja2 import nodes
 from jinja2.exceptions import SecurityError, TemplateError, UndefinedError
-from jinja2.ext import Extension, LoopControlExtension
-from jinja2.parser import Parser
+from jinja2.ext import LoopControlExtension
 from jinja2.runtime import Context, LoopContext, Macro, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Cycler, Joiner, Namespace, pass_context
-from jinja2.visitor import NodeTransformer
 
 from miaotui.errors import ChatTemplateError
 from miaotui.formats import chat_template_limits as limits
 from miaotui.formats.chat_template_filters import FILTERS, TESTS
 from miaotui.formats.chat_template_functions import FUNCTIONS, METHODS, call_method
+from miaotui.formats.chat_template_syntax import GenerationExtension, guard
 
 MAX_SYNTAX_NODES = 10_000  # gpt-oss has 2,000; compiling 10,000 takes about a second
 
-_ALLOWED: tuple[type[nodes.Node], ...] = (
-    *(nodes.Template, nodes.Output, nodes.For, nodes.If, nodes.Macro, nodes.CallBlock, nodes.FilterBlock),
-    *(nodes.With, nodes.Scope, nodes.Assign, nodes.AssignBlock, nodes.Break, nodes.Continue, nodes.Expr, nodes.Helper),
-)
 _LOOP_ATTRIBUTES = frozenset(
     {
         *("index", "index0", "revindex", "revindex0", "first", "last", "length", "depth", "depth0"),
@@ -106,7 +101,7 @@ class _Environment(ImmutableSandboxedEnvironment):
             trim_blocks=True,
             lstrip_blocks=True,
             optimized=False,  # folding constants would run filters while compiling, outside of any budget
-            extensions=[LoopControlExtension, _GenerationExtension],
+            extensions=[LoopControlExtension, GenerationExtension],
             finalize=_finalize,
         )
         self.globals = {**FUNCTIONS, "raise_exception": _raise_exception}
@@ -117,7 +112,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         tree = super()._parse(source, name, filename)
         if sum(1 for _ in tree.find_all(nodes.Node)) > MAX_SYNTAX_NODES:
             raise limits.LimitError(f"it has more than {MAX_SYNTAX_NODES} parts")
-        _Guard().generic_visit(tree)  # in place
+        guard(tree)
         tree.set_environment(self)
         return tree
 
@@ -187,93 +182,6 @@ class _Environment(ImmutableSandboxedEnvironment):
         if attribute in _HELPER_ATTRIBUTES.get(type(obj), ()):
             return getattr(obj, attribute)
         return self.unsafe_undefined(obj, attribute)
-
-
-class _GenerationExtension(Extension):
-    """`{% generation %}` marks the assistant's part for training; here it is only a scope."""
-
-    tags = {"generation"}  # noqa: RUF012
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        """The body alone."""
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.Scope(body).set_lineno(line)
-
-
-class _Guard(NodeTransformer):
-    """Wraps everything that generated code would do by itself, and refuses syntax that chat templates don't need."""
-
-    def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
-        if not isinstance(node, _ALLOWED):
-            raise ChatTemplateError(
-                f"line {node.lineno} of the model's chat template uses {type(node).__name__!r}, which chat templates "
-                "may not do; pass a template of your own."
-            )
-        return super().generic_visit(node, *args, **kwargs)
-
-    def visit_For(self, node: nodes.For) -> nodes.Node:
-        text = nodes.Const(_num_literal_chars(node.body) + _num_literal_chars(node.else_))
-        self.generic_visit(node)
-        node.iter = _filter("#each", node.iter, text)
-        return node
-
-    def visit_Macro(self, node: nodes.Macro) -> nodes.Node:
-        return self._pay_at_start(node)
-
-    def visit_CallBlock(self, node: nodes.CallBlock) -> nodes.Node:
-        return self._pay_at_start(node)
-
-    def _pay_at_start(self, node: nodes.Macro | nodes.CallBlock) -> nodes.Node:
-        text = nodes.Const(_num_literal_chars(node.body))
-        self.generic_visit(node)
-        node.body.insert(0, nodes.Output([_filter("#pay", text)]).set_lineno(node.lineno))
-        return node
-
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
-        self.generic_visit(node)
-        node.nodes = [_filter("#text", part) for part in node.nodes]
-        return node
-
-    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
-        self.generic_visit(node)
-        if not isinstance(node.expr, nodes.Const):  # comparing with a literal costs next to nothing
-            node.expr = _filter("#weigh", node.expr)
-        for operand in node.ops:
-            if not isinstance(operand.expr, nodes.Const):
-                operand.expr = _filter("#weigh", operand.expr)
-        return node
-
-    def visit_List(self, node: nodes.List) -> nodes.Node:
-        self.generic_visit(node)
-        return _filter("#weigh", node)
-
-    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
-        self.generic_visit(node)
-        return _filter("#weigh", node) if node.ctx == "load" else node
-
-    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:
-        self.generic_visit(node)
-        for pair in node.items:
-            pair.key = _filter("#key", pair.key)
-        return _filter("#weigh", node)
-
-    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
-        self.generic_visit(node)
-        if not isinstance(node.arg, nodes.Slice):
-            return node
-        bounds = (node.arg.start, node.arg.stop, node.arg.step)
-        return _filter("#slice", node.node, *(nodes.Const(None) if bound is None else bound for bound in bounds))
-
-
-def _filter(name: str, node: Any, *args: nodes.Expr) -> nodes.Filter:
-    wrapped = nodes.Filter(node, name, list(args), [], None, None)
-    wrapped.set_lineno(node.lineno)
-    return wrapped
-
-
-def _num_literal_chars(body: list[nodes.Node]) -> int:
-    return sum(len(data.data) for node in body for data in node.find_all(nodes.TemplateData))
 
 
 def _private(function: Callable[..., Any]) -> Callable[..., Any]:
