@@ -20,11 +20,11 @@ def chat(llm: LLM, params: SamplingParams, *, system: str | None) -> int:
 
     Raises ChatTemplateError when the model cannot chat.
     """
-    from miaotui.cli.run import answer, status_line
+    from miaotui.cli.run import answer, opening, start_answer, status_line
 
     with suppress(ImportError):
         import readline  # noqa: F401  gives input() line editing and history
-    start = [{"role": "system", "content": system}] if system is not None else []
+    start = opening(llm, system)
     messages = list(start)
     note(f"{llm.spec.name}: {HELP}")
     while (line := _read_line()) is not None:
@@ -37,7 +37,7 @@ def chat(llm: LLM, params: SamplingParams, *, system: str | None) -> int:
         elif line:
             messages.append({"role": "user", "content": line})
             try:
-                completion = answer(llm.stream(messages, params))
+                completion = answer(start_answer(llm, messages, params))
             except ContextLengthError as error:
                 messages.pop()
                 note(f"{error} In this chat, /clear makes room.")

@@ -7,10 +7,12 @@ import stat
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from miaotui.cli.output import note, peak_memory_bytes, print_json
 from miaotui.cli.parsing import add_model_options, config_of, open_llm
+from miaotui.errors import CapacityError, ContextLengthError
 
 if TYPE_CHECKING:
     from miaotui.core import SamplingParams
@@ -18,17 +20,30 @@ if TYPE_CHECKING:
     from miaotui.engine.results import Completion
     from miaotui.engine.stream import Stream
 
+DEFAULT_SYSTEM = "You are a helpful AI assistant."
+"""Small models answer better with it than with the long texts that their templates put there."""
+
+DEFAULT_MAX_TOKENS = 1024
+"""Small models may repeat themselves for ever; without a flag an answer ends here, or where the context does."""
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", nargs="?", help="name or path of a model; fetched if it is not here yet")
     parser.add_argument("prompt", nargs="*", help="the question; text piped in is put behind it; without either: chat")
-    parser.add_argument("--system", metavar="TEXT", help="instructions before the conversation")
+    parser.add_argument(
+        "--system",
+        metavar="TEXT",
+        help=f"instructions before the conversation (default: {DEFAULT_SYSTEM!r}; '': the model's own)",
+    )
     parser.add_argument("--raw", action="store_true", help="go on from the prompt as it is, without the chat template")
     parser.add_argument("--quiet", action="store_true", help="no status line")
     group = parser.add_argument_group("how to choose tokens")
     group.add_argument(
-        "--max-tokens", type=int, metavar="N", help="at most so many tokens (default: as the context allows)"
+        "--max-tokens",
+        type=int,
+        metavar="N",
+        help="at most so many tokens (default: {DEFAULT_MAX_TOKENS}, or what the context leaves)",
     )
     group.add_argument(
         "--temperature", type=float, metavar="T", help="0 (default) is the likeliest text, 1 the model's own variety"
@@ -100,14 +115,28 @@ def status_line(completion: Completion, loaded_s: float | None = None) -> str:
     return f"[{' · '.join(parts)}]"
 
 
+def start_answer(llm: LLM, prompt: str | list[dict[str, str]], params: SamplingParams) -> Stream:
+    """Go on from a text or a conversation; without a limit of the user's, up to the default one or the context's end."""
+    if params.max_tokens is None:
+        with suppress(ContextLengthError, CapacityError):
+            return llm.stream(prompt, params, max_tokens=DEFAULT_MAX_TOKENS)
+    return llm.stream(prompt, params)
+
+
+def opening(llm: LLM, system: str | None) -> list[dict[str, str]]:
+    """How a conversation starts: with the user's instructions, or the default ones where the model takes any."""
+    if system is not None:
+        return [{"role": "system", "content": system}] if system else []
+    return [{"role": "system", "content": DEFAULT_SYSTEM}] if llm.accepts_system() else []
+
+
 def _start(llm: LLM, prompt: str, params: SamplingParams, args: Namespace) -> Stream:
     """Without a chat template the prompt is continued as it is."""
     if args.raw or llm.tokenizer.chat_template is None:
-        if not args.raw and not args.json:
+        if not args.raw:
             note("this model has no chat template; going on from the prompt as it is")
-        return llm.stream(prompt if args.system is None else f"{args.system}\n\n{prompt}", params)
-    messages = [{"role": "system", "content": args.system}] if args.system is not None else []
-    return llm.stream([*messages, {"role": "user", "content": prompt}], params)
+        return start_answer(llm, f"{args.system}\n\n{prompt}" if args.system else prompt, params)
+    return start_answer(llm, [*opening(llm, args.system), {"role": "user", "content": prompt}], params)
 
 
 def _prompt(args: Namespace) -> str | None:

@@ -17,7 +17,7 @@ from miaotui.engine.loading import LoadedModel, LoadOptions, find_model, load_mo
 from miaotui.engine.results import Completion, Delta, Score, TokenLogprob
 from miaotui.engine.sequence import Sequence
 from miaotui.engine.stream import Stream, completion_of
-from miaotui.errors import InvalidRequestError
+from miaotui.errors import ChatTemplateError, InvalidRequestError
 
 if TYPE_CHECKING:
     from miaotui.engine.engine import Engine
@@ -65,7 +65,6 @@ class LLM:
             max_logit_rows=max_logit_rows,
         )
         self._loaded: LoadedModel | None = load_model(find_model(model), options)
-        self._template: ChatTemplate | None = None
         self._lock = threading.Lock()
         self._parts: dict[int, deque[Delta]] = {}
 
@@ -133,6 +132,16 @@ class LLM:
         params = SamplingParams(max_tokens=0, prompt_logprobs=0)
         scored = self._complete([ids], params, first_scored=first)[0].prompt_logprobs or ()
         return Score(tuple(ids[first:]), tuple(entry.logprob for entry in scored[first:] if entry is not None))
+
+    def accepts_system(self) -> bool:
+        """Whether the chat template takes a system message. Raises ChatTemplateError when there is no template."""
+        turns = [{"role": "system", "content": "x"}, {"role": "user", "content": "x"}]
+        template = self._chat_template()
+        try:
+            template.render(turns)
+        except ChatTemplateError:
+            return False
+        return True
 
     def close(self) -> None:
         """Cancel everything and give the memory back. Harmless when repeated."""
@@ -214,7 +223,12 @@ class LLM:
     def _encode_chat(self, messages: Row[Message] | str, tools: Row[Mapping[str, Any]] | None) -> list[int]:
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
-        raise NotImplementedError
+        return self._chat_template().encode(self.tokenizer, messages, tools=tools)
+
+    def _chat_template(self) -> ChatTemplate:
+        from miaotui.formats.chat_template import ChatTemplate
+
+        return ChatTemplate.from_tokenizer(self.tokenizer)  # compiled once per process
 
 
 def _resolve(params: SamplingParams | None, changes: dict[str, Any]) -> SamplingParams:
