@@ -116,7 +116,7 @@ def status_line(completion: Completion, loaded_s: float | None = None) -> str:
 
 
 def start_answer(llm: LLM, prompt: str | list[dict[str, str]], params: SamplingParams) -> Stream:
-    """Go on from a text or a conversation; without a limit of the user's, up to the default one or the context's end."""
+    """Go on from a text or a conversation; without a limit of the user's, the default one or the context's end."""
     if params.max_tokens is None:
         with suppress(ContextLengthError, CapacityError):
             return llm.stream(prompt, params, max_tokens=DEFAULT_MAX_TOKENS)
