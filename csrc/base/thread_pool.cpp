@@ -4,6 +4,8 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <utility>
+
 #include "base/cpu.h"
 
 #if defined(__x86_64__)
@@ -51,8 +53,8 @@ void ThreadPool::start_workers() {
 }
 
 ThreadPool::~ThreadPool() {
-    if (owner_pid_ != getpid()) {  // a forked child has no workers to join
-        for (auto& worker : workers_) worker.detach();
+    if (owner_pid_ != getpid()) {
+        forget_workers();
         return;
     }
     stop_.store(true);
@@ -60,6 +62,9 @@ ThreadPool::~ThreadPool() {
     epoch_.notify_all();
     for (auto& worker : workers_) worker.join();
 }
+
+// In a forked child the workers stayed behind in the parent: their handles can be neither joined, nor detached, nor destroyed.
+void ThreadPool::forget_workers() { new std::vector<std::thread>(std::exchange(workers_, {})); }
 
 void ThreadPool::work(int index) {
     uint32_t seen = 0;
@@ -74,11 +79,9 @@ void ThreadPool::work(int index) {
     }
 }
 
-void ThreadPool::run(const std::function<void(int)>& task) {
-    const Turn one_caller = turn();
-    if (owner_pid_ != getpid()) {  // the workers stayed behind in the parent of a fork
-        for (auto& worker : workers_) worker.detach();
-        workers_.clear();
+void ThreadPool::run(const Turn&, const std::function<void(int)>& task) {
+    if (owner_pid_ != getpid()) {
+        forget_workers();
         epoch_.store(0);
         start_workers();
     }

@@ -34,23 +34,25 @@ public:
 
     // While it lives, run() of other threads waits: for callers whose state must not change between checks and tasks.
     // fork() waits for it too, so that a child never inherits a half-done task.
-    using Turn = std::unique_lock<std::recursive_mutex>;
+    using Turn = std::unique_lock<std::mutex>;
     Turn turn() { return Turn(caller_); }
 
     // Runs task(thread index) on every thread, the caller being thread 0; returns when all are done. One caller at a time,
     // others wait. The task must not throw. Works in the child of a fork as well, with threads of its own.
-    void run(const std::function<void(int)>& task);
+    void run(const std::function<void(int)>& task) { run(turn(), task); }
+    void run(const Turn& turn, const std::function<void(int)>& task);  // for callers that have their turn
 
     // Runs body(item) for every item, items claimed one by one. The body must not throw.
     void for_each(int64_t num_items, const std::function<void(int64_t)>& body);
 
 private:
     void start_workers();
+    void forget_workers();
     void work(int index);
 
     const int threads_;
     Barrier barrier_;
-    std::recursive_mutex caller_;
+    std::mutex caller_;  // not recursive: a child could not unlock that after a fork
     std::vector<std::thread> workers_;
     const std::function<void(int)>* task_ = nullptr;
     int owner_pid_ = 0;

@@ -8,13 +8,15 @@
 namespace miaotui {
 namespace {
 
-void expect(bool condition, const std::string& what) {
-    if (!condition) throw BadInput("batch: " + what);
+// Messages are put together only when something is wrong: a step must not ask for memory.
+void expect(bool condition, const char* what) {
+    if (!condition) throw BadInput(std::string("batch: ") + what);
 }
 
 void check_count(const char* what, int count, int lowest, int highest) {
-    expect(count >= lowest && count <= highest, std::string(what) + " is " + std::to_string(count) + ", must be " +
-                                                    std::to_string(lowest) + " to " + std::to_string(highest));
+    if (count < lowest || count > highest)
+        throw BadInput("batch: " + std::string(what) + " is " + std::to_string(count) + ", must be " +
+                       std::to_string(lowest) + " to " + std::to_string(highest));
 }
 
 }  // namespace
@@ -37,7 +39,8 @@ void Batch::check(const KvPool& kv, int max_tokens, int max_sequences, int max_l
         expect(last_block < max_blocks, "a position lies past the sequence's block table");
         for (int b = 0; b <= last_block; ++b) {
             const int32_t id = block_tables[static_cast<int64_t>(s) * max_blocks + b];
-            expect(id >= 0 && id < kv.num_blocks(), "block id " + std::to_string(id) + " is not in the KV pool");
+            if (id < 0 || id >= kv.num_blocks())
+                throw BadInput("batch: block id " + std::to_string(id) + " is not in the KV pool");
         }
     }
 }

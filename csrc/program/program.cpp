@@ -80,7 +80,7 @@ void Program::run(const Batch& batch, KvPool& kv) {
     for (auto& counter : counters_) counter.store(0, std::memory_order_relaxed);
     num_logit_rows_ = batch.num_logit_rows;
     const Step step{batch, kv, arena_.data(), rope_tables_, num_threads_};
-    thread_pool().run([&](int thread) { run_thread(step, thread); });
+    thread_pool().run(turn, [&](int thread) { run_thread(step, thread); });
 }
 
 void Program::profile(bool enable) {
