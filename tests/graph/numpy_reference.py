@@ -59,7 +59,8 @@ def quantize_rows(x: Array, dtype: str) -> Array:
     scale = np.abs(groups).max(-1, keepdims=True) / 127
     codes = np.rint(groups / np.where(scale > 0, scale, 1))
     if dtype == "q16":
-        codes = codes + np.clip(np.rint((groups - codes * scale) / np.where(scale > 0, scale / 256, 1)), -128, 127) / 256
+        rest = np.rint((groups - codes * scale) / np.where(scale > 0, scale / 256, 1))
+        codes = codes + np.clip(rest, -128, 127) / 256
     return (codes * scale).astype(x.dtype).reshape(x.shape)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -134,6 +135,13 @@ def test_an_input_that_others_read_is_not_turned_in_place():
     assert kinds(fused)["rope_kv"] == LAYERS - 1
 
 
+def test_queries_and_keys_that_turn_differently_are_not_fused():
+    graph, _ = toy()
+    turn = next(node for node in graph.nodes if node.kind == "rope")
+    other = replace(turn, attrs={**turn.attrs, "pairing": "interleaved"})
+    assert kinds(passes.fuse_rope_kv(graph.replace({turn: [other]})))["rope_kv"] == LAYERS - 1
+
+
 def test_a_linear_that_others_read_keeps_its_own_output():
     graph, _ = toy()
     linear = next(node for node in graph.nodes if node.label == "0.down")
@@ -148,6 +156,12 @@ def test_nodes_that_nobody_reads_are_dropped():
     idle = Node("softcap", first.outputs, (Value("idle", first.output.width),), attrs={"cap": 1.0})
     idler = Node("softcap", idle.outputs, (Value("idler", first.output.width),), attrs={"cap": 1.0})
     assert passes.remove_dead_code(graph.replace({first: [first, idle, idler]})).nodes == graph.nodes
+
+
+@pytest.mark.parametrize("name", [name for name in PASSES if name != "remove_dead_code"])
+def test_a_disabled_pass_is_not_applied(name):
+    graph, _ = toy()
+    assert kinds(optimize(graph, int8=True, disabled={name})) != kinds(optimize(graph, int8=True))
 
 
 def test_an_unknown_pass_is_refused_with_the_names_of_all():

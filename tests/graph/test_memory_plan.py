@@ -113,6 +113,17 @@ def test_an_output_takes_over_the_storage_of_an_input_that_nobody_needs_again():
             assert homes[node.output] == homes[node.inputs[1]]
 
 
+def test_a_linear_never_overwrites_its_own_input():
+    x, y, z = Value("x", 64), Value("y", 64), Value("z", 64, "logits")
+    nodes = (
+        Node("embedding", (), (x,), (weight(32, 64),)),
+        Node("linear", (x, x), (y,), (weight(64, 64), None)),
+        Node("select_rows", (y,), (z,)),
+    )
+    operands = plan(Graph(nodes).validate()).operands
+    assert operands[y] != operands[x]
+
+
 def test_the_arena_is_much_smaller_than_all_values_together():
     planned = plan(optimize(toy(num_layers=12, sliding_layers=(False,) * 12)[0], int8=True))
     assert planned.arena_bytes * 4 < sum(b.nbytes for b in planned.buffers)

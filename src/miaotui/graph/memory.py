@@ -22,7 +22,7 @@ IN_PLACE: Mapping[str, tuple[int, ...]] = {
     "softcap": (0,),
     "linear": (1,),
 }
-"""Inputs whose storage the output may take over: each element is read before it is written. rope_kv has no choice."""
+"""Inputs whose storage the output may take over: each element is read before it is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +102,6 @@ def _share_storage(graph: Graph) -> dict[Value, Home]:
 
 def _overwritten(node: Node, homes: Mapping[Value, Home], free: Collection[Value]) -> Value | None:
     """The input that the node's output replaces, if any; `free` are the storages that nothing later reads."""
-    if node.kind == "rope_kv":
-        return node.inputs[0]
     roots = [homes[v][0] for v in node.inputs]
     for i in IN_PLACE.get(node.kind, ()):
         if i < len(roots) and roots.count(roots[i]) == 1 and roots[i] in free:
