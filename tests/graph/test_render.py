@@ -10,8 +10,8 @@ def test_layers_that_look_alike_are_shown_once():
     graph, _ = toy(num_layers=6, sliding_layers=(False,) * 6)
     text = render_graph(graph, optimize(graph, int8=True))
     assert "layers 0–5 (6 x each)" in text
-    assert "layers 0–2 (3 x each)" in text  # after fusion the upper half takes 16-bit rows
-    assert "layers 3–4 (2 x each)" in text  # and the last layer computes fewer rows
+    assert "layers 1–4 (4 x each)" in text  # after fusion the first layer takes 16-bit rows
+    assert "layer 0\n" in text
     assert "layer 5\n" in text
     assert text.count("query+key+value") == 3
 

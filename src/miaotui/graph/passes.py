@@ -23,7 +23,7 @@ ROWWISE_KINDS = frozenset({"norm", "linear", "activate_mul", "add", "softcap"})
 """Operators of an unfused graph whose output row depends on the same row of the inputs and on nothing else."""
 
 PRECISE_ROLES = frozenset({"query", "key", "value"})
-"""Linears whose input keeps 16 bits in every layer; so do the head's and all of the upper half of the layers'.
+"""Linears whose input keeps 16 bits in every layer; so do the head's and all of the first and last layers'.
 
 Chosen by measurement: docs/decisions/0003."""
 
@@ -51,7 +51,7 @@ def quantize_activations(graph: Graph) -> Graph:
 
     Siblings share their rows; float weights keep float rows.
     """
-    num_layers = 1 + max((node.layer for node in graph.nodes if node.layer is not None), default=0)
+    sensitive = _sensitive_layers(1 + max((node.layer for node in graph.nodes if node.layer is not None), default=0))
     quantized: dict[tuple[Value, Dtype], Value] = {}
     changes: dict[Node, list[Node]] = {}
     for node in graph.nodes:
@@ -59,14 +59,19 @@ def quantize_activations(graph: Graph) -> Graph:
             continue
         x, *rest = node.inputs
         changes[node] = []
-        upper = node.layer is None or 2 * node.layer >= num_layers
-        precise = upper or node.matrices[0].name.rpartition(".")[2] in PRECISE_ROLES
+        precise = node.layer in sensitive or node.matrices[0].name.rpartition(".")[2] in PRECISE_ROLES
         dtype: Dtype = "q16" if precise else "q8"
         if (x, dtype) not in quantized:
             quantized[x, dtype] = Value(f"{x.name}.{dtype}", x.width, x.rows, dtype)
             changes[node].append(Node("quantize", (x,), (quantized[x, dtype],), layer=node.layer))
         changes[node].append(replace(node, inputs=(quantized[x, dtype], *rest)))
     return graph.replace(changes)
+
+
+def _sensitive_layers(num_layers: int) -> set[int | None]:
+    """The head (None), the first sixth of the layers, where huge activations arise, and the last tenth, next to the logits."""
+    first, last = max(1, round(num_layers / 6)), max(1, round(num_layers / 10))
+    return {None, *range(first), *range(num_layers - last, num_layers)}
 
 
 def select_rows_early(graph: Graph) -> Graph:
