@@ -91,6 +91,16 @@ def test_problems_are_one_message_without_a_traceback(
     assert "Traceback" not in err
 
 
+def test_ctrl_c_anywhere_exits_130_without_a_word(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(args: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("miaotui.cli.ls.run", interrupted)
+    assert call(capfd, "ls") == (130, "", "")
+
+
 def test_options_may_stand_anywhere(capfd: pytest.CaptureFixture[str], tiny_model: Path) -> None:
     answers = {
         call(capfd, "run", *order)[1]

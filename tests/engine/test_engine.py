@@ -219,3 +219,21 @@ def test_unseeded_requests_differ_and_their_receipts_name_the_seed() -> None:
     (again,) = engine.add([1], params.changed(seed=first.receipt().seed))
     drain(engine)
     assert again.token_ids == first.token_ids
+
+
+def test_receipts_account_for_all_of_the_time() -> None:
+    engine, _ = make_engine(max_sequences=1)
+    first, second = (engine.add([1, 2, 3], SamplingParams(max_tokens=5, ignore_eos=True))[0] for _ in range(2))
+    cancelled = engine.add([1], GREEDY)
+    engine.cancel(cancelled)
+    drain(engine)
+    for sequence in (first, second):
+        receipt = sequence.receipt()
+        assert (receipt.prompt_tokens, receipt.output_tokens) == (3, 5)
+        assert min(receipt.queue_s, receipt.prefill_s, receipt.decode_s) >= 0
+        assert sequence.finished_s is not None
+        whole_s = sequence.finished_s - sequence.request.arrival_s
+        assert receipt.queue_s + receipt.prefill_s + receipt.decode_s == pytest.approx(whole_s)
+        assert sequence.first_token_s == pytest.approx(sequence.request.arrival_s + receipt.first_token_s)
+    assert second.receipt().queue_s >= first.receipt().queue_s + first.receipt().decode_s
+    assert cancelled[0].receipt().prefill_s == cancelled[0].receipt().decode_s == 0
