@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from formats.hostile_templates import FORBIDDEN, TOO_MUCH
+from formats.hostile_templates import FORBIDDEN, TOO_BIG, TOO_MUCH, TOO_WIDE
 from miaotui.errors import ChatTemplateError
 from miaotui.formats.chat_template import ChatTemplate
 
@@ -16,6 +16,18 @@ MESSAGES = [{"role": "user", "content": "Hi"}]
 @pytest.mark.parametrize("source", TOO_MUCH)
 def test_a_template_that_wants_too_much_is_stopped(source: str) -> None:
     with pytest.raises(ChatTemplateError, match="was stopped: it"):
+        ChatTemplate(source).render(MESSAGES)
+
+
+@pytest.mark.parametrize("source", TOO_BIG)
+def test_a_template_that_makes_too_much_is_stopped_before_it_does(source: str) -> None:
+    with pytest.raises(ChatTemplateError, match="more than 64 MiB of intermediate values"):
+        ChatTemplate(source).render(MESSAGES)
+
+
+@pytest.mark.parametrize("source", TOO_WIDE)
+def test_a_field_of_absurd_width_is_never_formatted(source: str) -> None:
+    with pytest.raises(ChatTemplateError, match="wider than 999"):
         ChatTemplate(source).render(MESSAGES)
 
 
@@ -36,6 +48,13 @@ def test_what_a_stopped_template_made_is_bounded(source: str) -> None:
         assert tracemalloc.get_traced_memory()[1] < 200 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_literal_text_of_macros_is_paid_for() -> None:
+    source = "{% macro m() %}" + "y" * 99_999 + "{% endmacro %}{% set ns = namespace(x=[]) %}"
+    source += "{% for i in range(9999) %}{% set ns.x = [m(), m(), m(), m(), m()] %}{% endfor %}"
+    with pytest.raises(ChatTemplateError, match="more than 64 MiB"):
+        ChatTemplate(source).render(MESSAGES)
 
 
 def test_a_template_stopped_once_can_be_used_again() -> None:

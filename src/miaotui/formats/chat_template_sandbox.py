@@ -100,7 +100,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         super().__init__(
             trim_blocks=True,
             lstrip_blocks=True,
-            optimized=False,  # folding constants would run filters while compiling, outside of any budget
+            optimized=False,  # nothing of a template runs while it is compiled, outside of any budget
             extensions=[LoopControlExtension, GenerationExtension],
             finalize=_finalize,
         )
