@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -188,6 +190,28 @@ def test_cancelling_at_any_step_frees_pages_and_leaves_neighbours_alone(step: in
     for at, group in enumerate(groups):
         if at != victim:
             assert [outcome(sequence) for sequence in group] == alone(prompts[at], params)
+
+
+def test_200_cancellations_at_random_moments_leak_no_page(report_faults: Callable[[str, int, int], None]) -> None:
+    rng = random.Random(1)
+    engine, _ = make_engine(max_tokens=16, max_sequences=6, num_blocks=24)
+    leaks = 0
+    live: list[list[Sequence]] = []
+    for _ in range(200):
+        while len(live) < 4:
+            params = SamplingParams(max_tokens=rng.randint(0, 20), n=rng.randint(1, 3), seed=1)
+            live.append(engine.add([1] * rng.randint(1, 60), params))
+        for _ in range(rng.randint(0, 4)):
+            engine.step()
+        engine.cancel(live.pop(rng.randrange(len(live))))
+        try:
+            engine.check_integrity()
+        except RuntimeError:
+            leaks += 1
+    for group in live:
+        engine.cancel(group)
+    leaks += engine.scheduler.pool.num_free != engine.scheduler.pool.num_blocks
+    report_faults("cancelled requests, pages leaked", 200, leaks)
 
 
 def test_a_failed_run_loses_nothing() -> None:

@@ -136,6 +136,14 @@ def test_leaving_a_stream_early_frees_its_memory(llm: LLM, leave: str) -> None:
     assert not llm.loaded.engine.scheduler.has_work
 
 
+def test_a_stream_collected_in_the_middle_of_a_step_neither_hangs_nor_disturbs(llm: LLM) -> None:
+    whole = llm.generate("the cat", SEEDED)
+    dropped = [llm.stream("the dog", SEEDED, max_tokens=200)]
+    interrupt_at(llm, 3, dropped.clear)
+    assert outcome(llm.generate("the cat", SEEDED)) == outcome(whole)
+    assert not llm.loaded.engine.scheduler.has_work
+
+
 def test_ctrl_c_ends_a_stream_and_keeps_what_was_said(llm: LLM) -> None:
     whole = llm.generate("the cat", SEEDED)
     interrupt_at(llm, 6, send_sigint)
@@ -205,6 +213,18 @@ def test_score_is_the_log_probability_of_each_token_after_all_before_it(llm: LLM
     ids = llm.tokenizer.encode(text)
     behind = llm.score(ids[:6], ids[6:])
     assert (behind.token_ids, list(behind.logprobs)) == (tuple(ids[6:]), expected[5:])
+
+
+def test_logits_are_those_that_scores_and_samples_come_from(llm: LLM, tiny_model: Path) -> None:
+    ids = llm.tokenizer.encode("the cat sat on the mat and the dog in the house. " * 3)
+    logits = llm.logits(ids)
+    assert logits.shape == (len(ids), llm.spec.vocab_size)
+    wide = logits.astype(np.float64)
+    exact = wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))
+    assert llm.score(ids).logprobs == pytest.approx(exact[np.arange(len(ids) - 1), ids[1:]].tolist(), abs=1e-5)
+    assert llm.generate(ids, temperature=0.0, max_tokens=1).token_ids == (int(logits[-1].argmax()),)
+    with LLM(tiny_model, max_tokens_per_step=17) as chunked:
+        assert (chunked.logits(ids) == logits).all()
 
 
 @pytest.mark.parametrize(("prompt", "continuation"), [("t", None), ("the", ""), ("", "x"), ("", None)])

@@ -124,6 +124,8 @@ class Engine:
     def _score_prompt(part: Slice, logits: NDArray[np.float32], first_row: int) -> None:
         """Keep log-probabilities of the prompt tokens that this slice's logits predict, if they are wanted."""
         sequence = part.sequence
+        if sequence.kept_logits is not None:
+            sequence.kept_logits.append(logits[first_row : first_row + part.num_logit_rows].copy())
         scored, num_top = sequence.first_scored_position, sequence.request.sampling.prompt_logprobs
         if scored is None or num_top is None or sequence.num_computed_tokens >= sequence.num_prompt_tokens - 1:
             return

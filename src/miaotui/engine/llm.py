@@ -20,6 +20,9 @@ from miaotui.engine.stream import Stream, completion_of
 from miaotui.errors import ChatTemplateError, InvalidRequestError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from miaotui.engine.engine import Engine
     from miaotui.formats.chat_template import ChatTemplate
     from miaotui.formats.spec import ModelSpec
@@ -67,6 +70,7 @@ class LLM:
         self._loaded: LoadedModel | None = load_model(find_model(model), options)
         self._lock = threading.Lock()
         self._parts: dict[int, deque[Delta]] = {}
+        self._dropped: deque[list[Sequence]] = deque()  # of streams nobody holds any more
 
     @overload
     def generate(self, prompt: Prompt, params: SamplingParams | None = None, **changes: Any) -> Completion: ...
@@ -98,7 +102,7 @@ class LLM:
 
         Raises ChatTemplateError when the model has no chat template, or it refuses the messages.
         """
-        return self._complete([self._encode_chat(messages, tools)], _resolve(params, changes))[0]
+        return self._complete([self.encode_chat(messages, tools=tools)], _resolve(params, changes))[0]
 
     def stream(
         self,
@@ -110,7 +114,7 @@ class LLM:
     ) -> Stream:
         """As `generate` for a text or token ids, as `chat` for a list of messages, but part by part as it comes."""
         messages = _messages(prompt)
-        prompt_ids = self._encode(prompt) if messages is None else self._encode_chat(messages, tools)  # type: ignore[arg-type]
+        prompt_ids = self._encode(prompt) if messages is None else self.encode_chat(messages, tools=tools)  # type: ignore[arg-type]
         resolved = _resolve(params, changes)
         with self._lock, DeferredInterrupt():
             sequences = self._engine.add(prompt_ids, resolved)
@@ -132,6 +136,26 @@ class LLM:
         params = SamplingParams(max_tokens=0, prompt_logprobs=0)
         scored = self._complete([ids], params, first_scored=first)[0].prompt_logprobs or ()
         return Score(tuple(ids[first:]), tuple(entry.logprob for entry in scored[first:] if entry is not None))
+
+    def encode_chat(self, messages: Row[Message] | str, *, tools: Row[Mapping[str, Any]] | None = None) -> list[int]:
+        """Token ids of a conversation as `chat` would feed it to the model. Raises ChatTemplateError as `chat` does."""
+        if isinstance(messages, str):
+            messages = [{"role": "user", "content": messages}]
+        return self._chat_template().encode(self.tokenizer, messages, tools=tools)
+
+    def logits(self, prompt: Prompt) -> NDArray[np.float32]:
+        """The model's raw scores, float32 [tokens, vocab_size]: row i predicts the token behind token i of the prompt.
+
+        For measuring one model against another; a long prompt takes 4 bytes x tokens x vocabulary.
+        """
+        import numpy as np
+
+        rows: list[NDArray[np.float32]] = []
+        with self._lock, DeferredInterrupt():
+            (sequence,) = self._engine.add(self._encode(prompt), SamplingParams(max_tokens=0, prompt_logprobs=0))
+            sequence.kept_logits = rows
+        self._finish([sequence])
+        return np.concatenate(rows)
 
     def accepts_system(self) -> bool:
         """Whether the chat template takes a system message. Raises ChatTemplateError when there is no template."""
@@ -189,25 +213,52 @@ class LLM:
             for prompt_ids in prompts:
                 with self._lock, DeferredInterrupt():
                     groups.append(self._engine.add(prompt_ids, params, first_scored=first_scored))
-            while any(sequence.finish_reason is None for group in groups for sequence in group):
-                self._step()
         except BaseException:
             self._cancel([sequence for group in groups for sequence in group])
             raise
+        self._finish([sequence for group in groups for sequence in group])
         return [completion_of(group) for group in groups]
+
+    def _finish(self, sequences: list[Sequence]) -> None:
+        """Step until these have ended; cancel them if anything goes wrong."""
+        try:
+            while any(sequence.finish_reason is None for sequence in sequences):
+                self._step()
+        except BaseException:
+            self._cancel(sequences)
+            raise
 
     def _step(self) -> None:
         """One step of the engine, whoever asks for it; parts of streams go to the streams."""
         with self._lock, DeferredInterrupt():
+            self._cancel_dropped()
             self._deliver(self._engine.step())
 
     def _cancel(self, sequences: list[Sequence]) -> None:
         if self._loaded is None:
             return
         with self._lock, DeferredInterrupt():
-            self._deliver(self._engine.cancel(sequences))
-            for sequence in sequences:
-                self._parts.pop(sequence.request.id, None)
+            self._cancel_now(sequences)
+
+    def _drop(self, sequences: list[Sequence]) -> None:
+        """Cancel what a collected stream left. The collector may strike while this very thread holds the lock."""
+        self._dropped.append(sequences)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._cancel_dropped()
+            finally:
+                self._lock.release()
+
+    def _cancel_dropped(self) -> None:
+        while self._dropped:
+            self._cancel_now(self._dropped.popleft())
+
+    def _cancel_now(self, sequences: list[Sequence]) -> None:
+        if self._loaded is None:
+            return
+        self._deliver(self._engine.cancel(sequences))
+        for sequence in sequences:
+            self._parts.pop(sequence.request.id, None)
 
     def _deliver(self, updates: list[tuple[Sequence, Delta]]) -> None:
         for sequence, delta in updates:
@@ -219,11 +270,6 @@ class LLM:
         if isinstance(prompt, str):
             return self.tokenizer.encode(prompt, add_special=add_special, parse_special=True)
         return list(prompt)
-
-    def _encode_chat(self, messages: Row[Message] | str, tools: Row[Mapping[str, Any]] | None) -> list[int]:
-        if isinstance(messages, str):
-            messages = [{"role": "user", "content": messages}]
-        return self._chat_template().encode(self.tokenizer, messages, tools=tools)
 
     def _chat_template(self) -> ChatTemplate:
         from miaotui.formats.chat_template import ChatTemplate

@@ -23,6 +23,7 @@ class Sequence:
 
     token_ids: prompt, then output. num_computed_tokens: tokens whose keys and values are in the pages.
     parent: the request's first sequence, whose full prompt pages this one uses as well.
+    kept_logits: rows of the scored positions, collected where this is a list.
     block_table: page numbers by position // 16; pages are this sequence's only while it runs.
     """
 
@@ -40,6 +41,7 @@ class Sequence:
     stop_reason: str | int | None = None
     logprobs: list[TokenLogprob] = field(default_factory=list)
     prompt_logprobs: list[TokenLogprob | None] = field(default_factory=list)
+    kept_logits: list[NDArray[np.float32]] | None = None
     started_s: float | None = None
     first_token_s: float | None = None
     finished_s: float | None = None

@@ -59,7 +59,7 @@ class Stream(Iterator[Delta]):
         self.close()
 
     def __del__(self) -> None:
-        self.close()
+        self._llm._drop(self._sequences)
 
 
 def completion_of(sequences: list[Sequence]) -> Completion:
