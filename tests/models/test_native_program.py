@@ -75,6 +75,16 @@ def test_packing_goes_group_by_group_and_gives_each_tensor_s_pages_back(make_tin
         assert sum(tiny.file.weights[name].nbytes for name in names) <= 200_000 or len(names) == 1
 
 
+def test_matrices_larger_than_a_group_are_packed_before_the_others(make_tiny: Make, monkeypatch):
+    tiny = make_tiny("llama", "gguf", "q4_k_m")
+    released: list[str] = []
+    monkeypatch.setattr(Weights, "release", lambda self, name: released.append(name))
+    monkeypatch.setattr(compiling, "PACK_GROUP_BYTES", 100_000)
+    compile_graph(tiny.graph, tiny.file.weights)
+    assert {name.split(".", 2)[2] for name in released[:3]} == {"ffn_down.weight"}
+    assert released[3:6] == ["blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.attn_v.weight"]
+
+
 def test_a_tied_head_is_packed_while_the_embedding_reads_the_file(make_tiny: Make):
     tiny = make_tiny("qwen2", "gguf", "q8_0")
     compiled = compile_graph(tiny.graph, tiny.file.weights)

@@ -119,10 +119,14 @@ def read_vector(weight: Weight, weights: Weights) -> NDArray[np.float32]:
 
 
 def _pack(graph: Graph, weights: Weights) -> dict[str, _native.PackedWeight]:
-    """Pack every matrix of a linear once, by tensor name, giving the file's pages back group by group."""
+    """Pack every matrix of a linear once, by tensor name, giving the file's pages back group by group.
+
+    A matrix larger than a group (a head) comes first: while it is there twice, little else is there yet.
+    """
     matrices = {weight.tensor: weight for node in graph.nodes if node.kind != "embedding" for weight in node.matrices}
     packed: dict[str, _native.PackedWeight] = {}
-    for group in _groups(list(matrices.values())):
+    ordered = sorted(matrices.values(), key=lambda w: -w.nbytes if w.nbytes > PACK_GROUP_BYTES else 0)
+    for group in _groups(ordered):
         items = [(int(w.type), weights[w.tensor].data, w.num_rows, w.num_cols) for w in group]
         try:
             results = _native.pack_weights(items)
