@@ -50,7 +50,9 @@ class Engine:
         check_token_ids(prompt, params, self.vocabulary.size)
         max_tokens = resolve_max_tokens(len(prompt), params, self.context, self.scheduler.pool)
         seed = params.seed if params.seed is not None else int.from_bytes(os.urandom(8), "little")
-        request = Request(next(self._request_ids), tuple(prompt), params, seed, time.monotonic(), first_scored)
+        request = Request(
+            next(self._request_ids), tuple(map(int, prompt)), params, seed, time.monotonic(), first_scored
+        )
         group: list[Sequence] = []
         for index in range(params.n):
             group.append(self._make_sequence(request, index, max_tokens, group[0] if group else None))

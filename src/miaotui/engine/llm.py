@@ -269,6 +269,8 @@ class LLM:
     def _encode(self, prompt: Prompt, *, add_special: bool = True) -> list[int]:
         if isinstance(prompt, str):
             return self.tokenizer.encode(prompt, add_special=add_special, parse_special=True)
+        if not hasattr(prompt, "__getitem__") or isinstance(prompt, Mapping):
+            raise InvalidRequestError(f"a prompt is text or token ids, not {prompt!r:.80}.")
         return list(prompt)
 
     def _chat_template(self) -> ChatTemplate:
@@ -283,6 +285,8 @@ def _resolve(params: SamplingParams | None, changes: dict[str, Any]) -> Sampling
 
 
 def _is_one(prompt: Prompt | Row[Prompt]) -> TypeGuard[Prompt]:
+    if not hasattr(prompt, "__getitem__") or isinstance(prompt, Mapping):
+        raise InvalidRequestError(f"a prompt is text or token ids, not {prompt!r:.80}; several come as a list.")
     return isinstance(prompt, str) or (len(prompt) > 0 and isinstance(prompt[0], Integral))
 
 

@@ -1,0 +1,70 @@
+"""How far the int8 path is from the float32 path of the same file: KL divergence, top-1 agreement, equal greedy tokens.
+
+usage: accuracy.py [--prompts N] [--kv-dtype f16] [--out FILE.json] [MODEL]   (default model: smollm2:135m, ten prompts)
+The float32 path continues each MT-bench prompt greedily by 64 tokens. Both paths then score that text (teacher forcing), and
+the int8 path continues the prompt on its own. The float32 path is held to transformers by the tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from common import data_file, machine_facts, resolve
+
+from miaotui import LLM
+
+NUM_TOKENS = 64
+KV_BYTES = 256 << 20
+
+
+def prompts(count: int) -> list[str]:
+    """First turns, spread evenly over the categories of MT-bench."""
+    lines = data_file("mt_bench.jsonl").read_text("utf-8").splitlines()
+    return [json.loads(line)["turns"][0] for line in lines[:: len(lines) // count]][:count]
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    wide = logits.astype(np.float64)
+    return wide - np.logaddexp.reduce(wide, axis=-1, keepdims=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", default="smollm2:135m")
+    parser.add_argument("--prompts", type=int, default=10)
+    parser.add_argument("--kv-dtype", default="f16")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    model = resolve(arguments.model)
+    reference = LLM(model, activations="float32", kv_dtype="f32", context_length=2048, kv_memory_bytes=KV_BYTES)
+    tested = LLM(model, kv_dtype=arguments.kv_dtype, context_length=2048, kv_memory_bytes=KV_BYTES)
+    divergences, same_top, same_greedy = [], [], []
+    for prompt in prompts(arguments.prompts):
+        choice = {"temperature": 0, "max_tokens": NUM_TOKENS, "ignore_eos": True}
+        greedy = reference.chat(prompt, **choice)
+        start = greedy.receipt.prompt_tokens
+        ids = [*reference.encode_chat(prompt), *greedy.token_ids]
+        expected, found = (log_softmax(llm.logits(ids[:-1])[start - 1 :]) for llm in (reference, tested))
+        divergences += list((np.exp(expected) * (expected - found)).sum(-1))
+        same_top += list(expected.argmax(-1) == found.argmax(-1))
+        pairs = zip(greedy.token_ids, tested.chat(prompt, **choice).token_ids, strict=True)
+        same_greedy += [a == b for a, b in pairs]
+    figures = {
+        "positions": len(same_top),
+        "kl_mean": float(np.mean(divergences)),
+        "kl_median": float(np.median(divergences)),
+        "kl_max": float(np.max(divergences)),
+        "top1_agreement": float(np.mean(same_top)),
+        "equal_greedy_positions": float(np.mean(same_greedy)),
+    }
+    print(json.dumps(figures, indent=1))
+    if arguments.out:
+        record = {"machine": machine_facts(), "model": model.name, "kv_dtype": arguments.kv_dtype, **figures}
+        arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
