@@ -18,6 +18,10 @@ def _recursive(more: str, last: str = "", call: str = "{{ m(60, 1) }}") -> str:
 
 # Stopped because of time or size: the error says so.
 TOO_MUCH = [
+    "{{ range(10**9) | list | length }}",
+    "{{ ('a' * 999999).rfind('ab' ~ 'a' * 499998) }}",
+    "{{ ('a' * 999999).strip('b' * 999999 ~ 'a') }}",
+    "{{ ('a' * 999999) | trim('b' * 999999 ~ 'a') }}",
     "{% set s = 'a' * 999999 %}{% for i in range(99999) %}{% set t = s.title() %}{% endfor %}",
     "{{ 10**(10**8) }}",
     "{{ (9**1000) * (9**1000) }}",
@@ -33,17 +37,6 @@ TOO_MUCH = [
     "{% for c in [1] recursive %}{% if loop.depth < 30 %}{{ loop([1, 1, 1]) }}{% endif %}{% endfor %}",
     _recursive("{{ m(n - 1) }}{{ m(n - 1) }}", call="{{ m(60) }}"),
     _recursive("{% set x %}{{ m(n - 1) }}ab{{ m(n - 1) }}{% endset %}{{ x }}", call="{{ m(60) }}"),
-    _double("'ab'", "ns.x ~ ns.x", "{{ ns.x }}"),
-    _double("'ab'", "ns.x + ns.x", "{{ ns.x }}"),
-    _double("'ab'", "ns.x ~ ns.x ~ i", ""),
-    _double("'ab'", "'%s%s' % (ns.x, ns.x)", ""),
-    _double("'ab'", "'{}{}'.format(ns.x, ns.x)", ""),
-    _double("'ab'", "'%s%s' | format(ns.x, ns.x)", ""),
-    _double("'ab'", "[ns.x, ns.x] | join", ""),
-    _double("'ab'", "''.join([ns.x, ns.x])", ""),
-    _double("'ab'", "ns.x.replace('b', 'bab')", ""),
-    _double("'ab'", "ns.x | replace('b', 'bab')", ""),
-    _double("'ab'", "ns.x.join(ns.x)", ""),
     _double("[1]", "ns.x + ns.x", ""),
     _double("[1]", "[ns.x, ns.x]", "{{ ns.x }}"),
     _double("[1]", "[ns.x, ns.x]", "{{ ns.x | tojson }}"),
@@ -70,8 +63,6 @@ TOO_MUCH = [
     "{{ 1.5 | round(10**9, 'ceil') }}",
     "{{ strftime_now('%Y' * 99999) }}",
     "{{ range(99999) | map('replace', '', 'b' * 99999) | list }}",
-    "{% set s = 'a' * 999999 %}{% for i in range(99999) %}{% if s.rfind('b' ~ s[:99999]) > 0 %}{% endif %}{% endfor %}",
-    "{% set s = 'ab' * 299999 %}{% for i in range(99999) %}{% set x = s.strip(s ~ i) %}{% endfor %}",
     "{% set s = 'a' * 999999 %}{% for i in range(99999) %}{% if s ~ 'x' in s %}{% endif %}{% endfor %}",
     "{% set s = range(99999) | list %}{% for i in range(99999) %}{% set t = s | sort %}{% endfor %}",
     "{% set s = range(99999) | list %}{% for i in range(99999) %}{% if s == s[:] %}{% endif %}{% endfor %}",
@@ -86,7 +77,21 @@ TOO_MUCH = [
 ]  # fmt: skip
 
 # Stopped before the memory is taken, not when the result turns out too long.
+_EVERY_CHILD = "{% for c in [1] recursive %}{{ loop(range(99999)) if loop.depth == 1 }}yyy{% endfor %}"
 TOO_BIG = [
+    _double("'ab'", "ns.x ~ ns.x", "{{ ns.x }}"),
+    _double("'ab'", "ns.x + ns.x", "{{ ns.x }}"),
+    _double("'ab'", "ns.x ~ ns.x ~ i", ""),
+    _double("'ab'", "'%s%s' % (ns.x, ns.x)", ""),
+    _double("'ab'", "'{}{}'.format(ns.x, ns.x)", ""),
+    _double("'ab'", "'%s%s' | format(ns.x, ns.x)", ""),
+    _double("'ab'", "[ns.x, ns.x] | join", ""),
+    _double("'ab'", "''.join([ns.x, ns.x])", ""),
+    _double("'ab'", "ns.x.replace('b', 'bab')", ""),
+    _double("'ab'", "ns.x | replace('b', 'bab')", ""),
+    _double("'ab'", "ns.x.join(ns.x)", ""),
+    _EVERY_CHILD.replace("yyy", "y" * 9999),
+    "{% set x %}{% for a in range(99999) %}" + "y" * 9999 + "{% endfor %}{% endset %}",
     "{{ 'a' * 10**9 }}",
     "{{ 10**9 * 'a' }}",
     "{{ [1] * 10**9 }}",
@@ -109,6 +114,13 @@ TOO_WIDE = [
     "{{ '{:>999999999}'.format(1) }}",
     "{{ '{:999999999d}'.format(1) }}",
 ]  # fmt: skip
+
+# Stopped for what a single value is made of.
+TOO_INTRICATE = [
+    "{{ [0] * 300000 == [] }}",
+    "{{ [[0] * 300000] }}",
+    "{% set ns = namespace(x=(1,)) %}{% for i in range(300) %}{% set ns.x = (ns.x,) %}{% endfor %}",
+]
 
 # Refused because templates have no business there.
 FORBIDDEN = [

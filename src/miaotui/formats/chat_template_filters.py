@@ -57,9 +57,7 @@ def _batch(value: Any, linecount: int, fill_with: Any = None) -> Any:
 
 def _indent(text: str, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
     size = width if isinstance(width, int) else len(width)
-    if not 0 <= size <= MAX_INDENT:
-        raise limits.LimitError(f"it indents by more than {MAX_INDENT} characters")
-    limits.spend(4 * size * (text.count("\n") + 1))
+    limits.spend(4 * max(size, 0) * (text.count("\n") + 1))
     return filters.do_indent(text, width, first, blank)
 
 

@@ -169,12 +169,12 @@ def listed(value: Any) -> Any:
     return [*each(value)] if hasattr(value, "__next__") else value
 
 
-def each(iterable: Iterable[Any], text_chars: int = 0) -> Iterator[Any]:
-    """The items one by one; each pays `text_chars`, the literal text that the loop's body writes for it."""
+def each(iterable: Iterable[Any]) -> Iterator[Any]:
+    """The items one by one, each paid for; raises LimitError when there are too many."""
     for count, item in enumerate(iterable):
         if count >= MAX_NODES:
             raise LimitError(f"it goes through more than {MAX_NODES} values")
-        spend(_ELEMENT_BYTES + text_chars)
+        spend(_ELEMENT_BYTES)
         yield item
 
 

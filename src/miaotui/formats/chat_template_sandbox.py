@@ -165,7 +165,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         if isinstance(__obj, types.BuiltinMethodType) and __obj.__name__ in METHODS.get(type(__obj.__self__), ()):
             return call_method(__obj.__self__, __obj.__name__, args, kwargs)
         if isinstance(__obj, LoopContext):
-            return __obj(*map(limits.each, args))
+            return __obj(*args)
         helper = getattr(__obj, "__self__", None)
         if isinstance(__obj, types.MethodType) and __obj.__name__ in _HELPER_ATTRIBUTES.get(type(helper), ()):
             return limits.weigh(__obj(*map(limits.weigh, args), **kwargs))
@@ -177,7 +177,7 @@ class _Environment(ImmutableSandboxedEnvironment):
     def _helper_attribute(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, Undefined):
             return obj[attribute]  # raises the error that says what is undefined
-        if isinstance(obj, Namespace) and not attribute.startswith("_"):
+        if isinstance(obj, Namespace):
             return super().getattr(obj, attribute)
         if attribute in _HELPER_ATTRIBUTES.get(type(obj), ()):
             return getattr(obj, attribute)
@@ -208,7 +208,6 @@ def _pay(num_chars: int) -> str:
 
 
 _PRIVATE_FILTERS = {
-    "#each": _private(limits.each),
     "#pay": _private(_pay),
     "#text": _private(limits.text_of),
     "#weigh": _private(limits.weigh),

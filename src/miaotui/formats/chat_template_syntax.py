@@ -46,10 +46,7 @@ class _Guard(NodeTransformer):
         return super().generic_visit(node, *args, **kwargs)
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
-        text = nodes.Const(_num_literal_chars(node.body) + _num_literal_chars(node.else_))
-        self.generic_visit(node)
-        node.iter = _filter("#each", node.iter, text)
-        return node
+        return self._pay_at_start(node)
 
     def visit_Macro(self, node: nodes.Macro) -> nodes.Node:
         return self._pay_at_start(node)
@@ -57,7 +54,8 @@ class _Guard(NodeTransformer):
     def visit_CallBlock(self, node: nodes.CallBlock) -> nodes.Node:
         return self._pay_at_start(node)
 
-    def _pay_at_start(self, node: nodes.Macro | nodes.CallBlock) -> nodes.Node:
+    def _pay_at_start(self, node: nodes.For | nodes.Macro | nodes.CallBlock) -> nodes.Node:
+        """Whenever the body runs, it pays for the literal text in it, and the clock is looked at."""
         text = nodes.Const(_num_literal_chars(node.body))
         self.generic_visit(node)
         node.body.insert(0, nodes.Output([_filter("#pay", text)]).set_lineno(node.lineno))
