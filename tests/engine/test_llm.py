@@ -268,12 +268,27 @@ def test_a_small_kv_budget_shortens_the_context_and_says_so(tiny_model: Path) ->
         {"context_length": 0},
         {"kv_memory_bytes": 0},
         {"max_tokens_per_step": 3},
+        {"max_tokens_per_step": 1 << 17},
+        {"max_logit_rows": 2},
+        {"context_length": 1.5},
+        {"kv_memory_bytes": True},
     ],
     ids=str,
 )
 def test_unusable_settings_are_named(tiny_model: Path, bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(bad))):
         LLM(tiny_model, **bad)
+
+
+@pytest.mark.parametrize(
+    "bad", [5, None, {"role": "user"}, [None], [[1.5]], [["x"]], [b"x"], b"", [[]], "", [{}]], ids=str
+)
+def test_prompts_of_another_kind_are_refused(llm: LLM, bad: Any) -> None:
+    with pytest.raises(InvalidRequestError):
+        llm.generate(bad, max_tokens=1)
+    if bad != [{}]:
+        with pytest.raises(InvalidRequestError):
+            llm.stream(bad, max_tokens=1)
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:

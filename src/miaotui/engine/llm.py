@@ -269,8 +269,7 @@ class LLM:
     def _encode(self, prompt: Prompt, *, add_special: bool = True) -> list[int]:
         if isinstance(prompt, str):
             return self.tokenizer.encode(prompt, add_special=add_special, parse_special=True)
-        if not hasattr(prompt, "__getitem__") or isinstance(prompt, Mapping):
-            raise InvalidRequestError(f"a prompt is text or token ids, not {prompt!r:.80}.")
+        _check_kind(prompt)
         return list(prompt)
 
     def _chat_template(self) -> ChatTemplate:
@@ -284,13 +283,18 @@ def _resolve(params: SamplingParams | None, changes: dict[str, Any]) -> Sampling
     return params.changed(**changes) if changes else params
 
 
-def _is_one(prompt: Prompt | Row[Prompt]) -> TypeGuard[Prompt]:
-    if not hasattr(prompt, "__getitem__") or isinstance(prompt, Mapping):
+def _check_kind(prompt: object) -> None:
+    if not hasattr(prompt, "__getitem__") or isinstance(prompt, (bytes, bytearray, Mapping)):
         raise InvalidRequestError(f"a prompt is text or token ids, not {prompt!r:.80}; several come as a list.")
+
+
+def _is_one(prompt: Prompt | Row[Prompt]) -> TypeGuard[Prompt]:
+    _check_kind(prompt)
     return isinstance(prompt, str) or (len(prompt) > 0 and isinstance(prompt[0], Integral))
 
 
 def _messages(prompt: Prompt | Row[Message]) -> Row[Message] | None:
+    _check_kind(prompt)
     if isinstance(prompt, str) or not len(prompt) or not isinstance(prompt[0], Mapping):
         return None
     return prompt  # type: ignore[return-value]

@@ -21,6 +21,9 @@ from miaotui.graph.nodes import Graph
 from miaotui.models import build_graph
 
 KV_DTYPES = ("f16", "bf16", "int8", "f32")
+MAX_SEQUENCES = 4096
+MAX_STEP = 65536
+"""Most tokens, and most logit rows, that one step may be made for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +47,18 @@ class LoadOptions:
     def __post_init__(self) -> None:
         if self.kv_dtype not in KV_DTYPES:
             raise ConfigError(f"kv_dtype must be one of {', '.join(KV_DTYPES)}, not {self.kv_dtype!r}.")
-        if self.kv_memory_bytes is not None and self.kv_memory_bytes < 1:
-            raise ConfigError(f"kv_memory_bytes must be at least 1, not {self.kv_memory_bytes}.")
-        if self.max_logit_rows < self.max_sequences:
-            raise ConfigError(f"max_logit_rows ({self.max_logit_rows}) must be at least max_sequences.")
-        if not self.max_sequences <= self.max_tokens_per_step <= 65536:
-            raise ConfigError(
-                f"max_tokens_per_step must be from {self.max_sequences} to 65536, not {self.max_tokens_per_step}."
-            )
+        for name in ("context_length", "kv_memory_bytes"):
+            if getattr(self, name) is not None:
+                _check_size(name, getattr(self, name), 1, 2**63 - 1)
+        _check_size("max_sequences", self.max_sequences, 1, MAX_SEQUENCES)
+        for name in ("max_tokens_per_step", "max_logit_rows"):
+            _check_size(name, getattr(self, name), self.max_sequences, MAX_STEP)
+
+
+def _check_size(name: str, value: object, low: int, high: int) -> None:
+    """Raise ConfigError unless a size is a whole number in its range."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigError(f"{name} must be a whole number from {low} to {high}, not {value!r:.40}.")
 
 
 @dataclass(frozen=True, slots=True)
