@@ -62,7 +62,9 @@ MT_INLINE F32 min(F32 a, F32 b) { return a < b ? a : b; }
 MT_INLINE F32 zero_where_less(F32 x, F32 limit, F32 value) { return x < limit ? 0.0F : value; }
 
 MT_INLINE I32 iset1(int32_t x) { return x; }
-MT_INLINE I32 iadd(I32 a, I32 b) { return a + b; }
+MT_INLINE I32 iadd(I32 a, I32 b) {  // wraps, as the hardware
+    return static_cast<int32_t>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
+}
 template <int N>
 MT_INLINE I32 ishl(I32 a) {
     return static_cast<int32_t>(static_cast<uint32_t>(a) << N);

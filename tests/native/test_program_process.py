@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import platform
 import shutil
 import subprocess
@@ -42,6 +43,7 @@ for layers in (1, 4):
 
 
 @ON_GLIBC
+@pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="the sanitizer has an allocator of its own")
 def test_a_step_asks_for_no_memory_whatever_its_operators_and_tokens(tmp_path: Path) -> None:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
