@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from miaotui.core import ACTIVATIONS, Activations
 from miaotui.errors import ConfigError
 
 _SIZE_UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -37,7 +38,7 @@ class Config:
     model: str
     threads: int | None
     isa: str | None
-    activations: str
+    activations: Activations
     kv_dtype: str
     context_length: int | None
     kv_memory_bytes: int | None
@@ -125,9 +126,7 @@ SETTINGS = (
     Setting("model", "MIAOTUI_MODEL", _text, "smollm2:135m", "model used when none is named"),
     Setting("threads", "MIAOTUI_THREADS", _integer(1, 1024), None, "threads of the native core"),
     Setting("isa", "MIAOTUI_ISA", _text, None, "instruction-set tier to force"),
-    Setting(
-        "activations", "MIAOTUI_ACTIVATIONS", _choice("int8", "float32"), "int8", "type activations are computed in"
-    ),
+    Setting("activations", "MIAOTUI_ACTIVATIONS", _choice(*ACTIVATIONS), "int16", "type activations are computed in"),
     Setting("kv_dtype", "MIAOTUI_KV_DTYPE", _choice("f32", "f16", "bf16", "int8"), "f16", "type of the KV cache"),
     Setting("context_length", "MIAOTUI_CONTEXT_LENGTH", _integer(16, 2**24), None, "most tokens of one sequence"),
     Setting("kv_memory_bytes", "MIAOTUI_KV_MEMORY", parse_bytes, None, "memory for the KV cache"),

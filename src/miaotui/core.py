@@ -7,9 +7,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal, get_args
 
 from miaotui.errors import InvalidRequestError
+
+Activations = Literal["int16", "int8", "float32"]
+"""What quantized weights are multiplied with: 16-bit integers (two int8 planes; as good as floats), int8 wherever the
+model bears it (faster, less exact), or floats (the slow reference). docs/decisions/0003 has the figures."""
+
+ACTIVATIONS: tuple[Activations, ...] = get_args(Activations)
 
 MAX_COMPLETIONS = 8
 MAX_LOGPROBS = 20

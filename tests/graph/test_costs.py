@@ -17,7 +17,7 @@ def test_a_decode_step_reads_every_weight_once_and_one_row_of_the_embedding():
     graph, weights = toy({"attn_v": TensorType.Q4_0, "ffn_down": TensorType.F16})
     everything = sum(t.data.nbytes for name, t in weights.items() if name != "token_embd.weight")
     row = weights["token_embd.weight"].data.nbytes / 96
-    for each in (graph, optimize(graph, int8=True)):
+    for each in (graph, optimize(graph, activations="int8")):
         assert total_cost(each.nodes, Workload()).weight_bytes == everything + row
 
 
@@ -31,7 +31,7 @@ def test_a_linear_takes_two_operations_per_weight_and_token():
 
 def test_fusion_moves_fewer_bytes_and_keeps_the_arithmetic():
     graph, _ = toy()
-    before, after = (total_cost(g.nodes, Workload()) for g in (graph, optimize(graph, int8=False)))
+    before, after = (total_cost(g.nodes, Workload()) for g in (graph, optimize(graph, activations="float32")))
     assert after.activation_bytes < before.activation_bytes
     assert after.flops == before.flops
     assert after.kv_bytes == before.kv_bytes
@@ -49,6 +49,6 @@ def test_attention_grows_with_the_context_up_to_the_window():
 @pytest.mark.parametrize("fused", [False, True])
 def test_every_new_token_writes_its_keys_and_values(fused):
     graph = toy()[0]
-    graph = optimize(graph, int8=True) if fused else graph
+    graph = optimize(graph, activations="int8") if fused else graph
     write = find(graph, "rope_kv" if fused else "kv_write")
     assert node_cost(write, Workload(num_tokens=3, kv_element_bytes=1)).kv_bytes == 3 * 2 * 32

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graph.toy import run_toy, toy, toy_spec, toy_weights
+from miaotui.core import ACTIVATIONS
 from miaotui.errors import ConfigError
 from miaotui.formats.weights import TensorType
 from miaotui.graph import passes
@@ -30,13 +31,13 @@ def added_and_removed(before: Graph, after: Graph) -> dict[str, int]:
 
 def quantized_toy() -> tuple[Graph, dict]:
     graph, weights = toy()
-    return quantize_activations(graph), weights
+    return quantize_activations(graph, "int8"), weights
 
 
 def test_quantized_linears_share_the_int8_rows_of_one_input():
     graph, _ = toy()
     # per layer: input of q/k/v, of the output projection, of gate/up, of down; and the head's
-    assert added_and_removed(graph, quantize_activations(graph)) == {"quantize": 4 * LAYERS + 1}
+    assert added_and_removed(graph, quantize_activations(graph, "int8")) == {"quantize": 4 * LAYERS + 1}
 
 
 @pytest.mark.parametrize(
@@ -71,14 +72,19 @@ def test_rows_are_selected_behind_the_last_attention():
 
 def test_all_passes_together_leave_eight_operators_per_layer():
     graph, weights = toy()
-    fused = optimize(graph, int8=True)
+    fused = optimize(graph, activations="int8")
     per_layer = Counter(["norm", "linear", "rope_kv", "attention", "linear", "norm", "gated_linear", "linear"])
     assert Counter(node.kind for node in fused.nodes if node.layer == 0) == per_layer
-    np.testing.assert_array_equal(run_toy(fused, weights), run_toy(quantize_activations(graph), weights))
+    np.testing.assert_array_equal(run_toy(fused, weights), run_toy(quantize_activations(graph, "int8"), weights))
 
 
-@given(disabled=st.sets(st.sampled_from(list(PASSES))), int8=st.booleans(), mixed=st.booleans(), bias=st.booleans())
-def test_any_choice_of_passes_gives_the_same_logits(disabled, int8, mixed, bias):
+@given(
+    disabled=st.sets(st.sampled_from(list(PASSES))),
+    activations=st.sampled_from(ACTIVATIONS),
+    mixed=st.booleans(),
+    bias=st.booleans(),
+)
+def test_any_choice_of_passes_gives_the_same_logits(disabled, activations, mixed, bias):
     types = {"attn_v": TensorType.F16, "ffn_up": TensorType.BF16, "ffn_down": TensorType.F32} if mixed else {}
     spec = toy_spec(num_layers=2, sliding_window=3, sliding_layers=(True, False))
     weights = toy_weights(spec, types)
@@ -88,20 +94,20 @@ def test_any_choice_of_passes_gives_the_same_logits(disabled, int8, mixed, bias)
             vector = np.linspace(-1, 1, rows, dtype=np.float32)
             weights[name] = type(weights["output_norm.weight"])(name, TensorType.F32, (rows,), vector.view(np.uint8))
     graph = build_graph(spec, weights)
-    plain = quantize_activations(graph) if int8 else graph
-    fused = optimize(graph, int8=int8, disabled=disabled)
+    plain = graph if activations == "float32" else quantize_activations(graph, activations)
+    fused = optimize(graph, activations=activations, disabled=disabled)
     np.testing.assert_array_equal(run_toy(fused, weights), run_toy(plain, weights))
 
 
 def test_heads_narrower_than_an_int8_group_keep_float_rows():
-    fused = optimize(toy(head_dim=16, rope_dim=16, num_heads=4, num_kv_heads=2)[0], int8=True)
+    fused = optimize(toy(head_dim=16, rope_dim=16, num_heads=4, num_kv_heads=2)[0], activations="int8")
     assert {node.output.dtype for node in fused.nodes if node.kind == "attention"} == {"f32"}
     assert kinds(fused)["quantize"] == LAYERS
 
 
 def test_a_linear_with_float_weights_keeps_float_rows_beside_quantized_siblings():
     graph, _ = toy({"attn_v": TensorType.F16})
-    fused = optimize(graph, int8=True)
+    fused = optimize(graph, activations="int8")
     value = next(node for node in fused.nodes if node.label == "0.value")
     query = next(node for node in fused.nodes if node.label == "0.query+0.key")
     assert (value.inputs[0].dtype, query.inputs[0].dtype) == ("f32", "q16")
@@ -109,18 +115,18 @@ def test_a_linear_with_float_weights_keeps_float_rows_beside_quantized_siblings(
 
 
 def test_a_gated_mlp_with_one_float_half_is_not_merged():
-    fused = optimize(toy({"ffn_up": TensorType.F16})[0], int8=True)
+    fused = optimize(toy({"ffn_up": TensorType.F16})[0], activations="int8")
     assert kinds(fused)["gated_linear"] == 0
     assert kinds(fused)["activate_mul"] == LAYERS
 
 
 def test_differing_quantized_types_merge():
-    fused = optimize(toy({"attn_v": TensorType.Q4_0, "ffn_up": TensorType.Q5_1})[0], int8=True)
+    fused = optimize(toy({"attn_v": TensorType.Q4_0, "ffn_up": TensorType.Q5_1})[0], activations="int8")
     assert {"0.query+0.key+0.value", "0.gate+0.up"} <= {node.label for node in fused.nodes}
 
 
 def test_the_last_layer_computes_its_mlp_for_wanted_rows_only():
-    fused = optimize(toy()[0], int8=True)
+    fused = optimize(toy()[0], activations="int8")
     rows = {node.label: node.inputs[0].rows for node in fused.nodes if node.kind in ("linear", "gated_linear")}
     last = LAYERS - 1
     assert rows[f"{last}.query+{last}.key+{last}.value"] == rows["1.down"] == "tokens"
@@ -161,9 +167,9 @@ def test_nodes_that_nobody_reads_are_dropped():
 @pytest.mark.parametrize("name", [name for name in PASSES if name != "remove_dead_code"])
 def test_a_disabled_pass_is_not_applied(name):
     graph, _ = toy()
-    assert kinds(optimize(graph, int8=True, disabled={name})) != kinds(optimize(graph, int8=True))
+    assert kinds(optimize(graph, activations="int8", disabled={name})) != kinds(optimize(graph, activations="int8"))
 
 
 def test_an_unknown_pass_is_refused_with_the_names_of_all():
     with pytest.raises(ConfigError, match=r"fuse_everything; the passes are .*merge_qkv"):
-        optimize(toy()[0], int8=True, disabled={"fuse_everything"})
+        optimize(toy()[0], activations="int8", disabled={"fuse_everything"})

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from graph.numpy_reference import NumpyBatch, NumpyKv, NumpyProgram
 from graph.toy import make_tensor, run_toy, toy
+from miaotui.core import ACTIVATIONS
 from miaotui.formats.weights import TensorType
 from miaotui.graph import memory
-from miaotui.graph.memory import ALIGNMENT_BYTES, MemoryPlan, plan_memory
+from miaotui.graph.memory import ALIGNMENT_BYTES, Buffer, MemoryPlan, plan_memory
 from miaotui.graph.nodes import Graph, Node, Value, Weight
 from miaotui.graph.passes import PASSES, optimize
 
@@ -40,10 +41,10 @@ class Arena:
         return rows.view(np.float32).reshape(num_rows, -1)[:, column : column + value.width]
 
 
-@given(disabled=st.sets(st.sampled_from(list(PASSES))), int8=st.booleans(), mixed=st.booleans())
-def test_values_kept_in_the_planned_arena_survive_until_they_are_read(disabled, int8, mixed):
+@given(disabled=st.sets(st.sampled_from(list(PASSES))), activations=st.sampled_from(ACTIVATIONS), mixed=st.booleans())
+def test_values_kept_in_the_planned_arena_survive_until_they_are_read(disabled, activations, mixed):
     graph, weights = toy({"attn_v": TensorType.F16, "ffn_up": TensorType.BF16} if mixed else {})
-    fused = optimize(graph, int8=int8, disabled=disabled)
+    fused = optimize(graph, activations=activations, disabled=disabled)
     planned = plan(fused)
     check(planned)
     kept = run_toy(fused, weights, np.float32, arena=Arena(planned))
@@ -104,7 +105,7 @@ def test_any_graph_computes_in_the_arena_what_it_computes_with_an_array_per_valu
 
 
 def test_an_output_takes_over_the_storage_of_an_input_that_nobody_needs_again():
-    fused = optimize(toy()[0], int8=True)
+    fused = optimize(toy()[0], activations="int8")
     homes = plan(fused).operands
     for node in fused.nodes:
         if node.kind == "rope_kv":
@@ -124,13 +125,47 @@ def test_a_linear_never_overwrites_its_own_input():
     assert operands[y] != operands[x]
 
 
+@pytest.mark.parametrize("kind", sorted(set(memory.IN_PLACE) - {"linear", "rope_kv"}))
+def test_a_value_that_one_operator_reads_is_overwritten_by_it(kind):
+    x, other, y, z = Value("x", 64), Value("other", 64), Value("y", 64), Value("z", 64, "logits")
+    inputs = (x, other) if kind in ("add", "activate_mul") else (x,)
+    nodes = (
+        Node("embedding", (), (x,), (weight(32, 64),)),
+        Node("embedding", (), (other,), (weight(32, 64),)),
+        Node(kind, inputs, (y,), (weight(64),)),
+        Node("select_rows", (y,), (z,)),
+    )
+    operands = plan(Graph(nodes).validate()).operands
+    assert operands[y] == operands[x]
+
+
+@given(graph=random_graphs(), odd_bytes=st.integers(0, 63))
+def test_buffers_start_at_cache_lines_whatever_their_size(graph, odd_bytes):
+    check(plan_memory(graph, max_tokens=3, max_logit_rows=1, row_bytes=lambda _, cols: 4 * cols + odd_bytes))
+
+
+def test_a_small_value_fills_the_smallest_gap_that_holds_it():
+    placed = [Buffer(Value(str(at), 1), at, size, 0, 9) for at, size in ((0, 64), (256, 64), (448, 64))]
+    assert memory._place(Value("x", 1), 128, 2, 3, placed).offset_bytes == 320  # 192 free at 64, 128 free at 320
+    assert memory._place(Value("x", 1), 192, 2, 3, placed).offset_bytes == 64
+    assert memory._place(Value("x", 1), 256, 2, 3, placed).offset_bytes == 512
+    assert memory._place(Value("x", 1), 256, 10, 11, placed).offset_bytes == 0
+
+
+def test_the_arena_is_hardly_larger_than_what_is_alive_at_once():
+    planned = plan(optimize(toy()[0], int8=True))
+    steps = range(max(b.last for b in planned.buffers) + 1)
+    most = max(sum(b.nbytes for b in planned.buffers if b.first <= step <= b.last) for step in steps)
+    assert most <= planned.arena_bytes <= 1.1 * most
+
+
 def test_the_arena_is_much_smaller_than_all_values_together():
-    planned = plan(optimize(toy(num_layers=12, sliding_layers=(False,) * 12)[0], int8=True))
+    planned = plan(optimize(toy(num_layers=12, sliding_layers=(False,) * 12)[0], activations="int8"))
     assert planned.arena_bytes * 4 < sum(b.nbytes for b in planned.buffers)
 
 
 def test_the_logits_are_not_overwritten_before_they_are_read():
-    fused = optimize(toy()[0], int8=True)
+    fused = optimize(toy()[0], activations="int8")
     planned = plan(fused)
     assert planned.buffers[planned.operands[fused.logits][0]].last == len(fused.nodes)
 
@@ -147,8 +182,3 @@ def test_a_view_lives_in_its_base_at_its_column():
     operands = plan(Graph(nodes).validate()).operands
     assert operands[normed] == operands[base]  # in place
     assert operands[tail] == (operands[base][0], 64)
-
-
-@pytest.mark.parametrize("kind", sorted(memory.IN_PLACE))
-def test_in_place_operators_name_inputs_that_they_have(kind):
-    assert all(i in range(3) for i in memory.IN_PLACE[kind])

@@ -8,7 +8,7 @@ from miaotui.graph.render import render_graph
 
 def test_layers_that_look_alike_are_shown_once():
     graph, _ = toy(num_layers=6, sliding_layers=(False,) * 6)
-    text = render_graph(graph, optimize(graph, int8=True))
+    text = render_graph(graph, optimize(graph, activations="int8"))
     assert "layers 0–5 (6 x each)" in text
     assert "layers 1–4 (4 x each)" in text  # after fusion the first layer takes 16-bit rows
     assert "layer 0\n" in text
@@ -25,7 +25,7 @@ def test_layers_of_other_types_are_shown_apart():
 
 def test_the_last_line_compares_operators_arithmetic_and_bytes():
     graph, _ = toy()
-    fused = optimize(graph, int8=True)
+    fused = optimize(graph, activations="int8")
     last = render_graph(graph, fused).splitlines()[-1]
     assert f"{len(graph.nodes)} → {len(fused.nodes)} operators" in last
     assert "FLOP" in last
@@ -34,7 +34,7 @@ def test_the_last_line_compares_operators_arithmetic_and_bytes():
 
 def test_every_line_fits_a_terminal_and_columns_align():
     graph, _ = toy()
-    lines = render_graph(graph, optimize(graph, int8=True)).splitlines()
+    lines = render_graph(graph, optimize(graph, activations="int8")).splitlines()
     rows = [line for line in lines if " → " in line and not line.startswith("per decoded")]
     assert len({len(line) for line in rows}) == 1
     assert max(map(len, lines[:-1])) <= 110

@@ -45,7 +45,7 @@ def open_session(backend: str, model: Model, *, activations: str, **options: Any
     if backend == "native":
         yield NativeSession(model.graph, model.file.weights, model.file.spec, activations=activations, **options)
     else:
-        yield NumpySession(optimize(model.graph, int8=activations == "int8", **options), model.file.weights)
+        yield NumpySession(optimize(model.graph, activations=activations, **options), model.file.weights)
 
 
 class NumpySession:

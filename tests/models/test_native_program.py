@@ -23,7 +23,7 @@ def logits_of(make_tiny: Make, case: str, mix: str, **options) -> np.ndarray:
         return np.concatenate([session.step(chunks) for chunks in CHUNKS])
 
 
-@pytest.mark.parametrize("activations", ["int8", "float32"])
+@pytest.mark.parametrize("activations", ["int16", "int8", "float32"])
 @pytest.mark.parametrize(("case", "mix"), MODELS)
 def test_switching_off_any_pass_changes_no_bit(case: str, mix: str, activations: str, make_tiny: Make):
     expected = logits_of(make_tiny, case, mix, activations=activations)
@@ -103,7 +103,7 @@ def test_an_operator_the_core_refuses_is_named(make_tiny: Make, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"activations": "int4"}, "activations must be 'int8' or 'float32'"),
+        ({"activations": "int4"}, "activations must be one of int16, int8, float32"),
         ({"max_tokens": 0}, "max_tokens must be at least 1"),
         ({"max_sequences": -1}, "max_sequences must be at least 1"),
         ({"disabled_passes": frozenset({"magic"})}, "unknown fusion pass magic"),

@@ -58,11 +58,11 @@ def test_int8_activations_hardly_move_the_flat_distributions_of_an_untrained_mod
 CUTS = {"one by one": range(101), "halves": (0, 50, 100), "odd chunks": (0, 1, 18, 51, 67, 100)}
 
 
-@pytest.mark.parametrize("activations", ["float32", "int8"])
+@pytest.mark.parametrize("activations", ["float32", "int16", "int8"])
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("case", ["llama", "mistral-window", "gemma3"])
 def test_chunks_and_company_do_not_change_a_logit(case: str, activations: str, backend: str, make_tiny: Make):
-    if backend == "numpy" and activations == "int8":
+    if backend == "numpy" and activations != "float32":
         pytest.skip("NumPy's sums depend on the number of rows in the last bit, which int8 rounding may magnify")
     tiny = make_tiny(case, "gguf", "q8_0")
     lengths = (100, 37, 64)

@@ -22,7 +22,9 @@ def make_parser(name: str, meaning: str) -> ArgumentParser:
 def add_model_options(parser: ArgumentParser) -> None:
     """Flags for how a model is run; defaults come from environment and configuration file."""
     group = parser.add_argument_group("how to run the model")
-    group.add_argument("--activations", metavar="TYPE", help="int8 (default) or float32")
+    group.add_argument(
+        "--activations", metavar="TYPE", help="int16 (default), int8 (faster, less exact) or float32 (slow)"
+    )
     group.add_argument("--kv-dtype", metavar="TYPE", help="type of the KV cache: f16 (default), bf16, int8, f32")
     group.add_argument("--context-length", metavar="N", help="most tokens of question and answer together")
     group.add_argument("--kv-memory", metavar="SIZE", help="memory for the KV cache, such as 256MiB")
@@ -55,7 +57,7 @@ def open_llm(config: Config, *, fetch: bool = False, **options: Any) -> LLM:
 
     return LLM(
         path or config.model,
-        activations=config.activations,  # type: ignore[arg-type]
+        activations=config.activations,
         kv_dtype=config.kv_dtype,
         context_length=config.context_length,
         kv_memory_bytes=config.kv_memory_bytes,

@@ -34,7 +34,7 @@ def run(args: Namespace) -> int:
 
     file = find_model(config.model)
     graph = build_graph(file.spec, file.weights)
-    fused = optimize(graph, int8=config.activations == "int8")
+    fused = optimize(graph, activations=config.activations)
     if args.graph and not args.json:
         from miaotui.graph.render import render_graph
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from collections.abc import Sequence as Row
 from numbers import Integral
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard, cast, overload
+from typing import TYPE_CHECKING, Any, TypeGuard, cast, overload
 
-from miaotui.core import SamplingParams
+from miaotui.core import Activations, SamplingParams
 from miaotui.engine.interrupts import DeferredInterrupt
 from miaotui.engine.loading import LoadedModel, LoadOptions, find_model, load_model
 from miaotui.engine.results import Completion, Delta, Score, TokenLogprob
@@ -52,7 +52,7 @@ class LLM:
         self,
         model: str | os.PathLike[str],
         *,
-        activations: Literal["int8", "float32"] = "int8",
+        activations: Activations = "int16",
         kv_dtype: str = "f16",
         context_length: int | None = None,
         kv_memory_bytes: int | None = None,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Literal
 
 from miaotui import _native
+from miaotui.core import Activations
 from miaotui.engine.block_pool import BlockPool, num_blocks_for
 from miaotui.engine.engine import Engine, Vocabulary
 from miaotui.engine.kv_memory import KvPlan, available_memory_bytes, plan_kv
@@ -30,12 +30,12 @@ MAX_STEP = 65536
 class LoadOptions:
     """How a model is to be run. Raises ConfigError for values out of range.
 
-    activations: "int8" multiplies quantized weights with int8 activations, "float32" with floats (slower, exacter).
+    activations: what quantized weights are multiplied with, see `miaotui.core.Activations`.
     kv_dtype: element type of keys and values. context_length, kv_memory_bytes: None chooses, see `plan_kv`.
     max_tokens_per_step: prompts are read in chunks of at most so many tokens.
     """
 
-    activations: Literal["int8", "float32"] = "int8"
+    activations: Activations = "int16"
     kv_dtype: str = "f16"
     context_length: int | None = None
     kv_memory_bytes: int | None = None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from miaotui import _native
+from miaotui.core import ACTIVATIONS, Activations
 from miaotui.errors import ConfigError, ModelFileError
 from miaotui.formats.weights import Weights
 from miaotui.graph.memory import MemoryPlan, plan_memory
@@ -24,20 +24,20 @@ PACK_GROUP_BYTES = 32 << 20
 class CompileOptions:
     """How to run a graph. Raises ConfigError for values out of range.
 
-    activations: "int8" quantizes the input of every quantized linear, "float32" keeps it.
+    activations: see `miaotui.core.Activations`.
     disabled_passes: names from `miaotui.graph.passes.PASSES`.
     max_tokens, max_sequences, max_logit_rows: the largest step; they size the arena.
     """
 
-    activations: Literal["int8", "float32"] = "int8"
+    activations: Activations = "int16"
     disabled_passes: frozenset[str] = frozenset()
     max_tokens: int = 512
     max_sequences: int = 16
     max_logit_rows: int = 16
 
     def __post_init__(self) -> None:
-        if self.activations not in ("int8", "float32"):
-            raise ConfigError(f"activations must be 'int8' or 'float32', not {self.activations!r}.")
+        if self.activations not in ACTIVATIONS:
+            raise ConfigError(f"activations must be one of {', '.join(ACTIVATIONS)}, not {self.activations!r}.")
         for name in ("max_tokens", "max_sequences", "max_logit_rows"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
@@ -62,7 +62,7 @@ def compile_graph(graph: Graph, weights: Weights, *, options: CompileOptions | N
     Raises ModelFileError when a tensor cannot be packed.
     """
     options = options or CompileOptions()
-    graph = optimize(graph, int8=options.activations == "int8", disabled=options.disabled_passes)
+    graph = optimize(graph, activations=options.activations, disabled=options.disabled_passes)
     plan = plan_memory(
         graph,
         max_tokens=options.max_tokens,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from miaotui.core import Activations
 from miaotui.errors import ConfigError
 from miaotui.graph.nodes import Dtype, Graph, Node, Value
 
@@ -23,15 +24,15 @@ ROWWISE_KINDS = frozenset({"norm", "linear", "activate_mul", "add", "softcap"})
 """Operators of an unfused graph whose output row depends on the same row of the inputs and on nothing else."""
 
 PRECISE_ROLES = frozenset({"query", "key", "value"})
-"""Linears whose input keeps 16 bits in every layer; so do the head's and all of the first and last layers'.
+"""Linears whose input keeps 16 bits even with "int8"; so do the head's and all of the first and last layers'.
 
 Chosen by measurement: docs/decisions/0003."""
 
 SIDE_EFFECTS = frozenset({"kv_write", "rope_kv"})
 
 
-def optimize(graph: Graph, *, int8: bool, disabled: Collection[str] = ()) -> Graph:
-    """Apply every pass that is not disabled, in the order of PASSES, and lower the graph to int8 activations if asked.
+def optimize(graph: Graph, *, activations: Activations, disabled: Collection[str] = ()) -> Graph:
+    """Apply every pass that is not disabled, in the order of PASSES, and lower the graph to quantized activations.
 
     The lowering comes behind `select_rows_early`, which selects float rows, and before what fuses `quantize`.
     Raises ConfigError when `disabled` names a pass that does not exist.
@@ -41,13 +42,13 @@ def optimize(graph: Graph, *, int8: bool, disabled: Collection[str] = ()) -> Gra
     for name, fuse in PASSES.items():
         if name not in disabled:
             graph = fuse(graph)
-        if int8 and fuse is select_rows_early:
-            graph = quantize_activations(graph)
+        if activations != "float32" and fuse is select_rows_early:
+            graph = quantize_activations(graph, activations)
     return graph.validate()
 
 
-def quantize_activations(graph: Graph) -> Graph:
-    """Feed every linear that has only quantized weights with int8 rows, or 16-bit rows where the model is sensitive.
+def quantize_activations(graph: Graph, activations: Activations) -> Graph:
+    """Feed linears of quantized weights with 16-bit rows or, where "int8" is asked for and safe, with int8 rows.
 
     Siblings share their rows; float weights keep float rows.
     """
@@ -59,7 +60,8 @@ def quantize_activations(graph: Graph) -> Graph:
             continue
         x, *rest = node.inputs
         changes[node] = []
-        precise = node.layer in sensitive or node.matrices[0].name.rpartition(".")[2] in PRECISE_ROLES
+        role = node.matrices[0].name.rpartition(".")[2]
+        precise = activations == "int16" or node.layer in sensitive or role in PRECISE_ROLES
         dtype: Dtype = "q16" if precise else "q8"
         if (x, dtype) not in quantized:
             quantized[x, dtype] = Value(f"{x.name}.{dtype}", x.width, x.rows, dtype)
@@ -69,7 +71,7 @@ def quantize_activations(graph: Graph) -> Graph:
 
 
 def _sensitive_layers(num_layers: int) -> set[int | None]:
-    """The head (None), the first sixth of the layers, where huge activations arise, and the last tenth, next to the logits."""
+    """The head (None), the first sixth of the layers, where huge activations arise, and the last tenth."""
     first, last = max(1, round(num_layers / 6)), max(1, round(num_layers / 10))
     return {None, *range(first), *range(num_layers - last, num_layers)}
 
