@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 
@@ -197,6 +197,7 @@ def _split_slowly(tokens: dict[str, int], text: str) -> list[str | int]:
     return [*pieces, plain] if plain else pieces
 
 
+@example(tokens=["ab", "abb", "b"], text="xabbab")
 @given(tokens=st.lists(st.text("ab<", max_size=4), max_size=12), text=st.text("ab<", max_size=30))
 def test_special_tokens_are_found_leftmost_then_longest(tokens: list[str], text: str) -> None:
     ids = {token: id for id, token in enumerate(tokens)}
