@@ -12,8 +12,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-from common import data_file, machine_facts, resolve
 
+from common import data_file, machine_facts, resolve
 from miaotui import LLM
 
 NUM_TOKENS = 64

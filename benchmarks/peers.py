@@ -51,7 +51,7 @@ class Worker:
 
 
 def measure(model: Path, runs: int) -> dict[str, dict[str, list[float]]]:
-    """Tokens per second of every run: {"prefill" | "decode": {engine: [...]}}; the first round warms up and is dropped."""
+    """Tokens per second of every run: {"prefill" | "decode": {engine: [...]}}; the first round only warms up."""
     workers = {
         "miaotui": Worker("miaotui", sys.executable, model),
         "llama.cpp": Worker("llama.cpp", peer_python("llama-cpp-python"), model),
