@@ -153,7 +153,7 @@ def test_a_small_value_fills_the_smallest_gap_that_holds_it():
 
 
 def test_the_arena_is_hardly_larger_than_what_is_alive_at_once():
-    planned = plan(optimize(toy()[0], int8=True))
+    planned = plan(optimize(toy()[0], activations="int8"))
     steps = range(max(b.last for b in planned.buffers) + 1)
     most = max(sum(b.nbytes for b in planned.buffers if b.first <= step <= b.last) for step in steps)
     assert most <= planned.arena_bytes <= 1.1 * most

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
-import pytest
 
 from graph.numpy_reference import NumpyBatch, NumpyKv, NumpyProgram
 from miaotui import _native
@@ -20,8 +19,7 @@ from miaotui.graph.passes import optimize
 Chunk = tuple[int, Sequence[int]]
 """Sequence id and its next tokens."""
 
-has_native = hasattr(_native, "ProgramBuilder")
-BACKENDS = ["numpy", pytest.param("native", marks=pytest.mark.skipif(not has_native, reason="no native program yet"))]
+BACKENDS = ["numpy", "native"]
 
 
 class Model(Protocol):

@@ -10,9 +10,7 @@ from miaotui.graph import compile as compiling
 from miaotui.graph.compile import CompileOptions, compile_graph
 from miaotui.graph.passes import PASSES
 from models.conftest import Make
-from models.sessions import NativeSession, has_native, make_batch, open_session
-
-pytestmark = pytest.mark.skipif(not has_native, reason="the native module has no program builder")
+from models.sessions import NativeSession, make_batch, open_session
 
 MODELS = [("llama", "q4_k_m"), ("llama", "floats"), ("qwen2", "q5"), ("qwen3", "q4_0"), ("gemma3", "q8_0")]
 CHUNKS = ([(0, range(40)), (1, range(50, 59))], [(1, range(3)), (0, range(60, 61))])
