@@ -61,14 +61,15 @@ def test_a_tied_model_reads_its_embedding_as_head():
     assert graph.nodes[-1].matrices[0].tensor == "token_embd.weight"
 
 
-def test_multimodal_prefixes_of_hugging_face_names_are_found():
+@pytest.mark.parametrize("prefix", ["model.", "model.language_model.", "language_model.model."])
+def test_multimodal_prefixes_of_hugging_face_names_are_found(prefix):
     spec, weights = toy_spec(), toy_weights(toy_spec())
     renamed: dict[str, Tensor] = {}
     for name, (gguf_name, hub_name) in TENSORS.items():
         for layer in range(spec.num_layers if "{}" in gguf_name else 1):
             tensor = weights[gguf_name.format(layer) + ".weight"]
             new = hub_name.format(layer) + ".weight"
-            new = new if name == "head" else new.replace("model.", "model.language_model.", 1)
+            new = new if name == "head" else new.replace("model.", prefix, 1)
             renamed[new] = replace(tensor, name=new)
     graph = build_graph(replace(spec, source="safetensors"), renamed)
     np.testing.assert_array_equal(run_toy(graph, renamed), run_toy(build_graph(spec, weights), weights))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 
 from miaotui.errors import ModelFileError, UnsupportedModelError
@@ -146,7 +145,8 @@ class GraphBuilder:
     def _file_name(self, weight: str, suffix: str) -> str:
         pattern = self._tensors[weight][0 if self._spec.source == "gguf" else 1]
         name = pattern.format(self._layer) + suffix
-        return name if self._spec.source == "gguf" else re.sub(r"^model\.", self._prefix, name)
+        in_model = self._spec.source == "safetensors" and name.startswith("model.")
+        return self._prefix + name.removeprefix("model.") if in_model else name
 
     def _weight(self, weight: str, rows: int, cols: int) -> Weight:
         return self._look_up(weight, ".weight", (rows, cols))
@@ -179,6 +179,6 @@ class GraphBuilder:
 
 
 def _hugging_face_prefix(weights: Mapping[str, Tensor]) -> str:
-    """What stands in front of "layers": "model.", or for multimodal files something longer."""
-    tail = "embed_tokens.weight"
-    return next((name.removesuffix(tail) for name in weights if name.endswith(tail)), "model.")
+    """What stands in front of "layers": "model.", or in multimodal files, old and new, something longer."""
+    prefixes = ("model.", "language_model.model.", "model.language_model.")
+    return next((prefix for prefix in prefixes if f"{prefix}embed_tokens.weight" in weights), "model.")
