@@ -212,7 +212,8 @@ KITCHEN_SINK = """\
 {{ "line\\nother" | indent(2, true) }} {{ ' x ' | trim | first }} {{ [3, 1, 2] | sort | last }} {{ '1' | int + 1 }}
 {{ messages | map(attribute='role') | list }} {{ range(2, 9, 3) | list }} {{ dict(a=1).get('b', 'none') }}
 {% macro twice(x) %}{{ caller(x) }}{{ caller(x) }}{% endmacro %}
-{% call(x) twice('!') %}again{{ x }}{% endcall %}{% filter upper %}filtered{% endfilter %}{% with a = 1 %}{{ a }}{% endwith %}
+{% call(x) twice('!') %}again{{ x }}{% endcall %}{% filter upper %}filtered{% endfilter %}
+{% with a = 1 %}{{ a }}{% endwith %}
 {{ 'a-b_c'.replace('-', '+').partition('_') }} {{ 'Abc'.startswith('A') and 'abc'.endswith(('x', 'c')) }}
 {{ 'x,y'.split(',') }}
 """

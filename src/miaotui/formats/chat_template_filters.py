@@ -32,12 +32,11 @@ _PLAIN_TESTS = """
 
 
 def _paid(function: Function) -> Function:
-    """The filter or test with operands and result paid for, and iterators turned into lists of bounded length."""
+    """The filter or test with its operands and its result paid for."""
     kind = getattr(getattr(function, "jinja_pass_arg", None), "name", "")
 
     @pass_context
     def run(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
-        value = limits.listed(value)
         for operand in (value, *args, *kwargs.values()):
             limits.weigh(operand)
         if isinstance(value, list | tuple | dict):

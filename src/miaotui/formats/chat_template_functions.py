@@ -51,7 +51,7 @@ def _call_str_method(owner: str, name: str, args: tuple[Any, ...], kwargs: Mappi
         return limits.formatted(owner, args, kwargs)
     if name == "join":
         (items,) = args
-        texts = limits.listed(items) if hasattr(items, "__next__") else [*limits.each(items)]
+        texts = [*limits.each(items)]
         if not all(isinstance(text, str) for text in texts):
             raise TypeError("join() takes strings only")
         return limits.joined(owner, texts)
@@ -75,13 +75,7 @@ def _range(*bounds: int) -> range:
 
 
 def _dict(*args: Any, **kwargs: Any) -> dict[Any, Any]:
-    return dict(*map(_pairs, args), **kwargs)
-
-
-def _pairs(value: Any) -> Any:
-    pairs = limits.listed(value)
-    limits.weigh(pairs)
-    return pairs
+    return dict(*map(limits.weigh, args), **kwargs)
 
 
 class _Namespace(Namespace):

@@ -164,11 +164,6 @@ def text_of(value: object) -> str:
     raise SecurityError(f"a value of type {type(value).__name__!r} cannot be printed")
 
 
-def listed(value: Any) -> Any:
-    """A list of what an iterator still gives, each paid for; anything else as it is."""
-    return [*each(value)] if hasattr(value, "__next__") else value
-
-
 def each(iterable: Iterable[Any]) -> Iterator[Any]:
     """The items one by one, each paid for; raises LimitError when there are too many."""
     for count, item in enumerate(iterable):

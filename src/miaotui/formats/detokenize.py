@@ -18,7 +18,7 @@ class StreamDecoder:
     U+FFFD, as in `decode`. The work per token does not depend on how many came before.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True) -> None:
+    def __init__(self, tokenizer: Tokenizer, skip_special: bool = True) -> None:
         self._tokenizer = tokenizer
         self._skip_special = skip_special
         self._utf8 = _Utf8Decoder("replace")
