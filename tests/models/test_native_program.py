@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,8 +11,9 @@ from miaotui.formats.weights import Weights
 from miaotui.graph import compile as compiling
 from miaotui.graph.compile import CompileOptions, compile_graph
 from miaotui.graph.passes import PASSES
+from miaotui.models import build_graph
 from models.conftest import Make
-from models.sessions import NativeSession, make_batch, open_session
+from models.sessions import NativeSession, NumpySession, make_batch, open_session, relative_error
 
 MODELS = [("llama", "q4_k_m"), ("llama", "floats"), ("qwen2", "q5"), ("qwen3", "q4_0"), ("gemma3", "q8_0")]
 CHUNKS = ([(0, range(40)), (1, range(50, 59))], [(1, range(3)), (0, range(60, 61))])
@@ -39,6 +42,18 @@ def test_wanting_fewer_rows_changes_no_bit_of_them(rows: list[int], make_tiny: M
         everything = session.step(CHUNKS[0])
     session = NativeSession(tiny.graph, tiny.file.weights, tiny.file.spec, activations="int8", max_logit_rows=3)
     np.testing.assert_array_equal(session.step(CHUNKS[0], rows), everything[rows])
+
+
+def test_attention_scores_are_capped_as_the_spec_says(make_tiny: Make):
+    # transformers reads this setting of Gemma 3 and never applies it, so the interpreter is the reference here.
+    tiny = make_tiny("gemma3", "gguf")
+    spec = replace(tiny.file.spec, attention_softcap=1.5)
+    graph = build_graph(spec, tiny.file.weights)
+    capped = NativeSession(graph, tiny.file.weights, spec, activations="float32").step(CHUNKS[0])
+    expected = NumpySession(graph, tiny.file.weights).step(CHUNKS[0])
+    assert relative_error(capped, expected) <= 1e-5
+    plain = NativeSession(tiny.graph, tiny.file.weights, spec, activations="float32").step(CHUNKS[0])
+    assert relative_error(plain, expected) > 1e-2
 
 
 def test_the_program_runs_the_operators_of_the_fused_graph(make_tiny: Make):
