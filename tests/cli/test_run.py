@@ -16,7 +16,7 @@ import pytest
 from engine.tiny_model import CONTEXT, write_tiny_model
 from miaotui import LLM, SamplingParams
 from miaotui.cli import main
-from miaotui.cli.run import DEFAULT_MAX_TOKENS, DEFAULT_SYSTEM
+from miaotui.cli.run import DEFAULT_MAX_TOKENS
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=12)
 
@@ -37,7 +37,7 @@ def expected(model: Path, messages: list[dict[str, str]] | str, params: Sampling
         return (llm.generate(messages, params) if isinstance(messages, str) else llm.chat(messages, params)).text
 
 
-def turns(question: str, system: str = DEFAULT_SYSTEM) -> list[dict[str, str]]:
+def turns(question: str, system: str = "") -> list[dict[str, str]]:
     start = [{"role": "system", "content": system}] if system else []
     return [*start, {"role": "user", "content": question}]
 
@@ -87,7 +87,7 @@ def test_nothing_to_answer_is_a_usage_error(tiny_model: Path) -> None:
         assert "nothing to answer" in done.stderr
 
 
-def test_system_text_is_the_users_the_default_or_the_models_own(tiny_model: Path) -> None:
+def test_system_text_is_the_users_or_the_models_own(tiny_model: Path) -> None:
     for system in ("speak", ""):
         done = command("run", tiny_model, "the cat", "--max-tokens", "12", "--quiet", "--system", system)
         assert done.stdout.strip("\n") == expected(tiny_model, turns("the cat", system)).strip("\n")

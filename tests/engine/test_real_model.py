@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from miaotui import LLM, SamplingParams
-from miaotui.cli.run import DEFAULT_SYSTEM
 
 pytestmark = pytest.mark.model
 QUESTION = "What is the capital of France?"
@@ -25,8 +24,7 @@ def llm(smollm2_path: Path) -> Iterator[LLM]:
 
 
 def test_the_capital_of_france_is_paris(llm: LLM) -> None:
-    messages = [{"role": "system", "content": DEFAULT_SYSTEM}, {"role": "user", "content": QUESTION}]
-    completion = llm.chat(messages, temperature=0.0, max_tokens=40)
+    completion = llm.chat(QUESTION, temperature=0.0, max_tokens=40)
     assert "Paris" in completion.text
     assert completion.finish_reason == "stop"
     assert (

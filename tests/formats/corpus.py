@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from pathlib import Path
 
@@ -37,8 +38,14 @@ def _characters(rng: random.Random) -> str:
     return "".join(chr(rng.randint(*rng.choice(_RANGES))) for _ in range(rng.randrange(1, 30)))
 
 
-def make_corpus(data_dir: Path | None = None) -> list[str]:
-    """At least 2,000 texts, mostly of one line; up to 1,000 lines of WikiText-2 more where the file is at hand."""
+def wikitext_file() -> Path:
+    """Where WikiText-2 would be: in MIAOTUI_DATA or ../shared/data beside the repository."""
+    folder = os.environ.get("MIAOTUI_DATA", Path(__file__).resolve().parents[2].parent / "shared" / "data")
+    return Path(folder) / "wikitext2-test.raw"
+
+
+def make_corpus(*, with_wikitext: bool = False) -> list[str]:
+    """At least 2,000 texts, mostly of one line; 1,000 lines of WikiText-2 more on request, if the file is at hand."""
     rng = random.Random(20261121)
     lines = ["", " ", "a", *(seed for seeds in SEEDS.values() for seed in seeds)]
     sources = [SEEDS[name] for name in ("english", "chinese", "other_scripts", "code")]
@@ -54,7 +61,6 @@ def make_corpus(data_dir: Path | None = None) -> list[str]:
     lines += [_soup(rng) for _ in range(700)]
     lines += [_characters(rng) for _ in range(350)]
     lines += [rng.choice(spaces) * rng.randrange(1, 40) + rng.choice(words) for _ in range(100)]
-    wikitext = data_dir and data_dir / "wikitext2-test.raw"
-    if wikitext and wikitext.is_file():
-        lines += wikitext.read_text("utf-8").split("\n")[:1000]
+    if with_wikitext and wikitext_file().is_file():
+        lines += wikitext_file().read_text("utf-8").split("\n")[:1000]
     return lines

@@ -167,15 +167,15 @@ def _vocab_and_merges(path: Path) -> Vocabulary:
 
 
 @pytest.mark.model
-def test_smollm2_ids_equal_those_of_its_original_components(smollm2_path: Path, data_dir: Path) -> None:
+def test_smollm2_ids_equal_those_of_its_original_components(smollm2_path: Path) -> None:
     tokenizer = Tokenizer.from_model(open_model(smollm2_path))
     oracle = _oracle(*_vocab_and_merges(smollm2_path), "smollm")
-    lines = make_corpus(data_dir)
+    lines = make_corpus(with_wikitext=True)
     assert [line for line in lines if tokenizer.encode(line) != oracle.encode(line).ids] == []
 
 
 @pytest.mark.model
-def test_qwen_ids_equal_those_of_transformers(models_dir: Path, data_dir: Path) -> None:
+def test_qwen_ids_equal_those_of_transformers(models_dir: Path) -> None:
     from transformers import Qwen2Tokenizer
 
     name = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
@@ -187,7 +187,7 @@ def test_qwen_ids_equal_those_of_transformers(models_dir: Path, data_dir: Path) 
     oracle.add_tokens(
         [tokenizers.AddedToken(t, special=False, normalized=False) for t in ("<tool_call>", "</tool_call>")]
     )
-    for line in make_corpus(data_dir):
+    for line in make_corpus(with_wikitext=True):
         assert tokenizer.encode(line, parse_special=True) == oracle.encode(line, add_special_tokens=False), line
 
 

@@ -97,7 +97,7 @@ def _model_proto(tokens: list[str], scores: Iterable[float], types: Iterable[int
 
 
 @pytest.mark.model
-def test_gemma_ids_equal_those_of_sentencepiece(models_dir: Path, data_dir: Path) -> None:
+def test_gemma_ids_equal_those_of_sentencepiece(models_dir: Path) -> None:
     path = models_dir / "gemma-3-270m-q4_k_m.gguf"
     if not path.is_file():
         pytest.skip(f"{path.name} is not in {models_dir}")
@@ -109,7 +109,7 @@ def test_gemma_ids_equal_those_of_sentencepiece(models_dir: Path, data_dir: Path
     scores = np.array(file.metadata["tokenizer.ggml.scores"]).tolist()
     oracle = sentencepiece.SentencePieceProcessor(model_proto=_model_proto(pieces, scores, types))
     tokenizer = Tokenizer.from_model(file)
-    lines = [line for line in make_corpus(data_dir) if "▁" not in line]
+    lines = [line for line in make_corpus(with_wikitext=True) if "▁" not in line]
     assert len(lines) >= 2000
     assert _differences(tokenizer, oracle, lines) == []
     assert tokenizer.encode("a")[0] == tokenizer.bos_id == tokens.index("<bos>")

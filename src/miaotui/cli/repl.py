@@ -24,7 +24,7 @@ def chat(llm: LLM, params: SamplingParams, *, system: str | None) -> int:
 
     with suppress(ImportError):
         import readline  # noqa: F401  gives input() line editing and history
-    start = opening(llm, system)
+    start = opening(system)
     messages = list(start)
     note(f"{llm.spec.name}: {HELP}")
     while (line := _read_line()) is not None:

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from miaotui.engine.results import Completion
     from miaotui.engine.stream import Stream
 
-DEFAULT_SYSTEM = "You are a helpful AI assistant."
-"""Small models answer better with it than with the long texts that their templates put there."""
-
 DEFAULT_MAX_TOKENS = 1024
 """Small models may repeat themselves for ever; without a flag an answer ends here, or where the context does."""
 
@@ -34,7 +31,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--system",
         metavar="TEXT",
-        help=f"instructions before the conversation (default: {DEFAULT_SYSTEM!r}; '': the model's own)",
+        help="instructions before the conversation (default: what the model's template has)",
     )
     parser.add_argument("--raw", action="store_true", help="go on from the prompt as it is, without the chat template")
     parser.add_argument("--quiet", action="store_true", help="no status line")
@@ -123,11 +120,9 @@ def start_answer(llm: LLM, prompt: str | list[dict[str, str]], params: SamplingP
     return llm.stream(prompt, params)
 
 
-def opening(llm: LLM, system: str | None) -> list[dict[str, str]]:
-    """How a conversation starts: with the user's instructions, or the default ones where the model takes any."""
-    if system is not None:
-        return [{"role": "system", "content": system}] if system else []
-    return [{"role": "system", "content": DEFAULT_SYSTEM}] if llm.accepts_system() else []
+def opening(system: str | None) -> list[dict[str, str]]:
+    """How a conversation starts: with the user's instructions, or with what the model's template puts there."""
+    return [{"role": "system", "content": system}] if system else []
 
 
 def _start(llm: LLM, prompt: str, params: SamplingParams, args: Namespace) -> Stream:
@@ -136,7 +131,7 @@ def _start(llm: LLM, prompt: str, params: SamplingParams, args: Namespace) -> St
         if not args.raw:
             note("this model has no chat template; going on from the prompt as it is")
         return start_answer(llm, f"{args.system}\n\n{prompt}" if args.system else prompt, params)
-    return start_answer(llm, [*opening(llm, args.system), {"role": "user", "content": prompt}], params)
+    return start_answer(llm, [*opening(args.system), {"role": "user", "content": prompt}], params)
 
 
 def _prompt(args: Namespace) -> str | None:

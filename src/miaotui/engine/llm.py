@@ -17,7 +17,7 @@ from miaotui.engine.loading import LoadedModel, LoadOptions, find_model, load_mo
 from miaotui.engine.results import Completion, Delta, Score, TokenLogprob
 from miaotui.engine.sequence import Sequence
 from miaotui.engine.stream import Stream, completion_of
-from miaotui.errors import ChatTemplateError, InvalidRequestError
+from miaotui.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -156,16 +156,6 @@ class LLM:
             sequence.kept_logits = rows
         self._finish([sequence])
         return np.concatenate(rows)
-
-    def accepts_system(self) -> bool:
-        """Whether the chat template takes a system message. Raises ChatTemplateError when there is no template."""
-        turns = [{"role": "system", "content": "x"}, {"role": "user", "content": "x"}]
-        template = self._chat_template()
-        try:
-            template.render(turns)
-        except ChatTemplateError:
-            return False
-        return True
 
     def close(self) -> None:
         """Cancel everything and give the memory back. Harmless when repeated."""
