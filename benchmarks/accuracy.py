@@ -1,8 +1,9 @@
-"""How far the int8 path is from the float32 path of the same file: KL divergence, top-1 agreement, equal greedy tokens.
+"""How far integer activations are from the float32 path: KL divergence, top-1 agreement, equal greedy tokens.
 
-usage: accuracy.py [--prompts N] [--kv-dtype f16] [--out FILE.json] [MODEL]   (default model: smollm2:135m, ten prompts)
-The float32 path continues each MT-bench prompt greedily by 64 tokens. Both paths then score that text (teacher forcing), and
-the int8 path continues the prompt on its own. The float32 path is held to transformers by the tests.
+usage: accuracy.py [--prompts N] [--activations int16] [--kv-dtype f16] [--out FILE.json] [MODEL]
+
+The float32 path continues each of ten MT-bench prompts greedily by 64 tokens. Both paths then score that text (teacher
+forcing), and the integer path continues the prompt on its own. The tests hold the float32 path to transformers.
 """
 
 from __future__ import annotations
@@ -35,12 +36,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="smollm2:135m")
     parser.add_argument("--prompts", type=int, default=10)
+    parser.add_argument("--activations", default="int16", choices=["int16", "int8"])
     parser.add_argument("--kv-dtype", default="f16")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     model = resolve(arguments.model)
     reference = LLM(model, activations="float32", kv_dtype="f32", context_length=2048, kv_memory_bytes=KV_BYTES)
-    tested = LLM(model, kv_dtype=arguments.kv_dtype, context_length=2048, kv_memory_bytes=KV_BYTES)
+    tested = LLM(
+        model,
+        activations=arguments.activations,
+        kv_dtype=arguments.kv_dtype,
+        context_length=2048,
+        kv_memory_bytes=KV_BYTES,
+    )
     divergences, same_top, same_greedy = [], [], []
     for prompt in prompts(arguments.prompts):
         choice = {"temperature": 0, "max_tokens": NUM_TOKENS, "ignore_eos": True}
@@ -62,7 +70,13 @@ def main() -> None:
     }
     print(json.dumps(figures, indent=1))
     if arguments.out:
-        record = {"machine": machine_facts(), "model": model.name, "kv_dtype": arguments.kv_dtype, **figures}
+        record = {
+            "machine": machine_facts(),
+            "model": model.name,
+            "activations": arguments.activations,
+            "kv_dtype": arguments.kv_dtype,
+            **figures,
+        }
         arguments.out.write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -16,7 +16,7 @@ PEERS = {"llama-cpp-python": "llama-cpp-python==0.3.36"}
 
 
 def peer_python(name: str) -> str:
-    """Interpreter of an environment with only that peer in it, made at the first call; MIAOTUI_PEERS may hold ready ones."""
+    """Interpreter of an environment with only that peer in it, made at the first call; MIAOTUI_PEERS is where."""
     folder = Path(os.environ.get("MIAOTUI_PEERS", ROOT / "build" / "peers")) / name
     python = folder / "bin" / "python"
     marker = folder / "installed"

@@ -1,7 +1,7 @@
 """One engine in a process of its own: reads jobs as JSON lines, answers each with seconds. Run by peers.py.
 
 usage: peer_workers.py miaotui|llama.cpp MODEL
-A job is {"prompt": [token ids], "num_tokens": n}; the answer {"first_s": time to the first token, "rest_s": all others}.
+A job is {"prompt": [token ids], "num_tokens": n}; the answer {"first_s": to the first token, "rest_s": all others}.
 Both engines are driven through their own token streams, greedily, and go on past the end of the text.
 """
 

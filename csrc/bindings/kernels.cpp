@@ -55,14 +55,16 @@ AlignedBuffer quantize_rows(const KernelTable& table, const Matrix<float>& x, bo
     expect(cols % kGroup == 0, "int8 rows need a multiple of 32 columns");
     AlignedBuffer memory(static_cast<size_t>(rows * Q8Layout(cols, wide).bytes));
     for (int64_t t = 0; t < rows; ++t)
-        table.quantize_groups(x.data() + t * cols, memory.data() + t * Q8Layout(cols, wide).bytes, cols, wide, 0, cols / kGroup);
+        table.quantize_groups(x.data() + t * cols, memory.data() + t * Q8Layout(cols, wide).bytes, cols, wide, 0,
+                              cols / kGroup);
     return memory;
 }
 
 // The quantized rows of x, as [rows][row_bytes].
 nb::object kernel_quantize(const std::string& tier, const Matrix<float>& x, bool wide) {
     const AlignedBuffer rows = quantize_rows(table_of(tier), x, wide);
-    return byte_array(rows.data(), x.shape(0), static_cast<size_t>(Q8Layout(static_cast<int64_t>(x.shape(1)), wide).bytes));
+    return byte_array(rows.data(), x.shape(0),
+                      static_cast<size_t>(Q8Layout(static_cast<int64_t>(x.shape(1)), wide).bytes));
 }
 
 // A block of 16 rows turned into a panel; owns the memory that it describes.

@@ -138,8 +138,8 @@ MT_INLINE void store_rows(const LinearOut& o, int64_t token, int64_t row, int64_
 
 // One group (or half group) of one token: the arithmetic at the top of this file. Wide activations are 256·x + low.
 template <class SOURCE, int QUADS, bool WIDE>
-MT_INLINE F32 accumulate(F32 acc, const Codes* codes, const int8_t* x, const int8_t* low, int32_t neg, float sum, F32 d_x,
-                         ScalePair w) {
+MT_INLINE F32 accumulate(F32 acc, const Codes* codes, const int8_t* x, const int8_t* low, int32_t neg, float sum,
+                         F32 d_x, ScalePair w) {
     I32 i = iset1(0);
     if constexpr (SOURCE::kZeroShift >= 0) i = ishl<SOURCE::kZeroShift>(iset1(neg));
     if constexpr (WIDE) {
@@ -194,7 +194,8 @@ static void block_times_tokens(const SOURCE& w, const Q8Rows& x, int64_t t0, int
                     const Q8Row& q = token[t];
                     const F32 d_x = set1(q.scale[g]);
                     const int64_t h = 2 * g, k = 16 * h;
-                    acc[t] = accumulate<SOURCE, 4, WIDE>(acc[t], c, q.x + k, q.low + k, q.neg16[h], q.sum16[h], d_x, s0);
+                    acc[t] =
+                        accumulate<SOURCE, 4, WIDE>(acc[t], c, q.x + k, q.low + k, q.neg16[h], q.sum16[h], d_x, s0);
                     acc[t] = accumulate<SOURCE, 4, WIDE>(acc[t], c + 4, q.x + k + 16, q.low + k + 16, q.neg16[h + 1],
                                                          q.sum16[h + 1], d_x, s1);
                 }

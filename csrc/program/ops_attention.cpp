@@ -155,8 +155,8 @@ private:
             .scratch = scratch,
         });
         for (int64_t t = 0; quantized && t < num_tokens; ++t)
-            kernels().quantize_groups(rows + t * row_width, out_.q8(step.arena, t0 + t), out_.width, out_.wide(), column / kGroup,
-                                      (column + row_width) / kGroup);
+            kernels().quantize_groups(rows + t * row_width, out_.q8(step.arena, t0 + t), out_.width, out_.wide(),
+                                      column / kGroup, (column + row_width) / kGroup);
     }
 
     int64_t layer_, head_dim_, num_kv_heads_, group_ = 1;

@@ -93,8 +93,7 @@ private:
         if (!panels) return block_product(w, block, in_, step.arena, 0, num_tokens, out);
         const PanelView panel = panel_at(worker.scratch, w);
         kernels().unpack_block(w, block, panel);
-        kernels().linear_panel(w, block, panel, in_.q8_rows(step.arena), 0, num_tokens,
-                               out);
+        kernels().linear_panel(w, block, panel, in_.q8_rows(step.arena), 0, num_tokens, out);
     }
 
     Slice in_{}, residual_{};
@@ -181,7 +180,8 @@ private:
             } else {
                 float* y = temporary(worker, 2);
                 kernels().activate_mul(activation_, g, u, width, y);
-                kernels().quantize_groups(y, out_.q8(step.arena, t), out_.width, out_.wide(), row / kGroup, row / kGroup + 1);
+                kernels().quantize_groups(y, out_.q8(step.arena, t), out_.width, out_.wide(), row / kGroup,
+                                          row / kGroup + 1);
             }
         }
     }

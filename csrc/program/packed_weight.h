@@ -26,7 +26,8 @@ public:
     std::vector<float> dequantize() const;
 
 private:
-    explicit PackedWeight(PackedView view) : view_(view), memory_(static_cast<size_t>(packed_bytes(view)), Pages::huge) {
+    explicit PackedWeight(PackedView view)
+        : view_(view), memory_(static_cast<size_t>(packed_bytes(view)), Pages::huge) {
         view_.data = memory_.data();
     }
 

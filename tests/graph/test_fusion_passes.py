@@ -141,6 +141,15 @@ def test_an_input_that_others_read_is_not_turned_in_place():
     assert kinds(fused)["rope_kv"] == LAYERS - 1
 
 
+def test_a_value_of_which_others_read_columns_stays_what_it_is():
+    graph, _ = quantized_toy()
+    norm = next(node for node in graph.nodes if node.kind == "norm")
+    columns = Value("columns", 32, base=norm.output, column=32)
+    spy = Node("softcap", (columns,), (Value("spy", 32),), attrs={"cap": 1.0})
+    fused = passes.fuse_norm_quantize(graph.replace({norm: [norm, spy]})).validate()
+    assert kinds(fused)["quantize"] == kinds(PASSES["fuse_norm_quantize"](graph))["quantize"] + 1
+
+
 def test_queries_and_keys_that_turn_differently_are_not_fused():
     graph, _ = toy()
     turn = next(node for node in graph.nodes if node.kind == "rope")

@@ -63,6 +63,13 @@ def test_the_program_runs_the_operators_of_the_fused_graph(make_tiny: Make):
     assert len(compiled.graph.nodes) < len(tiny.graph.nodes)
 
 
+def test_the_program_has_the_operators_of_disabled_passes(make_tiny: Make):
+    tiny = make_tiny("llama", "gguf", "q8_0")
+    without = CompileOptions(disabled_passes=frozenset({"fuse_rope_kv", "fuse_linear_residual"}))
+    compiled = compile_graph(tiny.graph, tiny.file.weights, options=without)
+    assert {"rope", "kv_write", "add", "gated_linear"} <= set(compiled.program.op_names)
+
+
 def test_weight_bytes_stay_near_those_of_the_file(make_tiny: Make):
     tiny = make_tiny("llama", "gguf", "q4_k_m")
     compiled = compile_graph(tiny.graph, tiny.file.weights)
