@@ -18,6 +18,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 }  // namespace
 
 Ceilings measure_ceilings() {
+    kernels();  // chooses the tier here, where a bad MIAOTUI_ISA can be reported; a pool thread must not throw
     ThreadPool& pool = thread_pool();
     constexpr int64_t kBytes = int64_t{256} << 20, kSlice = int64_t{1} << 20, kPasses = 5;
     const AlignedBuffer memory(kBytes);

@@ -29,6 +29,7 @@ Program::Program(Parts parts)
       arena_(static_cast<size_t>(parts_.arena_bytes)),
       counters_(parts_.ops.size()),
       op_seconds_(parts_.ops.size()) {
+    kernels();  // chooses the tier here, where a bad MIAOTUI_ISA can be reported; a pool thread must not throw
     for (const auto& op : parts_.ops)
         scratch_stride_ = std::max(scratch_stride_, (op->scratch_bytes() + 4095) / 4096 * 4096);
     scratch_ = AlignedBuffer(static_cast<size_t>(scratch_stride_ * num_threads_));

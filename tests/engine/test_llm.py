@@ -167,6 +167,21 @@ def test_ctrl_c_ends_generate_and_frees_everything(llm: LLM) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.parametrize("call", [lambda llm: llm.stream("the cat", SEEDED), lambda llm: llm.logits("the cat")])
+def test_ctrl_c_while_a_request_is_queued_leaves_nothing_behind(llm: LLM, call: Callable[[LLM], Any]) -> None:
+    add = llm.loaded.engine.add
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        send_sigint()
+        return add(*arguments, **options)
+
+    llm.loaded.engine.add = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        call(llm)
+    assert not llm.loaded.engine.scheduler.has_work
+    assert not llm._parts
+
+
 def test_a_broken_step_ends_the_requests_of_the_call_and_no_more(llm: LLM) -> None:
     other = llm.stream("the dog", SEEDED)
     said = [next(other).text]

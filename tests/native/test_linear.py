@@ -20,6 +20,7 @@ from native.matrices import (
     assert_within,
     make_activations,
     make_matrix,
+    quantized_matrix,
     some_activations,
     some_matrices,
 )
@@ -104,6 +105,19 @@ def test_a_token_gives_the_same_bits_in_any_company(kind: TensorType, variant: s
             part = _native.kernel_linear(tier, variant, packed, x[start : start + size])
             assert_same_bits(part, together[start : start + size], f"{tier}, tokens {start} to {start + size}")
             start += size
+
+
+@pytest.mark.parametrize("variant", ["direct", "panel", "float"])
+@pytest.mark.parametrize("kind", QUANTIZED_TYPES, **by_name)
+def test_blocks_of_any_bytes_give_the_same_bits(kind: TensorType, variant: str) -> None:
+    # As a hostile file may hold them: scales that are infinite or not numbers among them.
+    cols = max(64, kind.block_weights)
+    blocks = np.random.default_rng(7).integers(0, 256, (200, cols // kind.block_weights * kind.block_bytes), np.uint8)
+    with np.errstate(all="ignore"):
+        matrix = quantized_matrix(kind, blocks)
+    y = on_all_tiers(variant, matrix, make_activations(3, cols, "normal", 7))
+    assert not np.isfinite(y).all()
+    assert np.isfinite(y).any()
 
 
 @pytest.mark.parametrize("kind", QUANTIZED_TYPES, **by_name)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from native.matrices import Floats, assert_same_bits
-from native.programs import Chunk, batch_of
+from native.programs import Batch, Chunk, batch_of
 from native.small_model import SmallModel, python, story_of
 
 BATCH = batch_of(Chunk(story_of(1, 20), 0, [0, 1]), Chunk(story_of(2, 3), 5, [3]))
@@ -141,19 +141,20 @@ def test_two_programs_share_the_threads_without_mixing_their_work() -> None:
 
 
 def test_one_program_called_from_two_threads_runs_one_step_after_the_other() -> None:
-    model = SmallModel()
-    batches = [batch_of(Chunk(story_of(seed, 12), 0, [seed])) for seed in (5, 6)]
+    model = SmallModel(layers=8)  # long enough a step for the other thread to come in the middle
+    batches = [batch_of(Chunk(story_of(5, 30), 0, [5, 4])), batch_of(Chunk(story_of(6, 30), 16, [6, 7, 8]))]
     want = []
     for batch in batches:
         model.program.run(model.kv, *batch.arrays)
         want.append(model.program.logits.tobytes())
+    together = threading.Barrier(2)
 
-    def work(which: int) -> None:
-        for _ in range(30):
-            model.program.run(model.kv, *batches[which].arrays)
+    def work(batch: Batch) -> None:
+        together.wait()
+        model.program.run(model.kv, *batch.arrays)
 
-    for _ in range(10):
-        in_threads(*(threading.Thread(target=work, args=(i,)) for i in (0, 1)))
+    for _ in range(100):
+        in_threads(*(threading.Thread(target=work, args=(batch,)) for batch in batches))
         assert model.program.logits.tobytes() in want  # a whole step of one of them, no mixture
 
 

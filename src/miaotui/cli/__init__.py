@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 COMMANDS = {
     "run": "answer a question, or chat",
@@ -24,6 +25,9 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; `argv` is without the program's name."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal that lacks a character shows its escape
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()
@@ -31,11 +35,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # What is still buffered can go nowhere, and the interpreter would complain about that at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 141
+    except OSError as error:
+        _drop_output()
+        print(f"miaotui: {error}; check the disk and the permissions", file=sys.stderr)
+        return 1
     except SystemExit as exit_request:  # argparse: --help and usage errors
         return exit_request.code if isinstance(exit_request.code, int) else 2
+
+
+def _drop_output() -> None:
+    """What is still buffered can go nowhere, and the interpreter would complain about that at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -66,6 +78,9 @@ def _run(name: str, arguments: list[str]) -> int:
         code: int = module.run(parser.parse_intermixed_args(arguments))
     except MiaotuiError as error:
         print(f"miaotui: {error}", file=sys.stderr)
+        return 1
+    except MemoryError:
+        print("miaotui: no memory left; use a smaller model, --context-length or --kv-memory", file=sys.stderr)
         return 1
     return code
 

@@ -32,16 +32,16 @@ def run(args: Namespace) -> int:
     config = config_of(args)
     from miaotui import _native
 
-    ceilings = _native.measure_ceilings()
     with open_llm(config) as llm:
         report: dict[str, Any] = {
             "model": config.model,
             "prefill": _prefill(llm, args.prompt_tokens, args.repeats),
             "decode": _decode(llm, args.output_tokens, args.repeats),
         }
+    report["peak_memory_bytes"] = peak_memory_bytes()  # before the ceilings, whose buffers are larger than small models
+    ceilings = _native.measure_ceilings()
     cpu = _native.cpu_info()
     report["machine"] = ceilings | {name: cpu[name] for name in ("model", "tier", "threads")}
-    report["peak_memory_bytes"] = peak_memory_bytes()
     if args.json:
         print_json(report)
     else:
@@ -55,12 +55,12 @@ def _prompt(llm: LLM, num_tokens: int) -> list[int]:
 
 
 def _prefill(llm: LLM, num_tokens: int, repeats: int) -> dict[str, float]:
-    from miaotui.cli.workload import prefill_cost
+    from miaotui.cli.workload import prefill_operations
 
     prompt = _prompt(llm, num_tokens)
     llm.generate(prompt, max_tokens=1)  # touches every weight once
     seconds = min(llm.generate(prompt, max_tokens=1, temperature=0.0).receipt.prefill_s for _ in range(repeats))
-    gops = prefill_cost(llm.loaded.compiled.graph, num_tokens).flops / seconds / 1e9
+    gops = prefill_operations(llm.loaded.compiled.graph, num_tokens) / seconds / 1e9
     return {"tokens": num_tokens, "tokens_per_s": num_tokens / seconds, "gops": gops}
 
 

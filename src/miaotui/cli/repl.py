@@ -38,6 +38,10 @@ def chat(llm: LLM, params: SamplingParams, *, system: str | None) -> int:
             messages.append({"role": "user", "content": line})
             try:
                 completion = answer(start_answer(llm, messages, params))
+            except KeyboardInterrupt:  # before the first part of the answer
+                messages.pop()
+                note("")
+                continue
             except ContextLengthError as error:
                 messages.pop()
                 note(f"{error} In this chat, /clear makes room.")

@@ -40,7 +40,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--max-tokens",
         type=int,
         metavar="N",
-        help="at most so many tokens (default: {DEFAULT_MAX_TOKENS}, or what the context leaves)",
+        help=f"at most so many tokens (default: {DEFAULT_MAX_TOKENS}, or what the context leaves)",
     )
     group.add_argument(
         "--temperature", type=float, metavar="T", help="0 (default) is the likeliest text, 1 the model's own variety"

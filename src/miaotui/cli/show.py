@@ -111,13 +111,13 @@ def _memory(file: ModelFile, graph: Graph, config: Config) -> dict[str, Any]:
 def _predicted(graph: Graph) -> dict[str, Any]:
     """Rates at the machine's measured ceilings: decode reads all weights once per token, prefill multiplies."""
     from miaotui import _native
-    from miaotui.cli.workload import decode_cost, prefill_cost
+    from miaotui.cli.workload import decode_cost, prefill_operations
 
     ceilings = _native.measure_ceilings()
-    decode, prefill = decode_cost(graph, DECODE_CONTEXT), prefill_cost(graph, PREFILL_TOKENS)
+    decode, operations = decode_cost(graph, DECODE_CONTEXT), prefill_operations(graph, PREFILL_TOKENS)
     return {
         "decode_tokens_per_s": ceilings["read_gb_per_s"] * 1e9 / (decode.weight_bytes + decode.kv_bytes),
-        "prefill_tokens_per_s": ceilings["int8_gops"] * 1e9 * PREFILL_TOKENS / prefill.flops,
+        "prefill_tokens_per_s": ceilings["int8_gops"] * 1e9 * PREFILL_TOKENS / operations,
         "machine": ceilings,
     }
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from miaotui.graph.cost import Cost, Workload, total_cost
+from miaotui.graph.cost import Cost, Workload, node_cost, total_cost
 from miaotui.graph.nodes import Graph
 
 
-def prefill_cost(graph: Graph, num_tokens: int) -> Cost:
-    """One step that reads a prompt; on average a token attends to half of it."""
-    return total_cost(
-        graph.nodes, Workload(num_tokens=num_tokens, num_logit_rows=1, context_tokens=(num_tokens + 1) / 2)
+def prefill_operations(graph: Graph, num_tokens: int) -> float:
+    """Operations of one step that reads a prompt; on average a token attends to half of it.
+
+    A product with 16-bit activations takes two int8 ones and counts as such.
+    """
+    work = Workload(num_tokens=num_tokens, num_logit_rows=1, context_tokens=(num_tokens + 1) / 2)
+    return sum(
+        node_cost(node, work).flops * (2 if node.inputs and node.inputs[0].dtype == "q16" else 1)
+        for node in graph.nodes
     )
 
 

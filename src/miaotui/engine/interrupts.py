@@ -32,8 +32,8 @@ class DeferredInterrupt:
         if not self._active:
             return
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        if self._pending and error is None:
-            raise KeyboardInterrupt
+        if self._pending and (error is None or isinstance(error, Exception)):
+            raise KeyboardInterrupt from error
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._pending = True

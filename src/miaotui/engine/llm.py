@@ -116,9 +116,14 @@ class LLM:
         messages = _messages(prompt)
         prompt_ids = self._encode(prompt) if messages is None else self.encode_chat(messages, tools=tools)  # type: ignore[arg-type]
         resolved = _resolve(params, changes)
-        with self._lock, DeferredInterrupt():
-            sequences = self._engine.add(prompt_ids, resolved)
-            parts = self._parts[sequences[0].request.id] = deque()
+        sequences: list[Sequence] = []
+        try:
+            with self._lock, DeferredInterrupt():
+                sequences += self._engine.add(prompt_ids, resolved)
+                parts = self._parts[sequences[0].request.id] = deque()
+        except BaseException:  # an interrupt that waited until the request was queued
+            self._cancel(sequences)
+            raise
         return Stream(self, sequences, parts)
 
     def score(self, prompt: Prompt, continuation: Prompt | None = None) -> Score:
@@ -151,10 +156,15 @@ class LLM:
         import numpy as np
 
         rows: list[NDArray[np.float32]] = []
-        with self._lock, DeferredInterrupt():
-            (sequence,) = self._engine.add(self._encode(prompt), SamplingParams(max_tokens=0, prompt_logprobs=0))
-            sequence.kept_logits = rows
-        self._finish([sequence])
+        ids, sequences = self._encode(prompt), list[Sequence]()
+        try:
+            with self._lock, DeferredInterrupt():
+                sequences += self._engine.add(ids, SamplingParams(max_tokens=0, prompt_logprobs=0))
+                sequences[0].kept_logits = rows
+        except BaseException:
+            self._cancel(sequences)
+            raise
+        self._finish(sequences)
         return np.concatenate(rows)
 
     def close(self) -> None:

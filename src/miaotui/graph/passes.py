@@ -1,4 +1,4 @@
-"""Rewrites of a graph: the lowering to int8 activations and the fusions, one small pure function each.
+"""Rewrites of a graph: the lowering to quantized activations and the fusions, one small pure function each.
 
 A fusion keeps the arithmetic: the fused operator rounds where the separate ones do, so results stay bit-identical
 whichever passes are switched off.
@@ -154,16 +154,16 @@ def _is_plain_linear(node: Node) -> bool:
 
 
 def fuse_norm_quantize(graph: Graph) -> Graph:
-    """norm → quantize becomes a norm that writes int8 rows."""
-    return _write_int8(graph, {"norm"})
+    """norm → quantize becomes a norm that writes quantized rows."""
+    return _write_quantized(graph, {"norm"})
 
 
 def fuse_quantize_output(graph: Graph) -> Graph:
-    """Attention and gated MLP write int8 rows when only a quantized linear reads them."""
-    return _write_int8(graph, {"attention", "gated_linear"})
+    """Attention and gated MLP write quantized rows when only a quantized linear reads them."""
+    return _write_quantized(graph, {"attention", "gated_linear"})
 
 
-def _write_int8(graph: Graph, kinds: Collection[str]) -> Graph:
+def _write_quantized(graph: Graph, kinds: Collection[str]) -> Graph:
     producers, readers = graph.producers(), graph.consumers()
     changes: dict[Node, list[Node]] = {}
     for node in graph.nodes:
