@@ -152,7 +152,6 @@ void bind_program(nb::module_& m) {
     m.def(
         "row_bytes", [](const std::string& dtype, int64_t width) { return row_bytes(dtype_of(dtype), width); },
         nb::arg("dtype"), nb::arg("width"));
-    m.def("q8_row_bytes", [](int64_t cols) { return row_bytes(DType::q8, cols); }, nb::arg("cols"));
     m.def("measure_ceilings", [] {
         Ceilings c{};
         {

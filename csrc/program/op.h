@@ -67,11 +67,6 @@ struct OpArguments {
     bool has_weight(size_t i) const { return i < weights.size() && weights[i].index() != 0; }
 };
 
-// A piece of work on consecutive tokens of one sequence, for attention.
-struct TokenTile {
-    int32_t sequence, first, count;
-};
-
 struct Step {
     const Batch& batch;
     KvPool& kv;

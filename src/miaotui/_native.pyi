@@ -140,8 +140,6 @@ class ProgramBuilder:
 def row_bytes(dtype: str, width: int) -> int:
     """Return the bytes of one row of a buffer."""
 
-def q8_row_bytes(cols: int) -> int: ...
-
 # Sampling.
 
 class Sampler:
