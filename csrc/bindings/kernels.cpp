@@ -115,7 +115,7 @@ nb::object kernel_linear(const std::string& tier, const std::string& variant, co
     const AlignedBuffer rows = quantize_rows(table, x, wide);
     const Q8Rows q{rows.data(), Q8Layout(w.cols, wide).bytes, w.cols, wide};
     if (variant == "direct") {
-        table.linear_q8(w, 0, w.num_blocks(), q, 0, num_tokens, out);
+        table.linear_q8(w, 0, w.num_blocks(), q, 0, num_tokens, out, nullptr);
     } else {
         const OwnedPanel panel(panel_size(w));
         for (int64_t b = 0; b < w.num_blocks(); ++b) {

@@ -25,6 +25,31 @@ MT_INLINE void fill_quads(Codes* c, const uint8_t* line, int lane) {  // 2-bit p
     c[3] = code_and(code_shr<6>(v), 3);
 }
 
+// Walks a block's bytes ahead of the kernel and asks for them, so that memory never waits for the first touch of a line. At
+// the block's end it goes on at `next`, which the same thread reads afterwards.
+struct Prefetcher {
+    static constexpr int64_t kDistance = 4096;  // bytes; beyond this nothing was gained, below it memory waits
+
+    const uint8_t *at, *end, *next;
+
+    MT_INLINE Prefetcher open(const uint8_t* block, int64_t bytes, const uint8_t* next) {
+        Prefetcher p{block, block + bytes, next};
+        p.skip(kDistance);
+        return p;
+    }
+    template <int BYTES>
+    inline __attribute__((always_inline)) void fetch() {
+        for (int i = 0; i < BYTES; i += 64) __builtin_prefetch(at + i);
+        skip(BYTES);
+    }
+
+private:
+    inline __attribute__((always_inline)) void skip(int64_t bytes) {
+        at += bytes;
+        if (at >= end) at = next + (at - end), end = next + (int64_t{1} << 40);
+    }
+};
+
 // The packed format of one weight type: how to get the 8 quads of a tile and the scales of a group.
 template <WeightType TYPE>
 struct Packed {
@@ -32,24 +57,40 @@ struct Packed {
     static constexpr int kBits = format.codebook ? 8 : format.bits;  // after unpacking
     static constexpr int kGroupColumns = format.group;
     static constexpr int kZeroShift = format.zero_shift;
+    static constexpr bool kStreamed = true;
+    static constexpr int kTileBytes = static_cast<int>(SectionLayout(format, kSectionTiles).bytes / kSectionTiles);
+    static constexpr bool kSuper = format.scales != Scales::d && format.scales != Scales::dm;
+    static constexpr bool kMinimum = format.zero_shift < 0;
 
-    const uint8_t *plane0, *plane1, *scale;
+    struct Section {
+        const uint8_t *plane0, *plane1, *scale;
+        F32 d, minus_m;  // of 256 columns, where sub-scales refine them
+    };
 
-    MT_INLINE Packed open(const PackedView& w, int64_t block) {
-        const uint8_t* base = w.data + block * w.block_bytes;
-        return {base, base + w.plane1_offset, base + w.scale_offset};
+    const uint8_t* block;
+
+    MT_INLINE Packed open(const PackedView& w, int64_t block) { return {w.data + block * w.block_bytes}; }
+
+    MT_INLINE Section section(const Packed& p, int64_t number, int tiles, int lane) {
+        const SectionLayout at(format, tiles);
+        const uint8_t* base = p.block + number * SectionLayout(format, kSectionTiles).bytes;
+        Section s{base, base + at.plane1, base + at.scale, zero(), zero()};
+        const auto* d = reinterpret_cast<const uint16_t*>(s.scale) + lane;
+        if constexpr (kSuper) s.d = load_f16(d);
+        if constexpr (kSuper && kMinimum) s.minus_m = sub(zero(), load_f16(d + 16));
+        return s;
     }
 
-    MT_INLINE void tile(const Packed& p, int64_t g, int lane, Codes c[8]) {
-        const uint8_t* line = p.plane0 + g * plane0_tile_bytes(format.bits);
-        const uint8_t* high = p.plane1 + g * plane1_tile_bytes(format.bits);
+    MT_INLINE void tile(const Section& s, int j, int lane, Codes c[8]) {
+        const uint8_t* line = s.plane0 + j * plane0_tile_bytes(format.bits);
+        const uint8_t* high = s.plane1 + j * plane1_tile_bytes(format.bits);
         if constexpr (format.bits == 8) {
             for (int q = 0; q < 8; ++q) c[q] = load_codes(line + 64 * q, lane);
         } else if constexpr (format.bits >= 4) {
-            for (int j = 0; j < 4; ++j) {
-                const Codes v = load_codes(line + 64 * j, lane);
-                c[j] = code_and(v, 15);
-                c[j + 4] = code_and(code_shr<4>(v), 15);
+            for (int i = 0; i < 4; ++i) {
+                const Codes v = load_codes(line + 64 * i, lane);
+                c[i] = code_and(v, 15);
+                c[i + 4] = code_and(code_shr<4>(v), 15);
             }
         } else {
             fill_quads<4>(c, line, lane);
@@ -68,32 +109,27 @@ struct Packed {
             for (int q = 0; q < 8; ++q) c[q] = code_lookup(kIq4Values, c[q]);
     }
 
-    // Scale and minimum of group `i` (columns i·group …).
-    MT_INLINE ScalePair scales(const Packed& p, int64_t i, int lane) {
+    // Scale and minimum of the section's group k (of kGroupColumns columns).
+    MT_INLINE ScalePair scales(const Section& p, int k, int lane) {
         constexpr int kGroups = kSuperColumns / format.group;
         if constexpr (format.scales == Scales::d) {
-            return {load_f16(reinterpret_cast<const uint16_t*>(p.scale + 32 * i) + lane), zero()};
+            return {load_f16(reinterpret_cast<const uint16_t*>(p.scale + 32 * k) + lane), zero()};
         } else if constexpr (format.scales == Scales::dm) {
-            const auto* d = reinterpret_cast<const uint16_t*>(p.scale + 64 * i) + lane;
+            const auto* d = reinterpret_cast<const uint16_t*>(p.scale + 64 * k) + lane;
             return {load_f16(d), load_f16(d + 16)};
+        } else if constexpr (format.scales == Scales::super) {
+            return {mul(p.d, load_i8(p.scale + 32 + 16 * k + lane)), zero()};
+        } else if constexpr (format.scales == Scales::super_m) {
+            const uint8_t* s = p.scale + 64 + 16 * k + lane;
+            return {mul(p.d, load_u8(s)), mul(p.minus_m, load_u8(s + 16 * kGroups))};
         } else {
-            const uint8_t* super = p.scale + (i / kGroups) * scale_bytes_per_super(format);
-            const auto* d = reinterpret_cast<const uint16_t*>(super) + lane;
-            const int64_t k = i % kGroups;
-            if constexpr (format.scales == Scales::super) {
-                return {mul(load_f16(d), load_i8(super + 32 + 16 * k + lane)), zero()};
-            } else if constexpr (format.scales == Scales::super_m) {
-                const uint8_t* s = super + 64 + 16 * k + lane;
-                return {mul(load_f16(d), load_u8(s)), mul(load_f16(d + 16), sub(zero(), load_u8(s + 16 * kGroups)))};
-            } else {
-                const uint8_t* both = super + 64 + 16 * k + lane;
-                uint8_t s[W], n[W];
-                for (int r = 0; r < W; ++r) {
-                    s[r] = both[r] & 15;
-                    n[r] = static_cast<uint8_t>(both[r] >> 4);
-                }
-                return {mul(load_f16(d), load_u8(s)), mul(load_f16(d + 16), sub(zero(), load_u8(n)))};
+            const uint8_t* both = p.scale + 64 + 16 * k + lane;
+            uint8_t s[W], n[W];
+            for (int r = 0; r < W; ++r) {
+                s[r] = both[r] & 15;
+                n[r] = static_cast<uint8_t>(both[r] >> 4);
             }
+            return {mul(p.d, load_u8(s)), mul(p.minus_m, load_u8(n))};
         }
     }
 };
@@ -104,17 +140,28 @@ struct Panel {
     static constexpr int kBits = BITS;
     static constexpr int kGroupColumns = GROUP;
     static constexpr int kZeroShift = ZERO_SHIFT;
+    static constexpr bool kStreamed = false;
+
+    struct Section {
+        const uint8_t* codes;
+        const float *scales, *mins;
+    };
 
     const PanelView view;
 
-    MT_INLINE void tile(const Panel& p, int64_t g, int lane, Codes c[8]) {
-        for (int q = 0; q < 8; ++q) c[q] = load_codes(p.view.codes + 512 * g + 64 * q, lane);
+    MT_INLINE Section section(const Panel& p, int64_t number, int, int) {
+        constexpr int kFloats = kBlockRows * kSuperColumns / GROUP;
+        return {p.view.codes + kBlockRows * kSuperColumns * number, p.view.scales + kFloats * number,
+                p.view.mins + kFloats * number};
     }
-    MT_INLINE ScalePair scales(const Panel& p, int64_t i, int lane) {
+    MT_INLINE void tile(const Section& s, int j, int lane, Codes c[8]) {
+        for (int q = 0; q < 8; ++q) c[q] = load_codes(s.codes + 512 * j + 64 * q, lane);
+    }
+    MT_INLINE ScalePair scales(const Section& s, int k, int lane) {
         if constexpr (ZERO_SHIFT >= 0)
-            return {load(p.view.scales + 16 * i + lane), zero()};
+            return {load(s.scales + 16 * k + lane), zero()};
         else
-            return {load(p.view.scales + 16 * i + lane), load(p.view.mins + 16 * i + lane)};
+            return {load(s.scales + 16 * k + lane), load(s.mins + 16 * k + lane)};
     }
 };
 
@@ -136,18 +183,25 @@ MT_INLINE void store_rows(const LinearOut& o, int64_t token, int64_t row, int64_
     }
 }
 
-// One group (or half group) of one token: the arithmetic at the top of this file. Wide activations are 256·x + low.
-template <class SOURCE, int QUADS, bool WIDE>
+// One group (or half group) of one token: the arithmetic at the top of this file. Wide activations are 256·x + low. Integer sums
+// may be added in any order: a lone token splits them, for its dot products would only wait for one another.
+template <class SOURCE, int QUADS, bool WIDE, bool LONE>
 MT_INLINE F32 accumulate(F32 acc, const Codes* codes, const int8_t* x, const int8_t* low, int32_t neg, float sum,
                          F32 d_x, ScalePair w) {
+    constexpr int kBits = SOURCE::kBits, kFirst = LONE ? QUADS / 2 : QUADS;
+    const auto product = [codes](I32 start, const int8_t* p) __attribute__((always_inline)) {
+        I32 i = dot<kBits, kFirst>(start, codes, p);
+        if constexpr (LONE) i = iadd(i, dot<kBits, QUADS - kFirst>(iset1(0), codes + kFirst, p + 4 * kFirst));
+        return i;
+    };
     I32 i = iset1(0);
     if constexpr (SOURCE::kZeroShift >= 0) i = ishl<SOURCE::kZeroShift>(iset1(neg));
-    if constexpr (WIDE) {
-        i = iadd(i, ishl<8>(dot<SOURCE::kBits, QUADS>(iset1(0), codes, x)));
-        i = dot<SOURCE::kBits, QUADS>(i, codes, low);
-    } else {
-        i = dot<SOURCE::kBits, QUADS>(i, codes, x);
-    }
+    if constexpr (WIDE && LONE)
+        i = iadd(product(i, low), ishl<8>(product(iset1(0), x)));
+    else if constexpr (WIDE)
+        i = product(iadd(i, ishl<8>(product(iset1(0), x))), low);
+    else
+        i = product(i, x);
     acc = fma(mul(to_f32(i), w.s), d_x, acc);
     if constexpr (SOURCE::kZeroShift < 0) acc = fma(w.m, set1(sum), acc);
     return acc;
@@ -170,34 +224,41 @@ MT_INLINE Q8Row open_row(const Q8Rows& x, int64_t t, const Q8Layout& at) {
 // MT tokens from t0 × the 16 rows of one block, read from SOURCE.
 template <class SOURCE, int MT, bool WIDE>
 static void block_times_tokens(const SOURCE& w, const Q8Rows& x, int64_t t0, int64_t row, int64_t rows,
-                               const LinearOut& out) {
-    const int64_t num_groups = x.cols / kGroup;
+                               const LinearOut& out, Prefetcher ahead) {
     const Q8Layout at(x.cols, WIDE);
     Q8Row token[MT];
     for (int t = 0; t < MT; ++t) token[t] = open_row(x, t0 + t, at);
     for (int lane = 0; lane < kBlockRows; lane += W) {
         F32 acc[MT];
         for (int t = 0; t < MT; ++t) acc[t] = zero();
-        for (int64_t g = 0; g < num_groups; ++g) {
-            Codes c[8];
-            SOURCE::tile(w, g, lane, c);
-            if constexpr (SOURCE::kGroupColumns == 32) {
-                const ScalePair s = SOURCE::scales(w, g, lane);
-                for (int t = 0; t < MT; ++t) {
-                    const Q8Row& q = token[t];
-                    acc[t] = accumulate<SOURCE, 8, WIDE>(acc[t], c, q.x + 32 * g, q.low + 32 * g, q.neg[g], q.sum[g],
-                                                         set1(q.scale[g]), s);
-                }
-            } else {
-                const ScalePair s0 = SOURCE::scales(w, 2 * g, lane), s1 = SOURCE::scales(w, 2 * g + 1, lane);
-                for (int t = 0; t < MT; ++t) {
-                    const Q8Row& q = token[t];
-                    const F32 d_x = set1(q.scale[g]);
-                    const int64_t h = 2 * g, k = 16 * h;
-                    acc[t] =
-                        accumulate<SOURCE, 4, WIDE>(acc[t], c, q.x + k, q.low + k, q.neg16[h], q.sum16[h], d_x, s0);
-                    acc[t] = accumulate<SOURCE, 4, WIDE>(acc[t], c + 4, q.x + k + 16, q.low + k + 16, q.neg16[h + 1],
-                                                         q.sum16[h + 1], d_x, s1);
+        for (int64_t number = 0; number * kSuperColumns < x.cols; ++number) {
+            const int tiles = section_tiles(x.cols, number);
+            const auto section = SOURCE::section(w, number, tiles, lane);
+            for (int j = 0; j < tiles; ++j) {
+                const int64_t g = number * kSectionTiles + j;
+                if constexpr (SOURCE::kStreamed)
+                    if (lane == 0) ahead.template fetch<SOURCE::kTileBytes>();
+                Codes c[8];
+                SOURCE::tile(section, j, lane, c);
+                if constexpr (SOURCE::kGroupColumns == 32) {
+                    const ScalePair s = SOURCE::scales(section, j, lane);
+                    for (int t = 0; t < MT; ++t) {
+                        const Q8Row& q = token[t];
+                        acc[t] = accumulate<SOURCE, 8, WIDE, MT == 1>(acc[t], c, q.x + 32 * g, q.low + 32 * g, q.neg[g],
+                                                             q.sum[g], set1(q.scale[g]), s);
+                    }
+                } else {
+                    const ScalePair s0 = SOURCE::scales(section, 2 * j, lane);
+                    const ScalePair s1 = SOURCE::scales(section, 2 * j + 1, lane);
+                    for (int t = 0; t < MT; ++t) {
+                        const Q8Row& q = token[t];
+                        const F32 d_x = set1(q.scale[g]);
+                        const int64_t h = 2 * g, k = 16 * h;
+                        acc[t] =
+                            accumulate<SOURCE, 4, WIDE, MT == 1>(acc[t], c, q.x + k, q.low + k, q.neg16[h], q.sum16[h], d_x, s0);
+                        acc[t] = accumulate<SOURCE, 4, WIDE, MT == 1>(acc[t], c + 4, q.x + k + 16, q.low + k + 16,
+                                                             q.neg16[h + 1], q.sum16[h + 1], d_x, s1);
+                    }
                 }
             }
         }
@@ -208,19 +269,20 @@ static void block_times_tokens(const SOURCE& w, const Q8Rows& x, int64_t t0, int
 // Walks the tokens in tiles of LARGEST, then smaller powers of two.
 template <class SOURCE, int LARGEST, bool WIDE>
 static void block_times_all(const SOURCE& w, const Q8Rows& x, int64_t t0, int64_t t1, int64_t row, int64_t rows,
-                            const LinearOut& out) {
-    for (; t0 + LARGEST <= t1; t0 += LARGEST) block_times_tokens<SOURCE, LARGEST, WIDE>(w, x, t0, row, rows, out);
+                            const LinearOut& out, const Prefetcher& ahead) {
+    for (; t0 + LARGEST <= t1; t0 += LARGEST)
+        block_times_tokens<SOURCE, LARGEST, WIDE>(w, x, t0, row, rows, out, ahead);
     if constexpr (LARGEST > 1)
-        if (t0 < t1) block_times_all<SOURCE, LARGEST / 2, WIDE>(w, x, t0, t1, row, rows, out);
+        if (t0 < t1) block_times_all<SOURCE, LARGEST / 2, WIDE>(w, x, t0, t1, row, rows, out, ahead);
 }
 
 template <class SOURCE, int LARGEST>
 static void block_product(const SOURCE& w, const Q8Rows& x, int64_t t0, int64_t t1, int64_t row, int64_t rows,
-                          const LinearOut& out) {
+                          const LinearOut& out, const Prefetcher& ahead) {
     if (x.wide)
-        block_times_all<SOURCE, LARGEST, true>(w, x, t0, t1, row, rows, out);
+        block_times_all<SOURCE, LARGEST, true>(w, x, t0, t1, row, rows, out, ahead);
     else
-        block_times_all<SOURCE, LARGEST, false>(w, x, t0, t1, row, rows, out);
+        block_times_all<SOURCE, LARGEST, false>(w, x, t0, t1, row, rows, out, ahead);
 }
 
 #define MT_QUANTIZED_TYPES(X) \
@@ -228,18 +290,22 @@ static void block_product(const SOURCE& w, const Q8Rows& x, int64_t t0, int64_t 
 
 template <WeightType TYPE>
 static void direct(const PackedView& w, int64_t block0, int64_t block1, const Q8Rows& x, int64_t t0, int64_t t1,
-                   const LinearOut& out) {
+                   const LinearOut& out, const uint8_t* next) {
     using P = Packed<TYPE>;
     constexpr int kLargestTile = W == 16 ? 8 : W == 8 ? 4 : 1;  // what the register file holds beside 8 quads of codes
-    for (int64_t b = block0; b < block1; ++b)
-        block_product<P, kLargestTile>(P::open(w, b), x, t0, t1, b * kBlockRows, w.rows, out);
+    for (int64_t b = block0; b < block1; ++b) {
+        const P block = P::open(w, b);
+        const uint8_t* end = block.block + w.block_bytes;
+        const auto ahead = Prefetcher::open(block.block, w.block_bytes, b + 1 < block1 || next == nullptr ? end : next);
+        block_product<P, kLargestTile>(block, x, t0, t1, b * kBlockRows, w.rows, out, ahead);
+    }
 }
 
 static void linear_q8(const PackedView& w, int64_t block0, int64_t block1, const Q8Rows& x, int64_t t0, int64_t t1,
-                      const LinearOut& out) {
+                      const LinearOut& out, const uint8_t* next) {
     switch (w.type) {
 #define MT_CASE(T) \
-    case WeightType::T: return direct<WeightType::T>(w, block0, block1, x, t0, t1, out);
+    case WeightType::T: return direct<WeightType::T>(w, block0, block1, x, t0, t1, out, next);
         MT_QUANTIZED_TYPES(MT_CASE)
 #undef MT_CASE
         default: return;
@@ -250,18 +316,23 @@ template <WeightType TYPE>
 static void unpack(const PackedView& w, int64_t block, const PanelView& panel) {
     using P = Packed<TYPE>;
     const P p = P::open(w, block);
-    for (int lane = 0; lane < kBlockRows; lane += W) {
-        for (int64_t g = 0; g < w.cols / kGroup; ++g) {
-            Codes c[8];
-            P::tile(p, g, lane, c);
-            for (int q = 0; q < 8; ++q) store_codes(panel.codes + 512 * g + 64 * q, lane, c[q]);
+    constexpr int kPieces = kGroup / P::kGroupColumns;
+    for (int lane = 0; lane < kBlockRows; lane += W)
+        for (int64_t number = 0; number * kSuperColumns < w.cols; ++number) {
+            const int tiles = section_tiles(w.cols, number);
+            const auto section = P::section(p, number, tiles, lane);
+            for (int j = 0; j < tiles; ++j) {
+                const int64_t g = number * kSectionTiles + j;
+                Codes c[8];
+                P::tile(section, j, lane, c);
+                for (int q = 0; q < 8; ++q) store_codes(panel.codes + 512 * g + 64 * q, lane, c[q]);
+                for (int i = 0; i < kPieces; ++i) {
+                    const ScalePair s = P::scales(section, kPieces * j + i, lane);
+                    store(panel.scales + 16 * (kPieces * g + i) + lane, s.s);
+                    if constexpr (P::kZeroShift < 0) store(panel.mins + 16 * (kPieces * g + i) + lane, s.m);
+                }
+            }
         }
-        for (int64_t i = 0; i < w.cols / P::kGroupColumns; ++i) {
-            const ScalePair s = P::scales(p, i, lane);
-            store(panel.scales + 16 * i + lane, s.s);
-            if constexpr (P::kZeroShift < 0) store(panel.mins + 16 * i + lane, s.m);
-        }
-    }
 }
 
 static void unpack_block(const PackedView& w, int64_t block, const PanelView& panel) {
@@ -279,7 +350,7 @@ static void panel_times_all(const PackedView& w, int64_t block, const PanelView&
                             int64_t t1, const LinearOut& out) {
     using P = Panel<Packed<TYPE>::kGroupColumns, Packed<TYPE>::kZeroShift, Packed<TYPE>::kBits>;
     constexpr int kLargestTile = W == 16 ? 16 : W == 8 ? 4 : 1;
-    block_product<P, kLargestTile>(P{panel}, x, t0, t1, block * kBlockRows, w.rows, out);
+    block_product<P, kLargestTile>(P{panel}, x, t0, t1, block * kBlockRows, w.rows, out, Prefetcher{});
 }
 
 // As linear_q8 for one block, from the panel that unpack_block made of it.

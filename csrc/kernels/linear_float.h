@@ -52,10 +52,13 @@ static void dequantized_block(const PackedView& w, int64_t block, const F32Rows&
         F32 acc[MT];
         for (int t = 0; t < MT; ++t) acc[t] = zero();
         for (int64_t g = 0; g < w.cols / kGroup; ++g) {
+            const int64_t number = g / kSectionTiles;
+            const int j = static_cast<int>(g % kSectionTiles);
+            const auto section = P::section(p, number, section_tiles(w.cols, number), lane);
             Codes c[8];
-            P::tile(p, g, lane, c);
+            P::tile(section, j, lane, c);
             for (int part = 0; part < kPieces; ++part) {
-                const ScalePair s = P::scales(p, kPieces * g + part, lane);
+                const ScalePair s = P::scales(section, kPieces * j + part, lane);
                 for (int t = 0; t < MT; ++t) {
                     float sum;
                     const float* column = x.row(t0 + t) + kGroup * g + P::kGroupColumns * part;

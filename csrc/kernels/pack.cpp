@@ -191,19 +191,20 @@ void pack_quantized_block(const PackedView& v, const uint8_t* rows, int num_rows
     uint8_t tile[8][512];
     RowChunk chunk;
     for (int64_t i = 0; i < v.cols / shape.weights; ++i) {
+        const int64_t number = i * tiles / kSectionTiles, first = i * tiles % kSectionTiles;
+        uint8_t* section = target + number * SectionLayout(f, kSectionTiles).bytes;
+        const SectionLayout at(f, section_tiles(v.cols, number));
         if (num_rows < kBlockRows)
             std::memset(tile, 0, sizeof tile);  // rows that do not exist: zero scales, zero codes
         for (int r = 0; r < num_rows; ++r) {
             read_chunk(v.type, rows + r * row_bytes + i * shape.bytes, chunk);
             for (int t = 0; t < tiles; ++t)
                 for (int q = 0; q < 8; ++q) std::memcpy(tile[t] + 64 * q + 4 * r, chunk.codes + kGroup * t + 4 * q, 4);
-            write_scales(f, chunk, r, target + v.scale_offset + i * chunk_scale_bytes);
+            write_scales(f, chunk, r, section + at.scale + first / tiles * chunk_scale_bytes);
         }
-        for (int t = 0; t < tiles; ++t) {
-            const int64_t g = i * tiles + t;
-            write_planes(f.bits, tile[t], target + g * plane0_tile_bytes(f.bits),
-                         target + v.plane1_offset + g * plane1_tile_bytes(f.bits));
-        }
+        for (int t = 0; t < tiles; ++t)
+            write_planes(f.bits, tile[t], section + (first + t) * plane0_tile_bytes(f.bits),
+                         section + at.plane1 + (first + t) * plane1_tile_bytes(f.bits));
     }
 }
 
@@ -232,16 +233,14 @@ PackedView plan_packed(WeightType type, int64_t rows, int64_t cols) {
     if (cols % shape.weights != 0)
         throw BadInput("a weight matrix with " + std::to_string(cols) + " columns cannot hold blocks of " +
                        std::to_string(shape.weights));
-    PackedView v{nullptr, rows, cols, 0, 0, 0, type};
+    PackedView v{nullptr, rows, cols, 0, type};
     if (is_float(type)) {
         v.block_bytes = round_up64(cols * kBlockRows * shape.bytes);
         return v;
     }
     const Format f = packed_format(type);
-    const int64_t tiles = cols / kGroup;
-    v.plane1_offset = tiles * plane0_tile_bytes(f.bits);
-    v.scale_offset = v.plane1_offset + tiles * plane1_tile_bytes(f.bits);
-    v.block_bytes = round_up64(v.scale_offset + cols / f.group * scale_bytes_per_super(f) / (kSuperColumns / f.group));
+    const int64_t full = cols / kSuperColumns;
+    v.block_bytes = full * SectionLayout(f, kSectionTiles).bytes + SectionLayout(f, section_tiles(cols, full)).bytes;
     return v;
 }
 

@@ -6,7 +6,8 @@
 //   2-bit plane: 128 B a tile; byte i of line j holds quads 4j … 4j+3, lowest bits first
 //   1-bit plane:  64 B a tile; bit i of 8-byte word q belongs to code i of quad q
 //   8-bit plane: 512 B a tile; line q is quad q
-// A block is: plane 0 of all its tiles, plane 1 of all its tiles, then the scales, rounded up to 64 bytes.
+// A block is a row of sections of 256 columns (the last may be shorter), so that kernels read it as one stream. A section is:
+// plane 0 of its tiles, plane 1 of its tiles, then their scales, rounded up to 64 bytes.
 // Float weights are [block][column][16 rows] in the file's own float type.
 #pragma once
 
@@ -18,7 +19,8 @@ namespace miaotui {
 
 inline constexpr int kBlockRows = 16;
 inline constexpr int kGroup = 32;          // columns of a tile, and activations that share one int8 scale
-inline constexpr int kSuperColumns = 256;  // columns that share the float scale of a K-quant
+inline constexpr int kSuperColumns = 256;  // columns of a section, which share the float scale of a K-quant
+inline constexpr int kSectionTiles = kSuperColumns / kGroup;
 
 // How the scales of a block are stored. d, m: f16; s: 8-bit sub-scale, n: 8-bit sub-minimum; 16 rows side by side.
 enum class Scales : int {
@@ -75,13 +77,26 @@ constexpr int scale_bytes_per_super(const Format& f) {
     return 0;
 }
 
+// Offsets inside a section of `tiles` tiles.
+struct SectionLayout {
+    int64_t plane1, scale, bytes;
+
+    constexpr SectionLayout(const Format& f, int tiles)
+        : plane1(tiles * plane0_tile_bytes(f.bits)),
+          scale(plane1 + tiles * plane1_tile_bytes(f.bits)),
+          bytes((scale + tiles * scale_bytes_per_super(f) / kSectionTiles + 63) / 64 * 64) {}
+};
+
+constexpr int section_tiles(int64_t cols, int64_t section) {
+    const int64_t tiles = cols / kGroup - section * kSectionTiles;
+    return static_cast<int>(tiles < kSectionTiles ? tiles : kSectionTiles);
+}
+
 // What a kernel needs to know of a packed matrix.
 struct PackedView {
     const uint8_t* data;
     int64_t rows, cols;
-    int64_t block_bytes;    // from one block of 16 rows to the next
-    int64_t plane1_offset;  // inside a block
-    int64_t scale_offset;   // inside a block
+    int64_t block_bytes;  // from one block of 16 rows to the next
     WeightType type;
 
     int64_t num_blocks() const { return (rows + kBlockRows - 1) / kBlockRows; }

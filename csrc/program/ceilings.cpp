@@ -21,7 +21,7 @@ Ceilings measure_ceilings() {
     kernels();  // chooses the tier here, where a bad MIAOTUI_ISA can be reported; a pool thread must not throw
     ThreadPool& pool = thread_pool();
     constexpr int64_t kBytes = int64_t{256} << 20, kSlice = int64_t{1} << 20, kPasses = 5;
-    const AlignedBuffer memory(kBytes);
+    const AlignedBuffer memory(kBytes, Pages::huge);  // as packed weights
     std::memset(memory.data(), 1, memory.size());
     Ceilings best{0, 0};
     for (int pass = 0; pass < kPasses; ++pass) {

@@ -1,6 +1,7 @@
 // One operator of a program: built once from checked arguments, then run by all threads of the pool for every step.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <map>
 #include <memory>
@@ -84,6 +85,16 @@ struct Worker {
 
     // First item of the next `count` unclaimed ones.
     int64_t claim(int64_t count = 1) { return next.fetch_add(count, std::memory_order_relaxed); }
+
+    // Runs body(item, the item this thread runs next, or num_items) on chunks of the items until none is left.
+    template <class BODY>
+    void for_chunks(int64_t num_items, int64_t chunk, BODY body) {
+        for (int64_t first = claim(chunk), later; first < num_items; first = later) {
+            const int64_t end = std::min(first + chunk, num_items);
+            later = claim(chunk);
+            for (int64_t item = first; item < end; ++item) body(item, std::min(item + 1 < end ? item + 1 : later, num_items));
+        }
+    }
 };
 
 class Op {

@@ -32,11 +32,13 @@ void expect_fits(const OpArguments& a, const PackedView& w, const Slice& in, siz
     a.expect(!in.quantized() || !is_float(w.type), name + " is a float matrix and needs a float input");
 }
 
-// One block of a matrix times tokens t0 … t1 of the input.
+const uint8_t* block_at(const PackedView& w, int64_t block) { return w.data + block * w.block_bytes; }
+
+// One block of a matrix times tokens t0 … t1 of the input; `next` is what this thread reads afterwards.
 void block_product(const PackedView& w, int64_t block, const Slice& in, uint8_t* arena, int64_t t0, int64_t t1,
-                   const LinearOut& out) {
+                   const LinearOut& out, const uint8_t* next) {
     if (in.quantized())
-        kernels().linear_q8(w, block, block + 1, in.q8_rows(arena), t0, t1, out);
+        kernels().linear_q8(w, block, block + 1, in.q8_rows(arena), t0, t1, out, next);
     else
         kernels().linear_f32(w, block, block + 1, F32Rows{in.f32(arena, 0), in.stride / 4}, t0, t1, out);
 }
@@ -68,12 +70,11 @@ public:
         const int64_t num_tokens = step.num_rows(in_);
         const bool panels = in_.quantized() && num_tokens >= kPanelTokens;
         const int64_t chunk = panels ? 1 : std::max<int64_t>(1, num_blocks_ / (12 * step.num_threads));
-        for (int64_t first = worker.claim(chunk); first < num_blocks_; first = worker.claim(chunk))
-            for (int64_t item = first; item < std::min(first + chunk, num_blocks_); ++item) {
-                size_t i = parts_.size() - 1;
-                while (parts_[i].first_block > item) --i;
-                run_block(parts_[i], item - parts_[i].first_block, step, worker, num_tokens, panels);
-            }
+        worker.for_chunks(num_blocks_, chunk, [&](int64_t item, int64_t later) {
+            const Part &part = part_of(item), &then = part_of(std::min(later, num_blocks_ - 1));
+            const uint8_t* next = block_at(then.weight->view(), later - then.first_block);
+            run_block(part, item - part.first_block, step, worker, num_tokens, panels, next);
+        });
     }
 
 private:
@@ -84,13 +85,19 @@ private:
         int64_t first_block;  // in the common list of blocks
     };
 
-    void run_block(const Part& part, int64_t block, const Step& step, Worker& worker, int64_t num_tokens,
-                   bool panels) const {
+    const Part& part_of(int64_t item) const {
+        size_t i = parts_.size() - 1;
+        while (parts_[i].first_block > item) --i;
+        return parts_[i];
+    }
+
+    void run_block(const Part& part, int64_t block, const Step& step, Worker& worker, int64_t num_tokens, bool panels,
+                   const uint8_t* next) const {
         const PackedView& w = part.weight->view();
         LinearOut out{part.out.f32(step.arena, 0), part.out.stride / 4, part.bias.empty() ? nullptr : part.bias.data(),
                       nullptr, 0};
         if (has_residual_) out.residual = residual_.f32(step.arena, 0), out.residual_stride = residual_.stride / 4;
-        if (!panels) return block_product(w, block, in_, step.arena, 0, num_tokens, out);
+        if (!panels) return block_product(w, block, in_, step.arena, 0, num_tokens, out, next);
         const PanelView panel = panel_at(worker.scratch, w);
         kernels().unpack_block(w, block, panel);
         kernels().linear_panel(w, block, panel, in_.q8_rows(step.arena), 0, num_tokens, out);
@@ -124,15 +131,15 @@ public:
     void run(const Step& step, Worker& worker) const override {
         const int64_t num_items = (gate().num_blocks() + 1) / 2;
         const int64_t chunk = std::max<int64_t>(1, num_items / (16 * step.num_threads));
-        for (int64_t first = worker.claim(chunk); first < num_items; first = worker.claim(chunk))
-            for (int64_t item = first; item < std::min(first + chunk, num_items); ++item) run_item(item, step, worker);
+        worker.for_chunks(num_items, chunk,
+                          [&](int64_t item, int64_t later) { run_item(item, later, step, worker); });
     }
 
 private:
     const PackedView& gate() const { return gate_->view(); }
     const PackedView& up() const { return up_->view(); }
 
-    void run_item(int64_t item, const Step& step, Worker& worker) const {
+    void run_item(int64_t item, int64_t later, const Step& step, Worker& worker) const {
         const int64_t num_tokens = step.num_rows(in_), first_block = 2 * item;
         const int64_t num_blocks = std::min<int64_t>(2, gate().num_blocks() - first_block);
         const bool panels = in_.quantized() && num_tokens >= kPanelTokens;
@@ -147,11 +154,13 @@ private:
         }
         for (int64_t t0 = 0; t0 < num_tokens; t0 += kGatedTokens) {
             const int64_t t1 = std::min(t0 + kGatedTokens, num_tokens);
-            for (int64_t b = 0; b < num_blocks; ++b) {
-                product(gate(), first_block + b, panels ? &gate_panels[b] : nullptr, step, t0, t1,
-                        temporary(worker, 0));
-                product(up(), first_block + b, panels ? &up_panels[b] : nullptr, step, t0, t1, temporary(worker, 1));
-            }
+            const auto products = [&](const PackedView& w, const PanelView* panel, int which, const uint8_t* next) {
+                for (int64_t b = 0; b < num_blocks; ++b)
+                    product(w, first_block + b, panels ? &panel[b] : nullptr, step, t0, t1, temporary(worker, which),
+                            b + 1 < num_blocks ? block_at(w, first_block + b + 1) : next);
+            };
+            products(gate(), gate_panels, 0, block_at(up(), first_block));
+            products(up(), up_panels, 1, block_at(gate(), 2 * later));
             activate(step, worker, first_block * kBlockRows, t0, t1);
         }
     }
@@ -162,13 +171,13 @@ private:
     }
 
     void product(const PackedView& w, int64_t block, const PanelView* panel, const Step& step, int64_t t0, int64_t t1,
-                 float* target) const {
+                 float* target, const uint8_t* next) const {
         // Row r of the matrix lands in column r − (first row of the item) of the temporary, token t in its line t − t0.
         const LinearOut out{target - t0 * kGroup - block / 2 * 2 * kBlockRows, kGroup, nullptr, nullptr, 0};
         if (panel != nullptr)
             kernels().linear_panel(w, block, *panel, in_.q8_rows(step.arena), t0, t1, out);
         else
-            block_product(w, block, in_, step.arena, t0, t1, out);
+            block_product(w, block, in_, step.arena, t0, t1, out, next);
     }
 
     void activate(const Step& step, const Worker& worker, int64_t row, int64_t t0, int64_t t1) const {
