@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from failure_rate import failure_rate_bound
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -19,26 +20,13 @@ settings.load_profile("house")
 _fault_lines: list[str] = []
 
 
-def upper_bound(num_cases: int, num_failures: int) -> float:
-    """The failure rate that 95 % of the time would have shown more failures (Clopper and Pearson 1934, one-sided)."""
-
-    def chance_of_so_few(rate: float) -> float:
-        return sum(math.comb(num_cases, k) * rate**k * (1 - rate) ** (num_cases - k) for k in range(num_failures + 1))
-
-    low, high = num_failures / num_cases, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if chance_of_so_few(middle) > 0.05 else (low, middle)
-    return high
-
-
 @pytest.fixture
 def report_faults() -> Callable[[str, int, int], None]:
     """Call it with a title, the cases run and the failures: printed after the run; fails unless none of some failed."""
 
     def report(title: str, num_cases: int, num_failures: int) -> None:
-        bound = f"{upper_bound(num_cases, num_failures):.2g}" if num_cases else "unknown"
-        line = f"{title}: {num_cases} cases, {num_failures} failures, 95 % upper bound {bound}"
+        bound = failure_rate_bound(num_failures, num_cases)
+        line = f"{title}: {num_cases} cases, {num_failures} failures, 95 % upper bound {bound:.2g}"
         _fault_lines.append(line)
         if num_cases == 0 or num_failures:
             pytest.fail(line)

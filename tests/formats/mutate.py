@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import json
-import math
 import os
 import random
 import resource
@@ -27,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+from failure_rate import failure_rate_bound
 from formats.tiny_gguf import (
     ARRAY,
     BOOL,
@@ -243,23 +243,6 @@ class Tally:
             "slowest_s": round(self.slowest_s, 4),
             "first_failures": self.failures[:MAX_FAILURES_SHOWN],
         }
-
-
-def failure_rate_bound(failures: int, cases: int) -> float:
-    """Upper end of the one-sided 95 % interval (Clopper and Pearson 1934): the rate that gives so few with 5 %."""
-    if failures >= cases:
-        return 1.0
-
-    def chance_of(k: int, rate: float) -> float:
-        ways = math.lgamma(cases + 1) - math.lgamma(k + 1) - math.lgamma(cases - k + 1)
-        return math.exp(ways + k * math.log(rate) + (cases - k) * math.log1p(-rate))
-
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        chance_of_so_few = sum(chance_of(k, middle) for k in range(failures + 1))
-        low, high = (middle, high) if chance_of_so_few > 0.05 else (low, middle)
-    return high
 
 
 def limit_memory() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from formats.mutate import SANITIZED, Tally, exercise, failure_rate_bound, hostile_files, mutants, seed_files
+from formats.mutate import SANITIZED, Tally, exercise, hostile_files, mutants, seed_files
 from miaotui.errors import ModelFileError
 
 PROGRAM = Path(__file__).with_name("mutate.py")
@@ -32,15 +32,8 @@ def test_ten_thousand_mutants_load_or_raise_typed_errors(report_faults: Callable
 
 
 def test_a_campaign_without_cases_fails() -> None:
-    assert failure_rate_bound(0, 0) == 1.0
     with pytest.raises(AssertionError, match="the campaign died"):
         run_campaign("--cases", "none")
-
-
-def test_failure_rate_bound_follows_the_binomial() -> None:
-    assert failure_rate_bound(0, 10_000) == pytest.approx(1 - 0.05 ** (1 / 10_000))
-    assert failure_rate_bound(1, 100) == pytest.approx(0.0466, abs=1e-4)
-    assert failure_rate_bound(500, 10_000) == pytest.approx(0.0537, abs=1e-4)
 
 
 def test_untyped_errors_are_counted_as_failures(tmp_path: Path) -> None:
