@@ -12,6 +12,7 @@ from hypothesis import settings
 from failure_rate import failure_rate_bound
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+SMOLLM2 = "smollm2-135m-instruct-q4_1.gguf"
 
 # Machines differ in speed; a property test must not fail for being run on a slow one.
 settings.register_profile("house", deadline=None)
@@ -54,15 +55,6 @@ def _no_personal_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture(scope="session")
-def models_dir() -> Path:
-    """Folder of real model files: MIAOTUI_MODELS or ~/.cache/miaotui-models; not every file need be in it."""
-    folder = Path(os.environ.get("MIAOTUI_MODELS", "~/.cache/miaotui-models")).expanduser()
-    if not folder.is_dir():
-        pytest.skip(f"no folder of real models at {folder}; set MIAOTUI_MODELS")
-    return folder
-
-
-@pytest.fixture(scope="session")
 def data_dir() -> Path:
     """Folder of evaluation texts: MIAOTUI_DATA or ../shared/data beside the repository."""
     folder = Path(os.environ.get("MIAOTUI_DATA", REPOSITORY.parent / "shared" / "data"))
@@ -72,16 +64,31 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def smollm2_path() -> Path:
-    """SmolLM2-135M-Instruct Q4_1: from the folder of real models, else from the model store (`make test` pulls it)."""
+def real_model() -> Callable[[str], Path]:
+    """Call it with a file's name for its path; a file that is not here skips the test.
+
+    Files lie in the folder MIAOTUI_MODELS or ~/.cache/miaotui-models. SmolLM2 may lie in the model store instead, where
+    `make test` puts it, so what is asked of it is asked on every machine.
+    """
     from miaotui.errors import ModelNotFoundError
     from miaotui.formats.store import ModelStore
 
     folder = Path(os.environ.get("MIAOTUI_MODELS", "~/.cache/miaotui-models")).expanduser()
-    path = folder / "smollm2-135m-instruct-q4_1.gguf"
-    if path.is_file():
-        return path
-    try:
-        return ModelStore.default().resolve_name("smollm2:135m")
-    except ModelNotFoundError:
-        pytest.skip("smollm2:135m is not here; `miaotui pull smollm2:135m` fetches it")
+
+    def find(name: str) -> Path:
+        if (folder / name).is_file():
+            return folder / name
+        if name != SMOLLM2:
+            pytest.skip(f"{name} is not in {folder}; MIAOTUI_MODELS names another folder")
+        try:
+            return ModelStore.default().resolve_name("smollm2:135m")
+        except ModelNotFoundError:
+            pytest.skip("smollm2:135m is not here; `miaotui pull smollm2:135m` fetches it")
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def smollm2_path(real_model: Callable[[str], Path]) -> Path:
+    """The model that `make test` fetches."""
+    return real_model(SMOLLM2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,20 +66,15 @@ def test_text_equals_that_of_transformers(name: str) -> None:
         "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
     ],
 )
-def test_text_of_real_models_equals_that_of_transformers(models_dir: Path, name: str) -> None:
-    path = models_dir / name
-    if not path.is_file():
-        pytest.skip(f"{name} is not in {models_dir}")
-    source = Tokenizer.from_model(open_model(path)).chat_template
+def test_text_of_real_models_equals_that_of_transformers(real_model: Callable[[str], Path], name: str) -> None:
+    source = Tokenizer.from_model(open_model(real_model(name))).chat_template
     assert source is not None
     _assert_same_as_transformers(source)
 
 
 @pytest.mark.model
-def test_a_base_model_has_no_template_and_the_error_says_how_to_go_on(models_dir: Path) -> None:
-    path = models_dir / "gemma-3-270m-q4_k_m.gguf"
-    if not path.is_file():
-        pytest.skip(f"{path.name} is not in {models_dir}")
+def test_a_base_model_has_no_template_and_the_error_says_how_to_go_on(real_model: Callable[[str], Path]) -> None:
+    path = real_model("gemma-3-270m-q4_k_m.gguf")
     with pytest.raises(ChatTemplateError, match=r"base model.*`generate`.*pass a template"):
         ChatTemplate.from_tokenizer(Tokenizer.from_model(open_model(path)))
 

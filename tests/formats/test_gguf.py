@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import gguf
@@ -186,11 +187,8 @@ REAL = {
 
 @pytest.mark.model
 @pytest.mark.parametrize("name", REAL)
-def test_real_files_are_read_whole(name: str, models_dir: Path) -> None:
-    path = models_dir / name
-    if not path.is_file():
-        pytest.skip(f"{path} is not here")
-    model = open_model(path)
+def test_real_files_are_read_whole(name: str, real_model: Callable[[str], Path]) -> None:
+    model = open_model(real_model(name))
     spec, tokens = model.spec, model.metadata["tokenizer.ggml.tokens"]
     merges = model.metadata.get("tokenizer.ggml.merges", [])
     assert (spec.architecture, spec.num_layers, spec.vocab_size, len(merges), spec.rope_pairing) == REAL[name]

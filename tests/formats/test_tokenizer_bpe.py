@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -150,13 +151,6 @@ def test_bytes_without_a_token_are_left_out_as_the_original_does(byte_level: Voc
     assert tokenizer.encode("a\x04b") == oracle.encode("a\x04b").ids == tokenizer.encode("a") + tokenizer.encode("b")
 
 
-def _real(models_dir: Path, name: str) -> Tokenizer:
-    path = models_dir / name
-    if not path.is_file():
-        pytest.skip(f"{name} is not in {models_dir}")
-    return Tokenizer.from_model(open_model(path))
-
-
 def _vocab_and_merges(path: Path) -> Vocabulary:
     metadata = open_model(path).metadata
     tokens, merges = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.merges"]
@@ -175,12 +169,12 @@ def test_smollm2_ids_equal_those_of_its_original_components(smollm2_path: Path) 
 
 
 @pytest.mark.model
-def test_qwen_ids_equal_those_of_transformers(models_dir: Path) -> None:
+def test_qwen_ids_equal_those_of_transformers(real_model: Callable[[str], Path]) -> None:
     from transformers import Qwen2Tokenizer
 
-    name = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
-    tokenizer = _real(models_dir, name)
-    vocab, merges = _vocab_and_merges(models_dir / name)
+    path = real_model("qwen2.5-coder-0.5b-instruct-q4_k_m.gguf")
+    tokenizer = Tokenizer.from_model(open_model(path))
+    vocab, merges = _vocab_and_merges(path)
     oracle = Qwen2Tokenizer(vocab=vocab, merges=merges)
     control = [token for token, id in vocab.items() if tokenizer.is_special(id)]
     oracle.add_tokens([tokenizers.AddedToken(token, special=True, normalized=False) for token in control])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
 
@@ -97,11 +97,8 @@ def _model_proto(tokens: list[str], scores: Iterable[float], types: Iterable[int
 
 
 @pytest.mark.model
-def test_gemma_ids_equal_those_of_sentencepiece(models_dir: Path) -> None:
-    path = models_dir / "gemma-3-270m-q4_k_m.gguf"
-    if not path.is_file():
-        pytest.skip(f"{path.name} is not in {models_dir}")
-    file = open_model(path)
+def test_gemma_ids_equal_those_of_sentencepiece(real_model: Callable[[str], Path]) -> None:
+    file = open_model(real_model("gemma-3-270m-q4_k_m.gguf"))
     tokens = list(file.metadata["tokenizer.ggml.tokens"])  # type: ignore[call-overload]
     types = np.array(file.metadata["tokenizer.ggml.token_type"]).tolist()
     types[tokens.index("<unk>")] = 2  # a ModelProto must have one unknown token; the file calls it control
