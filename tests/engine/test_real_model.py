@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct, quantized to 4 bits, answering."""
+"""Real models, quantized to 4 bits, answering: SmolLM2 on every machine, the others where their files are."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,26 @@ def test_the_capital_of_france_is_paris(llm: LLM) -> None:
     assert (
         llm.score("The capital of France is", " Paris").total > llm.score("The capital of France is", " London").total
     )
+
+
+@pytest.mark.parametrize("size", ["0.5b", "1.5b"])
+def test_qwen_answers_questions(real_model: Callable[[str], Path], size: str) -> None:
+    with LLM(real_model(f"qwen2.5-coder-{size}-instruct-q4_k_m.gguf")) as llm:
+        capital = llm.chat(QUESTION, temperature=0.0, max_tokens=20)
+        assert capital.text == "The capital of France is Paris."
+        assert capital.finish_reason == "stop"
+        code = llm.chat("Write a Python function that adds two numbers.", temperature=0.0, max_tokens=32)
+        assert "def add_numbers(a, b):" in code.text
+
+
+def test_gemma_goes_on_as_a_base_model_does(real_model: Callable[[str], Path]) -> None:
+    with LLM(real_model("gemma-3-270m-q4_k_m.gguf")) as llm:
+        assert "The capital of France is Paris." in llm.generate(QUESTION, temperature=0.0, max_tokens=20).text
+        days = llm.generate("Monday, Tuesday, Wednesday,", temperature=0.0, max_tokens=8).text
+        assert days.startswith(" Thursday, Friday, Saturday, Sunday")
+        # More tokens than one of its local layers sees at once.
+        counted = llm.generate(" ".join(map(str, range(300))), temperature=0.0, max_tokens=8).text
+        assert counted.startswith(" 300 301")
 
 
 def test_results_do_not_depend_on_company(llm: LLM) -> None:
