@@ -23,6 +23,7 @@ from miaotui.errors import (
     ModelFileError,
     ModelNotFoundError,
 )
+from miaotui.graph.passes import PASSES
 
 SEEDED = SamplingParams(seed=11, max_tokens=24, logprobs=1, ignore_eos=True)
 
@@ -72,6 +73,39 @@ def test_one_prompt_gives_one_completion_and_several_a_list(llm: LLM) -> None:
     together = llm.generate(prompts, SEEDED)
     assert [outcome(c) for c in together] == [outcome(llm.generate(p, SEEDED)) for p in prompts]
     assert llm.generate([], SEEDED) == []
+
+
+def test_a_fusion_can_be_switched_off_and_no_bit_changes(llm: LLM, tiny_model: Path) -> None:
+    prompt = llm.tokenizer.encode("the cat and the dog")
+    kinds = [node.kind for node in llm.loaded.compiled.graph.nodes]
+    changed = set()
+    for disabled in [*([name] for name in PASSES), list(PASSES)]:
+        with LLM(tiny_model, kv_memory_bytes=1 << 20, disabled_passes=disabled) as other:
+            assert np.array_equal(other.logits(prompt), llm.logits(prompt)), disabled
+            assert outcome(other.generate(prompt, SEEDED)) == outcome(llm.generate(prompt, SEEDED)), disabled
+            if [node.kind for node in other.loaded.compiled.graph.nodes] != kinds:
+                changed |= set(disabled)
+    assert changed == set(PASSES)
+    with pytest.raises(ConfigError, match=r"unknown fusion pass merge_everything; the passes are select_rows_early, "):
+        LLM(tiny_model, disabled_passes=["merge_everything"])
+
+
+def test_more_prompts_than_sequences_take_turns(llm: LLM, tiny_model: Path) -> None:
+    prompts = ["the", "and", "in", "an the", "the an"]
+    with LLM(tiny_model, kv_memory_bytes=1 << 20, max_sequences=2) as narrow:
+        inner, most = narrow.loaded.engine.runner.run, 0
+
+        def counted(slices: Any) -> Any:
+            nonlocal most
+            most = max(most, len(slices))
+            return inner(slices)
+
+        narrow.loaded.engine.runner.run = counted  # type: ignore[method-assign]
+        together = narrow.generate(prompts, SEEDED)
+    assert most == 2
+    assert [outcome(c) for c in together] == [outcome(c) for c in llm.generate(prompts, SEEDED)]
+    with pytest.raises(ConfigError, match="max_logit_rows must be a whole number from 17"):
+        LLM(tiny_model, max_sequences=17)
 
 
 def test_keywords_change_the_given_parameters(llm: LLM) -> None:

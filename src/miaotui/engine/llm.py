@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from collections.abc import Sequence as Row
 from numbers import Integral
 from types import TracebackType
@@ -57,7 +57,9 @@ class LLM:
         context_length: int | None = None,
         kv_memory_bytes: int | None = None,
         max_tokens_per_step: int = 512,
+        max_sequences: int = 16,
         max_logit_rows: int = 16,
+        disabled_passes: Collection[str] = (),
     ) -> None:
         options = LoadOptions(
             activations=activations,
@@ -65,7 +67,9 @@ class LLM:
             context_length=context_length,
             kv_memory_bytes=kv_memory_bytes,
             max_tokens_per_step=max_tokens_per_step,
+            max_sequences=max_sequences,
             max_logit_rows=max_logit_rows,
+            disabled_passes=frozenset(disabled_passes),
         )
         self._loaded: LoadedModel | None = load_model(find_model(model), options)
         self._lock = threading.Lock()

@@ -33,6 +33,9 @@ class LoadOptions:
     activations: what quantized weights are multiplied with, see `miaotui.core.Activations`.
     kv_dtype: element type of keys and values. context_length, kv_memory_bytes: None chooses, see `plan_kv`.
     max_tokens_per_step: prompts are read in chunks of at most so many tokens.
+    max_sequences, max_logit_rows: at most so many sequences take part in a step, and rows are computed into logits; it
+    needs at least one token and one row for each sequence.
+    disabled_passes: names of fusions to leave out (`miaotui.graph.passes.PASSES`): slower, the same bits.
     """
 
     activations: Activations = "int16"
