@@ -35,5 +35,5 @@ if [[ $loaded != "$PWD/$build_dir"/* ]]; then
   echo "miaotui: the sanitizer build is not the one that is imported ($loaded); run 'make clean' and try again." >&2
   exit 1
 fi
-[[ $# -gt 0 ]] || set -- tests/native tests/formats/*hardening*.py
+[[ $# -gt 0 ]] || set -- tests/native tests/formats/*hardening*.py tests/formats/test_dequantize.py
 exec .venv/bin/python -m pytest -p no:cacheprovider --capture=sys "$@"
