@@ -52,7 +52,7 @@ std::string brand_string() {
 CpuFeatures detect() {
     CpuFeatures f;
     f.model = brand_string();
-    const Registers one = cpuid(1), seven = cpuid(7), seven_one = cpuid(7, 1);
+    const Registers one = cpuid(1), seven = cpuid(7);
     const bool os_saves_state = bit(one.c, 27);  // OSXSAVE: without it xgetbv faults
     const uint64_t state = os_saves_state ? saved_state_mask() : 0;
     const bool ymm = (state & 0x06) == 0x06, zmm = (state & 0xE6) == 0xE6;
@@ -64,14 +64,14 @@ CpuFeatures detect() {
         {"f16c", ymm && bit(one.c, 29)},          {"avx512f", zmm && bit(seven.b, 16)},
         {"avx512dq", zmm && bit(seven.b, 17)},    {"avx512cd", zmm && bit(seven.b, 28)},
         {"avx512bw", zmm && bit(seven.b, 30)},    {"avx512vl", zmm && bit(seven.b, 31)},
-        {"avx512_vnni", zmm && bit(seven.c, 11)}, {"avx512_bf16", zmm && bit(seven_one.a, 5)},
+        {"avx512_vnni", zmm && bit(seven.c, 11)},
     };
     for (const auto& entry : table)
         if (entry.present) f.names.emplace_back(entry.name);
     const auto has = [&](const char* name) { return std::find(f.names.begin(), f.names.end(), name) != f.names.end(); };
     f.avx2 = has("avx2") && has("fma") && has("f16c");
     f.avx512 = f.avx2 && has("avx512f") && has("avx512dq") && has("avx512cd") && has("avx512bw") && has("avx512vl");
-    f.avx512_vnni = f.avx512 && has("avx512_vnni") && has("avx512_bf16");
+    f.avx512_vnni = f.avx512 && has("avx512_vnni");
     return f;
 }
 #else

@@ -13,7 +13,7 @@ inline constexpr int kNumTiers = 4;
 struct CpuFeatures {
     bool avx2 = false;         // AVX2 + FMA + F16C with OS support for the ymm registers
     bool avx512 = false;       // F, BW, DQ, VL, CD with OS support for the zmm and mask registers
-    bool avx512_vnni = false;  // VNNI and BF16 on top
+    bool avx512_vnni = false;  // VNNI on top
     std::string model;         // brand string, "" where the CPU does not say
     std::vector<std::string> names;
 };

@@ -191,3 +191,7 @@ def assert_within(got: NDArray[np.floating], want: Doubles, bound: Doubles | flo
 
 
 TIERS: Sequence[str] = _native.cpu_info()["tiers"]
+_AVX2 = {"avx2", "fma", "f16c"}
+_AVX512 = _AVX2 | {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"}
+FEATURES = {"scalar": set(), "avx2": _AVX2, "avx512": _AVX512, "avx512_vnni": _AVX512 | {"avx512_vnni"}}
+"""What each tier asks of the CPU."""

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from native.matrices import FEATURES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("MIAOTUI_BUILD_DIR", REPOSITORY / "build" / "dev"))
@@ -36,3 +39,12 @@ def test_a_tier_offers_its_table_and_nothing_else(source: Path) -> None:
     assert len(offered) == 1
     assert source.stem in offered[0]
     assert "table" in offered[0]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+def test_a_tier_is_compiled_for_what_it_asks_of_the_cpu(source: Path) -> None:
+    if not (commands := BUILD / "compile_commands.json").is_file():
+        pytest.skip(f"there is no {commands}; `make build` makes it")
+    (line,) = (entry["command"] for entry in json.loads(commands.read_text()) if entry["file"] == str(source))
+    flags = {word.removeprefix("-m").replace("512vnni", "512_vnni") for word in line.split() if word.startswith("-m")}
+    assert flags == FEATURES[source.stem]
