@@ -81,6 +81,13 @@ def test_the_pool_has_as_many_threads_as_asked_for(threads: str) -> None:
     assert done.stdout.strip() == threads, done.stderr
 
 
+def test_tests_run_without_threads_of_numpy() -> None:
+    done = python(
+        "import os, numpy; numpy.ones((512, 512)) @ numpy.ones(512); print(len(os.listdir('/proc/self/task')))"
+    )
+    assert done.stdout.strip() == "1", done.stderr
+
+
 @pytest.mark.parametrize("threads", ["0", "-1", "1025", "two", "2.5", "99999999999999999999", "2x"])
 def test_a_bad_number_of_threads_is_refused(threads: str) -> None:
     done = python(INFO, MIAOTUI_THREADS=threads)
