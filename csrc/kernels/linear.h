@@ -245,7 +245,7 @@ static void block_times_tokens(const SOURCE& w, const Q8Rows& x, int64_t t0, int
                     for (int t = 0; t < MT; ++t) {
                         const Q8Row& q = token[t];
                         acc[t] = accumulate<SOURCE, 8, WIDE, MT == 1>(acc[t], c, q.x + 32 * g, q.low + 32 * g, q.neg[g],
-                                                             q.sum[g], set1(q.scale[g]), s);
+                                                                      q.sum[g], set1(q.scale[g]), s);
                     }
                 } else {
                     const ScalePair s0 = SOURCE::scales(section, 2 * j, lane);
@@ -254,10 +254,10 @@ static void block_times_tokens(const SOURCE& w, const Q8Rows& x, int64_t t0, int
                         const Q8Row& q = token[t];
                         const F32 d_x = set1(q.scale[g]);
                         const int64_t h = 2 * g, k = 16 * h;
-                        acc[t] =
-                            accumulate<SOURCE, 4, WIDE, MT == 1>(acc[t], c, q.x + k, q.low + k, q.neg16[h], q.sum16[h], d_x, s0);
+                        acc[t] = accumulate<SOURCE, 4, WIDE, MT == 1>(acc[t], c, q.x + k, q.low + k, q.neg16[h],
+                                                                      q.sum16[h], d_x, s0);
                         acc[t] = accumulate<SOURCE, 4, WIDE, MT == 1>(acc[t], c + 4, q.x + k + 16, q.low + k + 16,
-                                                             q.neg16[h + 1], q.sum16[h + 1], d_x, s1);
+                                                                      q.neg16[h + 1], q.sum16[h + 1], d_x, s1);
                     }
                 }
             }

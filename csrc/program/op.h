@@ -92,7 +92,8 @@ struct Worker {
         for (int64_t first = claim(chunk), later; first < num_items; first = later) {
             const int64_t end = std::min(first + chunk, num_items);
             later = claim(chunk);
-            for (int64_t item = first; item < end; ++item) body(item, std::min(item + 1 < end ? item + 1 : later, num_items));
+            for (int64_t item = first; item < end; ++item)
+                body(item, std::min(item + 1 < end ? item + 1 : later, num_items));
         }
     }
 };

@@ -131,8 +131,7 @@ public:
     void run(const Step& step, Worker& worker) const override {
         const int64_t num_items = (gate().num_blocks() + 1) / 2;
         const int64_t chunk = std::max<int64_t>(1, num_items / (16 * step.num_threads));
-        worker.for_chunks(num_items, chunk,
-                          [&](int64_t item, int64_t later) { run_item(item, later, step, worker); });
+        worker.for_chunks(num_items, chunk, [&](int64_t item, int64_t later) { run_item(item, later, step, worker); });
     }
 
 private:

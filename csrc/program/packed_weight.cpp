@@ -9,23 +9,29 @@
 namespace miaotui {
 
 std::vector<std::shared_ptr<PackedWeight>> PackedWeight::pack(const std::vector<Source>& sources) {
-    std::vector<std::shared_ptr<PackedWeight>> packed;
-    std::vector<int64_t> first_block;  // of each matrix in the common list of blocks
-    int64_t num_blocks = 0;
+    std::vector<PackedView> views;
+    std::vector<int64_t> first_block, offset;  // of each matrix in the common list of blocks and in the common memory
+    int64_t num_blocks = 0, num_bytes = 0;
     for (const Source& s : sources) {
         const PackedView view = plan_packed(s.type, s.rows, s.cols);
         if (s.num_bytes != file_bytes(s.type, s.rows, s.cols))
             throw BadInput("a weight matrix of " + std::to_string(s.rows) + " x " + std::to_string(s.cols) + " needs " +
                            std::to_string(file_bytes(s.type, s.rows, s.cols)) + " bytes, got " +
                            std::to_string(s.num_bytes));
-        packed.push_back(std::shared_ptr<PackedWeight>(new PackedWeight(view)));
+        views.push_back(view);
         first_block.push_back(num_blocks);
+        offset.push_back(num_bytes);
         num_blocks += view.num_blocks();
+        num_bytes += packed_bytes(view);  // a multiple of 64
     }
+    const auto memory = std::make_shared<AlignedBuffer>(static_cast<size_t>(num_bytes), Pages::huge);
+    std::vector<std::shared_ptr<PackedWeight>> packed;
+    for (size_t i = 0; i < views.size(); ++i)
+        packed.push_back(std::shared_ptr<PackedWeight>(new PackedWeight(views[i], memory, offset[i])));
     thread_pool().for_each(num_blocks, [&](int64_t item) {
         size_t i = first_block.size() - 1;
         while (first_block[i] > item) --i;
-        pack_block(packed[i]->view_, item - first_block[i], sources[i].data, packed[i]->memory_.data());
+        pack_block(packed[i]->view_, item - first_block[i], sources[i].data, memory->data() + offset[i]);
     });
     return packed;
 }

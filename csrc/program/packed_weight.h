@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/aligned.h"
@@ -12,9 +13,10 @@ namespace miaotui {
 class PackedWeight {
 public:
     const PackedView& view() const { return view_; }
-    size_t bytes() const { return memory_.size(); }
+    size_t bytes() const { return static_cast<size_t>(packed_bytes(view_)); }
 
-    // Packs several file matrices at once on the thread pool. Each source holds file_bytes(type, rows, cols) bytes.
+    // Packs several file matrices at once on the thread pool, into one piece of memory: small ones would get no huge pages, and
+    // reading small pages at full speed costs a third of the bandwidth. Each source holds file_bytes(type, rows, cols) bytes.
     struct Source {
         WeightType type;
         const uint8_t* data;
@@ -26,13 +28,13 @@ public:
     std::vector<float> dequantize() const;
 
 private:
-    explicit PackedWeight(PackedView view)
-        : view_(view), memory_(static_cast<size_t>(packed_bytes(view)), Pages::huge) {
-        view_.data = memory_.data();
+    PackedWeight(PackedView view, std::shared_ptr<AlignedBuffer> memory, int64_t offset)
+        : view_(view), memory_(std::move(memory)) {
+        view_.data = memory_->data() + offset;
     }
 
     PackedView view_;
-    AlignedBuffer memory_;
+    std::shared_ptr<AlignedBuffer> memory_;  // shared by all matrices packed at once
 };
 
 }  // namespace miaotui

@@ -108,6 +108,12 @@ def test_more_prompts_than_sequences_take_turns(llm: LLM, tiny_model: Path) -> N
         LLM(tiny_model, max_sequences=17)
 
 
+def test_a_table_instead_of_parameters_is_refused_with_the_way_to_say_it(llm: LLM) -> None:
+    for ask in (llm.generate, llm.chat, llm.stream):
+        with pytest.raises(InvalidRequestError, match=r"params is a dict; give SamplingParams\(max_tokens=5"):
+            ask("hi", {"max_tokens": 5})  # type: ignore[operator, arg-type]
+
+
 def test_keywords_change_the_given_parameters(llm: LLM) -> None:
     assert len(llm.generate("the", SEEDED, max_tokens=3).token_ids) == 3
     assert llm.generate("the", temperature=0.0, max_tokens=5).receipt.output_tokens <= 5

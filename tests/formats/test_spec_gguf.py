@@ -114,6 +114,13 @@ def test_rope_scaling_kinds(folder: Path) -> None:
     assert scaled(**yarn) == RopeScaling(kind="yarn", factor=4.0, original_context=64)
     stronger = scaled(scaling__attn_factor=(F32, 2.0), **yarn)
     assert stronger.attention_factor == pytest.approx(2 * (0.1 * math.log(4) + 1))
+    unstretched = yarn | {"scaling__factor": (F32, 1.0), "scaling__attn_factor": (F32, 2.0)}
+    assert scaled(**unstretched).attention_factor == 2.0
+    for kind in ("none", "linear"):
+        with pytest.raises(
+            UnsupportedModelError, match=r"'llama.rope.scaling.attn_factor' is supported with yarn only"
+        ):
+            scaled(scaling__type=(STRING, kind), scaling__attn_factor=(F32, 2.0), **factor)
     with pytest.raises(UnsupportedModelError, match="rope scaling 'longrope' is not supported"):
         scaled(scaling__type=(STRING, "longrope"), **factor)
 
@@ -121,6 +128,15 @@ def test_rope_scaling_kinds(folder: Path) -> None:
 def test_llama3_frequency_factors_are_found_by_their_tensor(folder: Path) -> None:
     spec = spec_of(llama_file().tensor("rope_freqs.weight", (4,)), folder)
     assert spec.rope_scaling == RopeScaling(freq_factors_tensor="rope_freqs.weight")
+    file = llama_file().tensor("rope_freqs.weight", (4,)).add("llama.rope.scaling.factor", F32, 4.0)
+    both = RopeScaling(kind="linear", factor=4.0, freq_factors_tensor="rope_freqs.weight")
+    assert spec_of(file, folder).rope_scaling == both
+
+
+@pytest.mark.parametrize("arch", ["qwen2", "qwen3", "gemma3"])
+def test_frequency_factors_of_architectures_that_have_none_are_refused(arch: str, folder: Path) -> None:
+    with pytest.raises(UnsupportedModelError, match=r"tiny.gguf: 'rope_freqs.weight' is supported for llama only"):
+        spec_of(llama_file(arch).tensor("rope_freqs.weight", (4,)), folder)
 
 
 def test_an_unsupported_architecture_is_named_beside_the_supported(folder: Path) -> None:

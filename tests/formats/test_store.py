@@ -272,6 +272,15 @@ def test_model_with_a_spoilt_record_is_fetched_anew(store: ModelStore, record: s
     assert len(store.models()) == 1
 
 
+@pytest.mark.parametrize("kept_bytes", [0, len(CONTENT) - 1])
+def test_a_model_file_cut_short_is_fetched_anew(store: ModelStore, kept_bytes: int) -> None:
+    path = store.pull("tiny:1k")
+    path.write_bytes(CONTENT[:kept_bytes])
+    assert store.models() == []
+    assert store.pull("tiny:1k") == path
+    assert path.read_bytes() == CONTENT
+
+
 def test_unknown_name_lists_what_is_known(store: ModelStore) -> None:
     for name in ("tini:1k", "tiny:2k"):
         with pytest.raises(ModelNotFoundError, match=r"did you mean tiny:1k\? Known names: tiny:1k"):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from transformers import LlamaConfig
@@ -63,6 +65,26 @@ def test_factors_of_the_file_divide_the_frequencies():
     weights = {"rope_freqs.weight": Tensor("rope_freqs.weight", TensorType.F32, (8,), factors.view(np.uint8))}
     table = main_rope_table(toy_spec(rope_dim=16, rope_scaling=scaling), weights)
     np.testing.assert_allclose(table.inv_freq, plain_rope_table(16, 10_000.0).inv_freq / factors)
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        RopeScaling(kind="linear", factor=4.0),
+        RopeScaling(kind="yarn", factor=16.0, original_context=64, beta_fast=8.0, beta_slow=2.0),
+        RopeScaling(kind="yarn", factor=4.0, original_context=64, attention_factor=1.5),
+    ],
+)
+def test_factors_of_the_file_and_a_scaling_both_apply(scaling):
+    """As in ggml's `rope_yarn`: angles are divided by their factors first; whom yarn stretches, and `mscale`, stay."""
+    factors = np.array([1, 1, 1.5, 2, 2, 4, 8, 8], np.float32)
+    weights = {"rope_freqs.weight": Tensor("rope_freqs.weight", TensorType.F32, (8,), factors.view(np.uint8))}
+    scaled = main_rope_table(toy_spec(rope_dim=16, rope_scaling=scaling), {})
+    both = replace(scaling, freq_factors_tensor="rope_freqs.weight")
+    table = main_rope_table(toy_spec(rope_dim=16, rope_scaling=both), weights)
+    np.testing.assert_allclose(table.inv_freq, np.array(scaled.inv_freq) / factors, rtol=1e-12)
+    assert table.mscale == scaled.mscale
+    assert max(np.array(scaled.inv_freq) / plain_rope_table(16, 10_000.0).inv_freq) <= 1.0
 
 
 @pytest.mark.parametrize("factors", [[1.0] * 7, [1.0] * 7 + [0.0], [1.0] * 7 + [np.nan]])

@@ -25,6 +25,8 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; `argv` is without the program's name."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if sys.stdout is None:  # closed by the caller (`>&-`): answers go nowhere, messages still arrive
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (open until the process ends)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal that lacks a character shows its escape
             stream.reconfigure(errors="backslashreplace")
@@ -78,6 +80,11 @@ def _run(name: str, arguments: list[str]) -> int:
         code: int = module.run(parser.parse_intermixed_args(arguments))
     except MiaotuiError as error:
         print(f"miaotui: {error}", file=sys.stderr)
+        return 1
+    except ImportError as error:
+        if "_native" not in str(error):
+            raise
+        print(f"miaotui: the native module cannot be loaded ({error}); build it with: make build", file=sys.stderr)
         return 1
     except MemoryError:
         print("miaotui: no memory left; use a smaller model, --context-length or --kv-memory", file=sys.stderr)

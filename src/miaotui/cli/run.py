@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from miaotui.cli.output import note, peak_memory_bytes, print_json
 from miaotui.cli.parsing import add_model_options, config_of, open_llm
-from miaotui.errors import CapacityError, ContextLengthError
+from miaotui.errors import CapacityError, ContextLengthError, InvalidRequestError
 
 if TYPE_CHECKING:
     from miaotui.core import SamplingParams
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_TOKENS = 1024
 """Small models may repeat themselves for ever; without a flag an answer ends here, or where the context does."""
+
+MAX_PIPED_BYTES = 16 << 20
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -149,7 +151,12 @@ def _piped_text() -> str:
         return ""
     if not (stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)):
         return ""
-    return sys.stdin.buffer.read().decode("utf-8", "replace")
+    text = sys.stdin.buffer.read(MAX_PIPED_BYTES + 1)
+    if len(text) > MAX_PIPED_BYTES:
+        raise InvalidRequestError(
+            f"more than {MAX_PIPED_BYTES >> 20} MiB were piped in, far beyond any context; pipe in a part of it"
+        )
+    return text.decode("utf-8", "replace")
 
 
 def _sampling(args: Namespace) -> SamplingParams:

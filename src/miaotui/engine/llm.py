@@ -284,6 +284,10 @@ class LLM:
 
 def _resolve(params: SamplingParams | None, changes: dict[str, Any]) -> SamplingParams:
     params = SamplingParams() if params is None else params
+    if not isinstance(params, SamplingParams):
+        raise InvalidRequestError(
+            f"params is a {type(params).__name__}; give SamplingParams(max_tokens=5, …), or the values as keywords"
+        )
     return params.changed(**changes) if changes else params
 
 

@@ -138,7 +138,12 @@ def _rope_scaling(file: GgufFile, fields: Fields, arch: str) -> RopeScaling:
     prefix = f"{arch}.rope.scaling"
     factor = fields.number(f"{prefix}.factor", fields.number(f"{arch}.rope.scale_linear", 0.0)) or 1.0
     kind = fields.string(f"{prefix}.type", "linear")
+    attn_factor = fields.number(f"{prefix}.attn_factor", 1.0)
+    if attn_factor != 1.0 and kind in ("none", "linear"):
+        raise UnsupportedModelError(f"'{prefix}.attn_factor' is supported with yarn only.")
     tensor = _ROPE_FACTORS if _ROPE_FACTORS in file.weights else None
+    if tensor is not None and arch != "llama":  # llama.cpp knows no other, and gemma3's local layers would lack them
+        raise UnsupportedModelError(f"'{tensor}' is supported for llama only, not for {arch}.")
     if kind == "none" or (kind == "linear" and factor == 1.0):
         return RopeScaling(freq_factors_tensor=tensor)
     if kind == "linear":
@@ -149,7 +154,7 @@ def _rope_scaling(file: GgufFile, fields: Fields, arch: str) -> RopeScaling:
         kind="yarn",
         factor=factor,
         original_context=fields.integer(f"{prefix}.original_context_length", 0),
-        attention_factor=_yarn_attention_factor(fields.number(f"{prefix}.attn_factor", 1.0), factor),
+        attention_factor=_yarn_attention_factor(attn_factor, factor),
         beta_fast=fields.number(f"{prefix}.yarn_beta_fast", 32.0),
         beta_slow=fields.number(f"{prefix}.yarn_beta_slow", 1.0),
         freq_factors_tensor=tensor,
@@ -158,6 +163,6 @@ def _rope_scaling(file: GgufFile, fields: Fields, arch: str) -> RopeScaling:
 
 def _yarn_attention_factor(file_factor: float, factor: float) -> float | None:
     # GGUF's attn_factor multiplies yarn's own; 1 says nothing new.
-    if file_factor == 1.0 or factor <= 1.0:
+    if file_factor == 1.0:
         return None
-    return file_factor * (0.1 * math.log(factor) + 1.0)
+    return file_factor * (0.1 * math.log(factor) + 1.0 if factor > 1.0 else 1.0)

@@ -172,7 +172,7 @@ class ModelStore:
         return self._open(self.folder / model.folder)
 
     def _open(self, folder: Path) -> StoredModel | None:
-        """The model in a folder of the store; None when its record or file is missing, or leads out of the store."""
+        """The model in a folder of the store; None when record or file are missing, cut short, or lead out of it."""
         if folder.is_symlink() or not folder.is_dir() or (folder / RECORD_FILE).is_symlink():
             return None
         record = Record.read(folder)
@@ -180,6 +180,8 @@ class ModelStore:
             return None
         path = folder / record.file if record.file else folder
         if path.is_symlink() or not path.exists():
+            return None
+        if record.file and path.stat().st_size != record.size_bytes:
             return None
         return StoredModel(record.name, path, record.size_bytes, record.source)
 
