@@ -16,7 +16,6 @@ struct ScalePair {
     F32 s, m;
 };
 
-template <int N>
 MT_INLINE void fill_quads(Codes* c, const uint8_t* line, int lane) {  // 2-bit plane: one line holds four quads
     const Codes v = load_codes(line, lane);
     c[0] = code_and(v, 3);
@@ -38,13 +37,13 @@ struct Prefetcher {
         return p;
     }
     template <int BYTES>
-    inline __attribute__((always_inline)) void fetch() {
+    MT_MEMBER void fetch() {
         for (int i = 0; i < BYTES; i += 64) __builtin_prefetch(at + i);
         skip(BYTES);
     }
 
 private:
-    inline __attribute__((always_inline)) void skip(int64_t bytes) {
+    MT_MEMBER void skip(int64_t bytes) {
         at += bytes;
         if (at >= end) at = next + (at - end), end = next + (int64_t{1} << 40);
     }
@@ -93,13 +92,13 @@ struct Packed {
                 c[i + 4] = code_and(code_shr<4>(v), 15);
             }
         } else {
-            fill_quads<4>(c, line, lane);
-            fill_quads<4>(c + 4, line + 64, lane);
+            fill_quads(c, line, lane);
+            fill_quads(c + 4, line + 64, lane);
         }
         if constexpr (format.bits == 6) {
             Codes top[8];
-            fill_quads<4>(top, high, lane);
-            fill_quads<4>(top + 4, high + 64, lane);
+            fill_quads(top, high, lane);
+            fill_quads(top + 4, high + 64, lane);
             for (int q = 0; q < 8; ++q) c[q] = code_or(c[q], code_shl<4>(top[q]));
         } else if constexpr (format.bits == 5 || format.bits == 3) {
             for (int q = 0; q < 8; ++q)
@@ -165,6 +164,16 @@ struct Panel {
     }
 };
 
+// Runs body(section, tile in the section, tile in the block) on the tiles of a block, in column order.
+template <class SOURCE, class BODY>
+MT_INLINE void for_tiles(const SOURCE& w, int64_t cols, int lane, BODY body) {
+    for (int64_t number = 0; number * kSuperColumns < cols; ++number) {
+        const int tiles = section_tiles(cols, number);
+        const auto section = SOURCE::section(w, number, tiles, lane);
+        for (int j = 0; j < tiles; ++j) body(section, j, number * kSectionTiles + j);
+    }
+}
+
 // Adds bias and residual and stores the rows of one block that exist.
 MT_INLINE void store_rows(const LinearOut& o, int64_t token, int64_t row, int64_t rows, F32 value) {
     if (row + W <= rows) {
@@ -189,7 +198,7 @@ template <class SOURCE, int QUADS, bool WIDE, bool LONE>
 MT_INLINE F32 accumulate(F32 acc, const Codes* codes, const int8_t* x, const int8_t* low, int32_t neg, float sum,
                          F32 d_x, ScalePair w) {
     constexpr int kBits = SOURCE::kBits, kFirst = LONE ? QUADS / 2 : QUADS;
-    const auto product = [codes](I32 start, const int8_t* p) __attribute__((always_inline)) {
+    const auto product = [codes](I32 start, const int8_t* p) MT_LAMBDA {
         I32 i = dot<kBits, kFirst>(start, codes, p);
         if constexpr (LONE) i = iadd(i, dot<kBits, QUADS - kFirst>(iset1(0), codes + kFirst, p + 4 * kFirst));
         return i;
@@ -231,37 +240,32 @@ static void block_times_tokens(const SOURCE& w, const Q8Rows& x, int64_t t0, int
     for (int lane = 0; lane < kBlockRows; lane += W) {
         F32 acc[MT];
         for (int t = 0; t < MT; ++t) acc[t] = zero();
-        for (int64_t number = 0; number * kSuperColumns < x.cols; ++number) {
-            const int tiles = section_tiles(x.cols, number);
-            const auto section = SOURCE::section(w, number, tiles, lane);
-            for (int j = 0; j < tiles; ++j) {
-                const int64_t g = number * kSectionTiles + j;
-                if constexpr (SOURCE::kStreamed)
-                    if (lane == 0) ahead.template fetch<SOURCE::kTileBytes>();
-                Codes c[8];
-                SOURCE::tile(section, j, lane, c);
-                if constexpr (SOURCE::kGroupColumns == 32) {
-                    const ScalePair s = SOURCE::scales(section, j, lane);
-                    for (int t = 0; t < MT; ++t) {
-                        const Q8Row& q = token[t];
-                        acc[t] = accumulate<SOURCE, 8, WIDE, MT == 1>(acc[t], c, q.x + 32 * g, q.low + 32 * g, q.neg[g],
-                                                                      q.sum[g], set1(q.scale[g]), s);
-                    }
-                } else {
-                    const ScalePair s0 = SOURCE::scales(section, 2 * j, lane);
-                    const ScalePair s1 = SOURCE::scales(section, 2 * j + 1, lane);
-                    for (int t = 0; t < MT; ++t) {
-                        const Q8Row& q = token[t];
-                        const F32 d_x = set1(q.scale[g]);
-                        const int64_t h = 2 * g, k = 16 * h;
-                        acc[t] = accumulate<SOURCE, 4, WIDE, MT == 1>(acc[t], c, q.x + k, q.low + k, q.neg16[h],
-                                                                      q.sum16[h], d_x, s0);
-                        acc[t] = accumulate<SOURCE, 4, WIDE, MT == 1>(acc[t], c + 4, q.x + k + 16, q.low + k + 16,
-                                                                      q.neg16[h + 1], q.sum16[h + 1], d_x, s1);
-                    }
+        for_tiles(w, x.cols, lane, [&](const auto& section, int j, int64_t g) MT_LAMBDA {
+            if constexpr (SOURCE::kStreamed)
+                if (lane == 0) ahead.template fetch<SOURCE::kTileBytes>();
+            Codes c[8];
+            SOURCE::tile(section, j, lane, c);
+            if constexpr (SOURCE::kGroupColumns == 32) {
+                const ScalePair s = SOURCE::scales(section, j, lane);
+                for (int t = 0; t < MT; ++t) {
+                    const Q8Row& q = token[t];
+                    acc[t] = accumulate<SOURCE, 8, WIDE, MT == 1>(acc[t], c, q.x + 32 * g, q.low + 32 * g, q.neg[g],
+                                                                  q.sum[g], set1(q.scale[g]), s);
+                }
+            } else {
+                const ScalePair s0 = SOURCE::scales(section, 2 * j, lane);
+                const ScalePair s1 = SOURCE::scales(section, 2 * j + 1, lane);
+                for (int t = 0; t < MT; ++t) {
+                    const Q8Row& q = token[t];
+                    const F32 d_x = set1(q.scale[g]);
+                    const int64_t h = 2 * g, k = 16 * h;
+                    acc[t] = accumulate<SOURCE, 4, WIDE, MT == 1>(acc[t], c, q.x + k, q.low + k, q.neg16[h], q.sum16[h],
+                                                                  d_x, s0);
+                    acc[t] = accumulate<SOURCE, 4, WIDE, MT == 1>(acc[t], c + 4, q.x + k + 16, q.low + k + 16,
+                                                                  q.neg16[h + 1], q.sum16[h + 1], d_x, s1);
                 }
             }
-        }
+        });
         for (int t = 0; t < MT; ++t) store_rows(out, t0 + t, row + lane, rows, acc[t]);
     }
 }
@@ -318,21 +322,16 @@ static void unpack(const PackedView& w, int64_t block, const PanelView& panel) {
     const P p = P::open(w, block);
     constexpr int kPieces = kGroup / P::kGroupColumns;
     for (int lane = 0; lane < kBlockRows; lane += W)
-        for (int64_t number = 0; number * kSuperColumns < w.cols; ++number) {
-            const int tiles = section_tiles(w.cols, number);
-            const auto section = P::section(p, number, tiles, lane);
-            for (int j = 0; j < tiles; ++j) {
-                const int64_t g = number * kSectionTiles + j;
-                Codes c[8];
-                P::tile(section, j, lane, c);
-                for (int q = 0; q < 8; ++q) store_codes(panel.codes + 512 * g + 64 * q, lane, c[q]);
-                for (int i = 0; i < kPieces; ++i) {
-                    const ScalePair s = P::scales(section, kPieces * j + i, lane);
-                    store(panel.scales + 16 * (kPieces * g + i) + lane, s.s);
-                    if constexpr (P::kZeroShift < 0) store(panel.mins + 16 * (kPieces * g + i) + lane, s.m);
-                }
+        for_tiles(p, w.cols, lane, [&](const auto& section, int j, int64_t g) MT_LAMBDA {
+            Codes c[8];
+            P::tile(section, j, lane, c);
+            for (int q = 0; q < 8; ++q) store_codes(panel.codes + 512 * g + 64 * q, lane, c[q]);
+            for (int i = 0; i < kPieces; ++i) {
+                const ScalePair s = P::scales(section, kPieces * j + i, lane);
+                store(panel.scales + 16 * (kPieces * g + i) + lane, s.s);
+                if constexpr (P::kZeroShift < 0) store(panel.mins + 16 * (kPieces * g + i) + lane, s.m);
             }
-        }
+        });
 }
 
 static void unpack_block(const PackedView& w, int64_t block, const PanelView& panel) {

@@ -51,10 +51,7 @@ static void dequantized_block(const PackedView& w, int64_t block, const F32Rows&
     for (int lane = 0; lane < kBlockRows; lane += W) {
         F32 acc[MT];
         for (int t = 0; t < MT; ++t) acc[t] = zero();
-        for (int64_t g = 0; g < w.cols / kGroup; ++g) {
-            const int64_t number = g / kSectionTiles;
-            const int j = static_cast<int>(g % kSectionTiles);
-            const auto section = P::section(p, number, section_tiles(w.cols, number), lane);
+        for_tiles(p, w.cols, lane, [&](const auto& section, int j, int64_t g) MT_LAMBDA {
             Codes c[8];
             P::tile(section, j, lane, c);
             for (int part = 0; part < kPieces; ++part) {
@@ -66,7 +63,7 @@ static void dequantized_block(const PackedView& w, int64_t block, const F32Rows&
                     if constexpr (P::kZeroShift < 0) acc[t] = fma(s.m, set1(sum), acc[t]);
                 }
             }
-        }
+        });
         for (int t = 0; t < MT; ++t) store_rows(out, t0 + t, block * kBlockRows + lane, w.rows, acc[t]);
     }
 }

@@ -216,8 +216,6 @@ void pack_float_block(const PackedView& v, const uint8_t* rows, int num_rows, ui
                         static_cast<size_t>(size));
 }
 
-int64_t round_up64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
-
 }  // namespace
 
 PackedView plan_packed(WeightType type, int64_t rows, int64_t cols) {

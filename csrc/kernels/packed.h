@@ -61,6 +61,8 @@ constexpr bool is_float(WeightType type) {
     return type == WeightType::F32 || type == WeightType::F16 || type == WeightType::BF16;
 }
 
+constexpr int64_t round_up64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
 constexpr int plane0_tile_bytes(int bits) { return bits == 8 ? 512 : bits >= 4 ? 256 : 128; }
 constexpr int plane1_tile_bytes(int bits) { return bits == 6 ? 128 : bits == 5 || bits == 3 ? 64 : 0; }
 
@@ -84,7 +86,7 @@ struct SectionLayout {
     constexpr SectionLayout(const Format& f, int tiles)
         : plane1(tiles * plane0_tile_bytes(f.bits)),
           scale(plane1 + tiles * plane1_tile_bytes(f.bits)),
-          bytes((scale + tiles * scale_bytes_per_super(f) / kSectionTiles + 63) / 64 * 64) {}
+          bytes(round_up64(scale + tiles * scale_bytes_per_super(f) / kSectionTiles)) {}
 };
 
 constexpr int section_tiles(int64_t cols, int64_t section) {
@@ -137,7 +139,7 @@ struct Q8Layout {
           sum16(neg + cols / 8),
           neg16(sum16 + cols / 4),
           low(neg16 + cols / 4),
-          bytes((low + (wide ? cols : 0) + 63) / 64 * 64) {}
+          bytes(round_up64(low + (wide ? cols : 0))) {}
 };
 
 struct F32Rows {

@@ -5,14 +5,14 @@
 
 #include <cstdint>
 
+#include "kernels/inline.h"
+
 namespace miaotui::MIAOTUI_TIER {
 
 inline constexpr int W = 8;
 using F32 = __m256;
 using I32 = __m256i;
 using Codes = __m256i;
-
-#define MT_INLINE static inline __attribute__((always_inline))
 
 MT_INLINE F32 zero() { return _mm256_setzero_ps(); }
 MT_INLINE F32 set1(float x) { return _mm256_set1_ps(x); }

@@ -5,14 +5,14 @@
 
 #include <cstdint>
 
+#include "kernels/inline.h"
+
 namespace miaotui::MIAOTUI_TIER {
 
 inline constexpr int W = 16;
 using F32 = __m512;
 using I32 = __m512i;
 using Codes = __m512i;
-
-#define MT_INLINE static inline __attribute__((always_inline))
 
 MT_INLINE F32 zero() { return _mm512_setzero_ps(); }
 MT_INLINE F32 set1(float x) { return _mm512_set1_ps(x); }

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "kernels/inline.h"
+
 namespace miaotui::MIAOTUI_TIER {
 
 inline constexpr int W = 1;
@@ -11,8 +13,6 @@ using I32 = int32_t;
 struct Codes {
     uint8_t k[4];  // four columns of one row
 };
-
-#define MT_INLINE static inline __attribute__((always_inline))
 
 MT_INLINE F32 zero() { return 0.0F; }
 MT_INLINE F32 set1(float x) { return x; }

@@ -12,8 +12,6 @@ constexpr int64_t kPanelTokens = 24;
 // Tokens whose gate and up values wait in scratch for the activation.
 constexpr int64_t kGatedTokens = 64;
 
-int64_t round_up64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
-
 int64_t panel_bytes(const PackedView& w) {
     const PanelSize size = panel_size(w);
     return round_up64(size.code_bytes) + 2 * round_up64(4 * size.scale_floats);

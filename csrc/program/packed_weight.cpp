@@ -1,5 +1,6 @@
 #include "program/packed_weight.h"
 
+#include <algorithm>
 #include <string>
 
 #include "base/error.h"
@@ -29,8 +30,8 @@ std::vector<std::shared_ptr<PackedWeight>> PackedWeight::pack(const std::vector<
     for (size_t i = 0; i < views.size(); ++i)
         packed.push_back(std::shared_ptr<PackedWeight>(new PackedWeight(views[i], memory, offset[i])));
     thread_pool().for_each(num_blocks, [&](int64_t item) {
-        size_t i = first_block.size() - 1;
-        while (first_block[i] > item) --i;
+        const auto after = std::upper_bound(first_block.begin(), first_block.end(), item);
+        const auto i = static_cast<size_t>(after - first_block.begin() - 1);
         pack_block(packed[i]->view_, item - first_block[i], sources[i].data, memory->data() + offset[i]);
     });
     return packed;

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from collections.abc import Sequence as Row
+from contextlib import contextmanager
 from numbers import Integral
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeGuard, cast, overload
@@ -121,13 +122,9 @@ class LLM:
         prompt_ids = self._encode(prompt) if messages is None else self.encode_chat(messages, tools=tools)  # type: ignore[arg-type]
         resolved = _resolve(params, changes)
         sequences: list[Sequence] = []
-        try:
-            with self._lock, DeferredInterrupt():
-                sequences += self._engine.add(prompt_ids, resolved)
-                parts = self._parts[sequences[0].request.id] = deque()
-        except BaseException:  # an interrupt that waited until the request was queued
-            self._cancel(sequences)
-            raise
+        with self._queueing(sequences):
+            sequences += self._engine.add(prompt_ids, resolved)
+            parts = self._parts[sequences[0].request.id] = deque()
         return Stream(self, sequences, parts)
 
     def score(self, prompt: Prompt, continuation: Prompt | None = None) -> Score:
@@ -161,13 +158,9 @@ class LLM:
 
         rows: list[NDArray[np.float32]] = []
         ids, sequences = self._encode(prompt), list[Sequence]()
-        try:
-            with self._lock, DeferredInterrupt():
-                sequences += self._engine.add(ids, SamplingParams(max_tokens=0, prompt_logprobs=0))
-                sequences[0].kept_logits = rows
-        except BaseException:
-            self._cancel(sequences)
-            raise
+        with self._queueing(sequences):
+            sequences += self._engine.add(ids, SamplingParams(max_tokens=0, prompt_logprobs=0))
+            sequences[0].kept_logits = rows
         self._finish(sequences)
         return np.concatenate(rows)
 
@@ -213,15 +206,23 @@ class LLM:
 
     def _complete(self, prompts: list[list[int]], params: SamplingParams, first_scored: int = 1) -> list[Completion]:
         groups: list[list[Sequence]] = []
-        try:
-            for prompt_ids in prompts:
-                with self._lock, DeferredInterrupt():
-                    groups.append(self._engine.add(prompt_ids, params, first_scored=first_scored))
-        except BaseException:
-            self._cancel([sequence for group in groups for sequence in group])
-            raise
-        self._finish([sequence for group in groups for sequence in group])
+        sequences: list[Sequence] = []
+        for prompt_ids in prompts:
+            with self._queueing(sequences):
+                groups.append(self._engine.add(prompt_ids, params, first_scored=first_scored))
+                sequences += groups[-1]
+        self._finish(sequences)
         return [completion_of(group) for group in groups]
+
+    @contextmanager
+    def _queueing(self, sequences: list[Sequence]) -> Iterator[None]:
+        """The engine's, for adding to it and to `sequences`; these are cancelled if that fails or is interrupted."""
+        try:
+            with self._lock, DeferredInterrupt():
+                yield
+        except BaseException:
+            self._cancel(sequences)
+            raise
 
     def _finish(self, sequences: list[Sequence]) -> None:
         """Step until these have ended; cancel them if anything goes wrong."""
