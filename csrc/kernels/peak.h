@@ -31,8 +31,9 @@ static void peak_read(const uint8_t* p, int64_t bytes) {
     I32 acc[8];
     for (I32& a : acc) a = iset1(0);
     constexpr int kStep = W * 4;
+    Prefetcher ahead = Prefetcher::open(p, bytes, p + bytes);
     for (int64_t i = 0; i + 8 * kStep <= bytes; i += 8 * kStep) {
-        for (int line = 0; line < 8 * kStep; line += 64) __builtin_prefetch(p + i + line + Prefetcher::kDistance);
+        ahead.fetch<8 * kStep>();
         for (int k = 0; k < 8; ++k) {
             int32_t lanes[W];
             __builtin_memcpy(lanes, p + i + k * kStep, sizeof lanes);
