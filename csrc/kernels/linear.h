@@ -194,22 +194,19 @@ MT_INLINE void store_rows(const LinearOut& o, int64_t token, int64_t row, int64_
 }
 
 // One group (or half group) of one token: the arithmetic at the top of this file. Wide activations are 256·x + low. Integer sums
-// may be added in any order: a lone token splits them, for its dot products would only wait for one another.
-template <class SOURCE, int QUADS, bool WIDE, bool LONE>
+// may be added in any order: short chains of dot products, for in a long one each only waits for the one before it.
+template <class SOURCE, int QUADS, bool WIDE>
 MT_INLINE F32 accumulate(F32 acc, const Codes* codes, const int8_t* x, const int8_t* low, int32_t neg, float sum,
                          F32 d_x, ScalePair w) {
-    constexpr int kBits = SOURCE::kBits, kFirst = LONE ? QUADS / 2 : QUADS;
+    constexpr int kBits = SOURCE::kBits, kHalf = QUADS / 2;
     const auto product = [codes](I32 start, const int8_t* p) MT_LAMBDA {
-        I32 i = dot<kBits, kFirst>(start, codes, p);
-        if constexpr (LONE) i = iadd(i, dot<kBits, QUADS - kFirst>(iset1(0), codes + kFirst, p + 4 * kFirst));
-        return i;
+        const I32 first = dot<kBits, kHalf>(start, codes, p);
+        return iadd(first, dot<kBits, kHalf>(iset1(0), codes + kHalf, p + 4 * kHalf));
     };
     I32 i = iset1(0);
     if constexpr (SOURCE::kZeroShift >= 0) i = ishl<SOURCE::kZeroShift>(iset1(neg));
-    if constexpr (WIDE && LONE)
+    if constexpr (WIDE)
         i = iadd(product(i, low), ishl<8>(product(iset1(0), x)));
-    else if constexpr (WIDE)
-        i = product(iadd(i, ishl<8>(product(iset1(0), x))), low);
     else
         i = product(i, x);
     acc = fma(mul(to_f32(i), w.s), d_x, acc);
@@ -250,8 +247,8 @@ static void block_times_tokens(const SOURCE& w, const Q8Rows& x, int64_t t0, int
                 const ScalePair s = SOURCE::scales(section, j, lane);
                 for (int t = 0; t < MT; ++t) {
                     const Q8Row& q = token[t];
-                    acc[t] = accumulate<SOURCE, 8, WIDE, MT == 1>(acc[t], c, q.x + 32 * g, q.low + 32 * g, q.neg[g],
-                                                                  q.sum[g], set1(q.scale[g]), s);
+                    acc[t] = accumulate<SOURCE, 8, WIDE>(acc[t], c, q.x + 32 * g, q.low + 32 * g, q.neg[g], q.sum[g],
+                                                         set1(q.scale[g]), s);
                 }
             } else {
                 const ScalePair s0 = SOURCE::scales(section, 2 * j, lane);
@@ -260,10 +257,10 @@ static void block_times_tokens(const SOURCE& w, const Q8Rows& x, int64_t t0, int
                     const Q8Row& q = token[t];
                     const F32 d_x = set1(q.scale[g]);
                     const int64_t h = 2 * g, k = 16 * h;
-                    acc[t] = accumulate<SOURCE, 4, WIDE, MT == 1>(acc[t], c, q.x + k, q.low + k, q.neg16[h], q.sum16[h],
-                                                                  d_x, s0);
-                    acc[t] = accumulate<SOURCE, 4, WIDE, MT == 1>(acc[t], c + 4, q.x + k + 16, q.low + k + 16,
-                                                                  q.neg16[h + 1], q.sum16[h + 1], d_x, s1);
+                    acc[t] =
+                        accumulate<SOURCE, 4, WIDE>(acc[t], c, q.x + k, q.low + k, q.neg16[h], q.sum16[h], d_x, s0);
+                    acc[t] = accumulate<SOURCE, 4, WIDE>(acc[t], c + 4, q.x + k + 16, q.low + k + 16, q.neg16[h + 1],
+                                                         q.sum16[h + 1], d_x, s1);
                 }
             }
         });
