@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, cast, overload
 from miaotui.core import Activations, SamplingParams
 from miaotui.engine.interrupts import DeferredInterrupt
 from miaotui.engine.loading import LoadedModel, LoadOptions, find_model, load_model
+from miaotui.engine.messages import Message, plain_messages
 from miaotui.engine.results import Completion, Delta, Score, TokenLogprob
 from miaotui.engine.sequence import Sequence
 from miaotui.engine.stream import Stream, completion_of
@@ -32,14 +33,21 @@ if TYPE_CHECKING:
 __all__ = ["LLM", "Completion", "Delta", "Score", "Stream", "TokenLogprob"]
 
 Prompt = str | Row[int]
-Message = Mapping[str, Any]
 
 
 class LLM:
     """A model ready to answer. A context manager; `close` frees its memory.
 
     model: a name in the model store ("smollm2:135m") or the path of a GGUF file or Hugging Face folder.
-    The other arguments are those of `LoadOptions`.
+    activations: what quantized weights are multiplied with, "int16", "int8" or "float32" (`miaotui.core.Activations`).
+    kv_dtype: element type of keys and values, "f16", "bf16", "int8" or "f32".
+    context_length: most tokens of prompt and output together; None: the model's, as far as memory allows.
+    kv_memory_bytes: memory of keys and values; at most; None: 1 GiB or a quarter of the free memory, the less.
+    max_tokens_per_step: prompts are read in chunks of at most so many tokens.
+    max_sequences, max_logit_rows: at most so many sequences take part in a step, and rows are computed into logits.
+    disabled_passes: names of fusions to leave out: slower, the same bits.
+
+    The threads are the process's: MIAOTUI_THREADS sets their number, MIAOTUI_ISA the instruction set, before first use.
 
     Sampling parameters are given as a `SamplingParams`, as keywords, or both (keywords win). Prompts are text, or token
     ids taken as they are. Nothing is ever truncated: what exceeds the context raises ContextLengthError, what can never
@@ -105,7 +113,8 @@ class LLM:
     ) -> Completion:
         """Answer a conversation: messages with "role" and "content", or one user message as text.
 
-        Raises ChatTemplateError when the model has no chat template, or it refuses the messages.
+        Content is text, or a list of the OpenAI API's text parts. Raises InvalidRequestError for other things,
+        ChatTemplateError when the model has no chat template, or it refuses the messages.
         """
         return self._complete([self.encode_chat(messages, tools=tools)], _resolve(params, changes))[0]
 
@@ -145,9 +154,7 @@ class LLM:
 
     def encode_chat(self, messages: Row[Message] | str, *, tools: Row[Mapping[str, Any]] | None = None) -> list[int]:
         """Token ids of a conversation as `chat` would feed it to the model. Raises ChatTemplateError as `chat` does."""
-        if isinstance(messages, str):
-            messages = [{"role": "user", "content": messages}]
-        return self._chat_template().encode(self.tokenizer, messages, tools=tools)
+        return self._chat_template().encode(self.tokenizer, plain_messages(messages), tools=tools)
 
     def logits(self, prompt: Prompt) -> NDArray[np.float32]:
         """The model's raw scores, float32 [tokens, vocab_size]: row i predicts the token behind token i of the prompt.
@@ -304,6 +311,8 @@ def _is_one(prompt: Prompt | Row[Prompt]) -> TypeGuard[Prompt]:
 
 def _messages(prompt: Prompt | Row[Message]) -> Row[Message] | None:
     _check_kind(prompt)
-    if isinstance(prompt, str) or not len(prompt) or not isinstance(prompt[0], Mapping):
+    if isinstance(prompt, str) or not len(prompt) or isinstance(prompt[0], Integral):
         return None
-    return prompt  # type: ignore[return-value]
+    if isinstance(prompt[0], str):
+        raise InvalidRequestError("a stream goes on from one prompt; open one for each, or give all to `generate`.")
+    return cast(Row[Message], prompt)

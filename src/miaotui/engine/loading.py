@@ -12,7 +12,7 @@ from miaotui.engine.engine import Engine, Vocabulary
 from miaotui.engine.kv_memory import KvPlan, available_memory_bytes, plan_kv
 from miaotui.engine.runner import Runner
 from miaotui.engine.scheduler import Scheduler, StepLimits
-from miaotui.errors import ConfigError
+from miaotui.errors import ConfigError, InvalidRequestError
 from miaotui.formats import ModelFile, open_model
 from miaotui.formats.detokenize import StreamDecoder
 from miaotui.formats.tokenizer import Tokenizer
@@ -77,11 +77,16 @@ class LoadedModel:
 
 
 def find_model(model: str | os.PathLike[str]) -> ModelFile:
-    """Open a model by name in the store or by path. Raises ModelNotFoundError and what `open_model` raises."""
+    """Open a model by name in the store or by path.
+
+    Raises InvalidRequestError for other things, ModelNotFoundError, and what `open_model` raises.
+    """
     if isinstance(model, str):
         from miaotui.formats.store import resolve
 
         return open_model(resolve(model))
+    if not isinstance(model, os.PathLike):
+        raise InvalidRequestError(f"a model is a name or a path, not {model!r:.80}; for example 'smollm2:135m'.")
     return open_model(model)
 
 

@@ -90,8 +90,9 @@ def _read_version(cursor: Cursor) -> int:
 def _read_count(cursor: Cursor, what: str, limit: int, smallest_bytes: int) -> int:
     begin = cursor.offset
     count = cursor.u64(what)
-    if count > min(limit, (cursor.file.size - cursor.offset) // smallest_bytes):
-        cursor.fail(what, f"{count} is more than the file can hold (limit {limit})", begin)
+    left = cursor.file.size - cursor.offset
+    if count > min(limit, left // smallest_bytes):
+        cursor.fail(what, f"{count} is more than the file can hold ({left} bytes follow; limit {limit})", begin)
     return count
 
 
