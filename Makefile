@@ -14,7 +14,7 @@ PYTHON_ENV := .venv/bin/python
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
 
-run: ## answer Q="…" with MODEL (default smollm2:135m); without Q on a terminal: chat
+run: ## answer Q="…", or a pipe, with MODEL (default smollm2:135m); without either on a terminal: chat
 	@scripts/setup.sh run
 	@scripts/build.sh build/dev
 	@scripts/run.sh
@@ -63,5 +63,5 @@ bench: ## prefill and decode rates of MODEL beside the machine's measured ceilin
 	.venv/bin/miaotui bench $(MODEL)
 
 clean: ## remove .venv, builds and tool caches; models stay ('miaotui rm' removes those)
-	rm -rf .venv build dist src/miaotui/_native*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build dist src/miaotui/_native*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis .setup.lock
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

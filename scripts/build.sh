@@ -24,6 +24,9 @@ if [[ ! -e $build_dir/build.ninja || $(cat "$build_dir/.options" 2>/dev/null) !=
   fi
   echo "$options" >"$build_dir/.options"
 fi
+if [[ -z $(find "$build_dir" -maxdepth 1 -name '_native*.so') ]]; then
+  echo "miaotui build: compiling the native core, which takes some minutes the first time …" >&2
+fi
 if ! cmake --build "$build_dir" --target _native -- --quiet; then
   echo "miaotui build: the native module does not compile; the compiler's message is above." >&2
   exit 1
