@@ -17,14 +17,31 @@ def command(*arguments: object, **options: object) -> subprocess.CompletedProces
     return subprocess.run(line, capture_output="stdout" not in options, encoding="utf-8", timeout=120, **options)
 
 
-@pytest.mark.parametrize("name", ["run", "bench", "show"])
-def test_a_tier_that_does_not_exist_is_one_sentence_and_not_an_abort(name: str, tiny_model: Path) -> None:
-    question = ["hi"] if name == "run" else []
-    done = command(name, tiny_model, *question, env=os.environ | {"MIAOTUI_ISA": "avx9000"})
-    assert done.returncode == 1
-    assert "avx9000" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "terminate" not in done.stderr
+@pytest.mark.parametrize("name", ["run", "bench", "show", "doctor"])
+@pytest.mark.parametrize("writer", ["flag --isa", "environment variable MIAOTUI_ISA"])
+def test_a_tier_that_does_not_exist_is_one_sentence_about_what_was_written(
+    name: str, writer: str, tiny_model: Path
+) -> None:
+    arguments = {"run": [tiny_model, "hi"], "doctor": []}.get(name, [tiny_model])
+    if writer == "flag --isa":
+        done = command(name, *arguments, "--isa", "avx9000")
+    else:
+        done = command(name, *arguments, env=os.environ | {"MIAOTUI_ISA": "avx9000"})
+    assert done.returncode == (1 if name == "doctor" else 2)
+    assert f"{writer} is 'avx9000', which cannot run on this machine" in done.stdout + done.stderr
+    assert "MIAOTUI_ISA=" not in done.stdout + done.stderr
+    assert done.stderr.count("\n") == (name != "doctor")
+
+
+@pytest.mark.parametrize("writer", ["flag --threads", "environment variable MIAOTUI_THREADS"])
+def test_more_threads_than_processors_are_warned_of_in_one_line(writer: str, tiny_model: Path) -> None:
+    flags = ["--threads", 99] if writer == "flag --threads" else []
+    environ = os.environ if flags else os.environ | {"MIAOTUI_THREADS": "99"}
+    done = command("run", tiny_model, "hi", "--max-tokens", "2", "--quiet", *flags, env=environ)
+    assert done.returncode == 0
+    assert done.stderr.startswith(f"{writer} asks for 99 threads")
+    assert done.stderr.count("\n") == 1
+    assert "99 threads" in command("doctor", *flags, env=environ).stdout.split("to do")[1]
 
 
 def test_a_full_disk_under_the_output_is_one_sentence(tiny_model: Path) -> None:
@@ -59,7 +76,7 @@ def test_endless_piped_text_is_refused_with_its_limit(tiny_model: Path) -> None:
         done = command("run", tiny_model, "--max-tokens", "2", stdin=endless.stdout)
         endless.kill()
     assert done.returncode == 1
-    assert "more than 16 MiB were piped in" in done.stderr
+    assert "more than 16.0 MB were piped in" in done.stderr
 
 
 def test_a_missing_native_module_is_one_sentence(tiny_model: Path, tmp_path: Path) -> None:

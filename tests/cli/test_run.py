@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -78,6 +79,34 @@ def test_json_is_the_whole_of_stdout_and_repeats_with_its_seed(tiny_model: Path)
     assert first["first_token_s"] > 0
     assert first["tokens_per_s"] > 0
     assert 1e6 < first["peak_memory_bytes"] < 1e10
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_without_a_token_there_is_no_time_to_the_first(tiny_model: Path, as_json: bool) -> None:
+    done = command("run", tiny_model, "the cat", "--max-tokens", "0", *(["--json"] if as_json else []))
+    assert done.returncode == 0
+    assert "first token" not in done.stderr
+    assert not as_json or json.loads(done.stdout)["first_token_s"] is None
+
+
+def test_bytes_that_are_no_text_mean_the_same_however_they_arrive(tiny_model: Path) -> None:
+    options = ("--max-tokens", "12", "--quiet")
+    answer = command("run", tiny_model, "the \ufffd cat", *options).stdout
+    raw = os.fsdecode(b"the \xff cat")
+    assert command("run", tiny_model, raw, *options).stdout == answer
+    assert command("run", tiny_model, *options, input=raw, errors="surrogateescape").stdout == answer
+    keyboard, terminal = pty.openpty()
+    os.write(keyboard, b"the \xff cat\n/bye\n")
+    assert command("run", tiny_model, *options, stdin=terminal).stdout.removeprefix("> ").startswith(answer)
+    os.close(keyboard)
+    os.close(terminal)
+
+
+def test_json_on_a_terminal_wants_a_question(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert chat(tiny_model, monkeypatch, [], "--json") == 2
+    assert "--json needs a question" in capsys.readouterr().err
 
 
 def test_nothing_to_answer_is_a_usage_error(tiny_model: Path) -> None:

@@ -288,7 +288,7 @@ def test_a_model_file_cut_short_is_fetched_anew(store: ModelStore, kept_bytes: i
 
 
 def test_unknown_name_lists_what_is_known(store: ModelStore) -> None:
-    for name in ("tini:1k", "tiny:2k", "TINY:1K", "Tinny"):
+    for name in ("tini:1k", "tiny:2k", "TINY:1K", "Tinny", "iny"):
         with pytest.raises(ModelNotFoundError, match=r"did you mean tiny:1k\? Known names: tiny:1k"):
             store.resolve(name)
     with pytest.raises(ModelNotFoundError, match=r"Known names: tiny:1k; here already: none; or use hf:"):

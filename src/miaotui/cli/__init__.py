@@ -1,6 +1,7 @@
 """The `miaotui` command. Each subcommand is a module of its own, imported only when it is the one asked for.
 
-Exit codes: 0 done, 1 a problem that one message explains, 2 wrong usage, 130 Ctrl-C, 141 the reader of a pipe left.
+Exit codes: 0 done, 1 a problem that one message explains, 2 wrong usage or settings, 130 Ctrl-C, 141 the reader of a
+pipe left.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal that lacks a character shows its escape
             stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdin, TextIOWrapper):  # as in pipes and arguments, what is no UTF-8 reads as U+FFFD
+        sys.stdin.reconfigure(errors="replace")
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()
@@ -71,7 +74,7 @@ def _run(name: str, arguments: list[str]) -> int:
     from importlib import import_module
 
     from miaotui.cli.parsing import make_parser
-    from miaotui.errors import MiaotuiError
+    from miaotui.errors import ConfigError, MiaotuiError
 
     module = import_module(f"miaotui.cli.{name}")
     parser = make_parser(name, COMMANDS[name])
@@ -80,7 +83,7 @@ def _run(name: str, arguments: list[str]) -> int:
         code: int = module.run(parser.parse_intermixed_args(arguments))
     except MiaotuiError as error:
         print(f"miaotui: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, ConfigError) else 1
     except ImportError as error:
         if "_native" not in str(error):
             raise

@@ -6,8 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
 from miaotui.cli.output import note, peak_memory_bytes, print_json, print_pairs
-from miaotui.cli.parsing import add_model_options, config_of, open_llm
-from miaotui.errors import InvalidRequestError
+from miaotui.cli.parsing import add_model_options, at_least, config_of, cpu_info, open_llm
 
 if TYPE_CHECKING:
     from miaotui.engine.llm import LLM
@@ -16,19 +15,20 @@ if TYPE_CHECKING:
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", nargs="?", help="name or path of a model")
-    parser.add_argument("--prompt-tokens", type=int, default=512, metavar="N", help="prompt length (default 512)")
-    parser.add_argument("--output-tokens", type=int, default=128, metavar="N", help="decoded tokens (default 128)")
     parser.add_argument(
-        "--repeats", type=int, default=3, metavar="N", help="of so many runs the best counts (default 3)"
+        "--prompt-tokens", type=at_least(1), default=512, metavar="N", help="prompt length (default 512)"
+    )
+    parser.add_argument(
+        "--output-tokens", type=at_least(2), default=128, metavar="N", help="decoded tokens (default 128)"
+    )
+    parser.add_argument(
+        "--repeats", type=at_least(1), default=3, metavar="N", help="of so many runs the best counts (default 3)"
     )
     add_model_options(parser)
 
 
 def run(args: Namespace) -> int:
     """Measure; every figure of one call comes from one process."""
-    for name in ("prompt_tokens", "output_tokens", "repeats"):
-        if getattr(args, name) < (2 if name == "output_tokens" else 1):
-            raise InvalidRequestError(f"--{name.replace('_', '-')} {getattr(args, name)} is too small.")
     config = config_of(args)
     from miaotui import _native
 
@@ -40,7 +40,7 @@ def run(args: Namespace) -> int:
         }
     report["peak_memory_bytes"] = peak_memory_bytes()  # before the ceilings, whose buffers are larger than small models
     ceilings = _native.measure_ceilings()
-    cpu = _native.cpu_info()
+    cpu = cpu_info(config)
     report["machine"] = ceilings | {name: cpu[name] for name in ("model", "tier", "threads")}
     if args.json:
         print_json(report)
@@ -77,6 +77,8 @@ def _decode(llm: LLM, num_tokens: int, repeats: int) -> dict[str, float]:
 
 
 def _print(report: dict[str, Any]) -> None:
+    from miaotui.formats.store_progress import format_bytes
+
     prefill, decode, machine = report["prefill"], report["decode"], report["machine"]
     of_gops, of_gb = prefill["gops"] / machine["int8_gops"], decode["gb_per_s"] / machine["read_gb_per_s"]
     prefill_text = f"{prefill['tokens_per_s']:.0f} tok/s, {prefill['gops']:.0f} GOPS"
@@ -90,5 +92,5 @@ def _print(report: dict[str, Any]) -> None:
     )
     note(
         f"[{machine['model']} · {machine['tier']} · {machine['threads']} threads · "
-        f"{report['peak_memory_bytes'] / 1e6:.0f} MB peak]"
+        f"{format_bytes(report['peak_memory_bytes'])} peak]"
     )

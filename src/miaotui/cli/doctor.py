@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from miaotui.cli.output import print_json, print_pairs
-from miaotui.cli.parsing import add_model_options, config_of
+from miaotui.cli.parsing import add_model_options, config_of, cpu_info, thread_excess
+from miaotui.formats.store_progress import format_bytes
 
 if TYPE_CHECKING:
     from miaotui.config import Config
@@ -41,7 +42,7 @@ def run(args: Namespace) -> int:
     config = config_of(args)
     report: dict[str, Any] = {"software": _software(), "settings": _settings(config)}
     findings = _missing_packages()
-    native, problems = _native_core()
+    native, problems = _native_core(config)
     findings += problems
     report["cpu"] = native
     report["memory"], problems = _memory()
@@ -75,23 +76,23 @@ def _missing_packages() -> list[Finding]:
     return findings
 
 
-def _native_core() -> tuple[dict[str, Any], list[Finding]]:
+def _native_core(config: Config) -> tuple[dict[str, Any], list[Finding]]:
     """What the native core found, or why it cannot be loaded."""
-    from miaotui.errors import CpuTierError
+    from miaotui.errors import ConfigError
 
     try:
-        from miaotui import _native
-
-        info = _native.cpu_info()
-    except CpuTierError as error:
-        return {}, [Finding(str(error), "unset MIAOTUI_ISA", fatal=True)]
+        info = cpu_info(config)
+    except ConfigError as error:
+        return {}, [Finding(str(error), f"leave out the {config.sources['isa']}", fatal=True)]
     except ImportError as error:
         reinstall = "pip install --force-reinstall miaotui (in a checkout: make build)"
         return {}, [Finding(f"the native core cannot be loaded: {error}", reinstall, fatal=True)]
     findings = []
     if info["tier"] == "scalar" and len(info["tiers"]) == 1:
         findings.append(Finding("this CPU has no AVX2; everything works, but slowly", "use a CPU of 2014 or later"))
-    return dict(info), findings
+    if excess := thread_excess(config, info):
+        findings.append(Finding(f"{excess}, which is far slower", f"leave out the {config.sources['threads']}"))
+    return info, findings
 
 
 def _memory() -> tuple[dict[str, int], list[Finding]]:
@@ -100,7 +101,7 @@ def _memory() -> tuple[dict[str, int], list[Finding]]:
     memory = {"total_bytes": total_memory_bytes(), "available_bytes": available_memory_bytes()}
     if memory["available_bytes"] >= LOW_MEMORY_BYTES:
         return memory, []
-    free = f"{memory['available_bytes'] / 1e6:.0f} MB of memory are available"
+    free = f"{format_bytes(memory['available_bytes'])} of memory are available"
     return memory, [Finding(free, "close other programs, or raise the container's memory limit")]
 
 
@@ -114,12 +115,15 @@ def _store(config: Config) -> tuple[dict[str, Any], list[Finding]]:
     models = [stored.name for stored in ModelStore.default().models()]
     findings = []
     if not models:
-        findings.append(Finding("no model is here yet", "miaotui pull smollm2:135m"))
+        fix = "miaotui pull smollm2:135m"
+        fix = f"unset MIAOTUI_OFFLINE, then {fix}" if config.offline else fix
+        findings.append(Finding("no model is here yet", fix, fatal=config.offline))  # else `run` fetches it
     if not os.access(existing, os.W_OK | os.X_OK):
-        findings.append(Finding(f"{existing} cannot be written to", "set MIAOTUI_HOME to a folder of yours"))
+        problem = f"{existing} cannot be written to"
+        findings.append(Finding(problem, "set MIAOTUI_HOME to a folder of yours", fatal=not models))
     if free_bytes < LOW_DISK_BYTES:
         findings.append(
-            Finding(f"{free_bytes / 1e6:.0f} MB are free at {existing}", "miaotui rm MODEL, or MIAOTUI_HOME")
+            Finding(f"{format_bytes(free_bytes)} are free at {existing}", "miaotui rm MODEL, or MIAOTUI_HOME")
         )
     return {"folder": str(folder), "models": models, "free_bytes": free_bytes}, findings
 
@@ -133,8 +137,6 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _print(report: dict[str, Any], findings: list[Finding]) -> None:
-    from miaotui.formats.store_progress import format_bytes
-
     cpu, memory, store = report["cpu"], report["memory"], report["store"]
     if cpu:
         quota = f", quota {cpu['cgroup_quota']:g} CPUs" if cpu["cgroup_quota"] else ""
@@ -154,4 +156,4 @@ def _print(report: dict[str, Any], findings: list[Finding]) -> None:
 
 
 def _of(memory: dict[str, int]) -> str:
-    return f"{memory['available_bytes'] / 1e9:.1f} of {memory['total_bytes'] / 1e9:.1f} GB available"
+    return f"{format_bytes(memory['available_bytes'])} of {format_bytes(memory['total_bytes'])} available"

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from miaotui.cli.output import print_json
-from miaotui.cli.parsing import add_model_options, config_of, open_llm
+from miaotui.cli.parsing import add_model_options, at_least, config_of, open_llm
 from miaotui.errors import InvalidRequestError
 
 LOGIT_ROWS = 256
@@ -20,7 +20,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("measure", choices=["ppl"], help="ppl: perplexity in windows of 512, second half scored")
     parser.add_argument("model", help="name or path of a model")
     parser.add_argument("--text", required=True, metavar="FILE", help="UTF-8 text; - reads standard input")
-    parser.add_argument("--windows", type=int, metavar="N", help="only the first N windows")
+    parser.add_argument("--windows", type=at_least(1), metavar="N", help="only the first N windows")
     add_model_options(parser)
 
 

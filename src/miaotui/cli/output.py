@@ -26,9 +26,11 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def print_pairs(title: str, pairs: Iterable[tuple[str, str]]) -> None:
     """A heading, and a name and a value per line."""
+    lines = list(pairs)
+    width = max([21, *(len(name) for name, _ in lines)])
     print(title)
-    for name, value in pairs:
-        print(f"  {name:<22} {value}")
+    for name, value in lines:
+        print(f"  {name:<{width}}  {value}")
 
 
 def note(text: str, stream: TextIO | None = None) -> None:

@@ -2,19 +2,55 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING, Any
+import math
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from miaotui.cli.output import note
 
 if TYPE_CHECKING:
     from miaotui.config import Config
     from miaotui.engine.llm import LLM
 
 
+class _Parser(ArgumentParser):
+    """Wrong usage is one sentence, as every other problem is."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"miaotui: {message}; see {self.prog} --help\n")
+
+
+def whole(text: str) -> int:
+    """A flag's value that must be a whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"it must be a whole number, not {text[:80]!r}") from None
+
+
+def number(text: str) -> float:
+    """A flag's value that must be a number."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"it must be a number, not {text[:80]!r}") from None
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """The reader of a flag's value that must be a whole number and not below `least`."""
+
+    def read(text: str) -> int:
+        if (value := whole(text)) < least:
+            raise ArgumentTypeError(f"it must be at least {least}, not {value}")
+        return value
+
+    return read
+
+
 def make_parser(name: str, meaning: str) -> ArgumentParser:
     """The parser of one subcommand, with `--json` already there."""
-    parser = ArgumentParser(
-        prog=f"miaotui {name}", description=meaning[0].upper() + meaning[1:] + ".", allow_abbrev=False
-    )
+    parser = _Parser(prog=f"miaotui {name}", description=meaning[0].upper() + meaning[1:] + ".", allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
     return parser
 
@@ -28,7 +64,9 @@ def add_model_options(parser: ArgumentParser) -> None:
     group.add_argument("--kv-dtype", metavar="TYPE", help="type of the KV cache: f16 (default), bf16, int8, f32")
     group.add_argument("--context-length", metavar="N", help="most tokens of question and answer together")
     group.add_argument("--kv-memory", metavar="SIZE", help="memory for the KV cache, such as 256MiB")
-    group.add_argument("--threads", metavar="N", help="threads of the native core")
+    group.add_argument(
+        "--threads", metavar="N", help="1 to 1024 (default: the CPUs this process may use; more are slower)"
+    )
     group.add_argument("--isa", metavar="TIER", help="instruction-set tier to force; `miaotui doctor` lists them")
 
 
@@ -46,8 +84,31 @@ def config_of(args: Namespace) -> Config:
     return config
 
 
+def cpu_info(config: Config) -> dict[str, Any]:
+    """What the native core found. Raises ConfigError, about what the user wrote, for a tier that cannot run here."""
+    from miaotui import _native
+    from miaotui.errors import ConfigError, CpuTierError
+
+    try:
+        return dict(_native.cpu_info())
+    except CpuTierError as error:
+        written = f"{config.sources['isa']} is {config.isa!r}, which"
+        message = str(error).replace(f"MIAOTUI_ISA={config.isa}", written, 1)
+        raise ConfigError(message.replace("or unset it", "or leave it out")) from None
+
+
+def thread_excess(config: Config, cpu: dict[str, Any]) -> str | None:
+    """What is wrong with the number of threads that was asked for; None if nothing is."""
+    cpus = min(cpu["affinity"], math.ceil(cpu["cgroup_quota"] or cpu["affinity"]))
+    if cpu["threads"] <= cpus:
+        return None
+    return f"{config.sources['threads']} asks for {cpu['threads']} threads, but this process may use {cpus} CPUs"
+
+
 def open_llm(config: Config, *, fetch: bool = False, **options: Any) -> LLM:
     """The configured model, ready to answer. With `fetch`, a model known by name is downloaded first if need be."""
+    if excess := thread_excess(config, cpu_info(config)):
+        note(f"{excess}; expect it to be far slower")
     path = None
     if fetch:
         from miaotui.formats.store import pull

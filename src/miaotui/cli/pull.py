@@ -13,7 +13,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Fetch the model if it is not here, or look into the user's own file; its path on standard output, progress on standard error."""
+    """Fetch the model if it is not here, look into a file of the user's own; path on standard output."""
     from miaotui.formats import open_model
     from miaotui.formats.store import ModelStore
     from miaotui.formats.store_progress import Progress

@@ -7,12 +7,13 @@ import stat
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from miaotui.cli.output import note, peak_memory_bytes, print_json
-from miaotui.cli.parsing import add_model_options, config_of, open_llm
-from miaotui.errors import CapacityError, ContextLengthError, InvalidRequestError
+from miaotui.cli.parsing import add_model_options, config_of, number, open_llm, whole
+from miaotui.errors import CapacityError, ConfigError, ContextLengthError, InvalidRequestError
 
 if TYPE_CHECKING:
     from miaotui.core import SamplingParams
@@ -23,46 +24,69 @@ if TYPE_CHECKING:
 DEFAULT_MAX_TOKENS = 1024
 """Small models may repeat themselves for ever; without a flag an answer ends here, or where the context does."""
 
-MAX_PIPED_BYTES = 16 << 20
+MAX_PIPED_BYTES = 16_000_000
+
+SAMPLING_FLAGS: tuple[tuple[str, str, Callable[[str], float], str], ...] = (
+    ("--temperature", "T", number, "0 (default) is the likeliest text, 1 the model's own variety, at most 100"),
+    ("--top-k", "K", whole, "choose among the K likeliest tokens; 0 (default) or -1 is off"),
+    ("--top-p", "P", number, "choose among the fewest likeliest with this share together, above 0 to 1 (default: off)"),
+    ("--min-p", "P", number, "leave out tokens below this share of the likeliest one's, 0 (default: off) to 1"),
+    ("--repetition-penalty", "R", number, "above 1, at most 10, discourages tokens that occurred; 1 (default) is off"),
+    ("--seed", "N", whole, "equal seeds give equal text; some readers of --json round seeds above 2^53"),
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", nargs="?", help="name or path of a model; fetched if it is not here yet")
-    parser.add_argument("prompt", nargs="*", help="the question; text piped in is put behind it; without either: chat")
+    parser.add_argument(
+        "prompt",
+        nargs="*",
+        type=_readable,
+        help="the question; text piped in is put behind it; without either: chat; what is not UTF-8 becomes U+FFFD",
+    )
     parser.add_argument(
         "--system",
+        type=_readable,
         metavar="TEXT",
         help="instructions before the conversation (default: what the model's template has)",
     )
     parser.add_argument("--raw", action="store_true", help="go on from the prompt as it is, without the chat template")
     parser.add_argument("--quiet", action="store_true", help="no status line")
-    group = parser.add_argument_group("how to choose tokens")
+    group = parser.add_argument_group(
+        "how to choose tokens", "top-k, top-p and min-p matter only where the temperature is above 0"
+    )
     group.add_argument(
         "--max-tokens",
-        type=int,
+        type=whole,
         metavar="N",
         help=f"at most so many tokens (default: {DEFAULT_MAX_TOKENS}, or what the context leaves)",
     )
+    for flag, metavar, read, meaning in SAMPLING_FLAGS:
+        group.add_argument(flag, type=read, metavar=metavar, help=meaning)
     group.add_argument(
-        "--temperature", type=float, metavar="T", help="0 (default) is the likeliest text, 1 the model's own variety"
+        "--stop",
+        action="append",
+        type=_readable,
+        metavar="TEXT",
+        help="end the answer before this text; repeatable",
     )
-    group.add_argument("--top-k", type=int, metavar="K")
-    group.add_argument("--top-p", type=float, metavar="P")
-    group.add_argument("--min-p", type=float, metavar="P")
-    group.add_argument("--repetition-penalty", type=float, metavar="R")
-    group.add_argument("--seed", type=int, metavar="N", help="equal seeds give equal text")
-    group.add_argument("--stop", action="append", metavar="TEXT", help="end the answer before this text; repeatable")
     add_model_options(parser)
 
 
 def run(args: Namespace) -> int:
     """Answer on standard output, the status line on standard error."""
+    if not args.prompt and _is_question(args.model or ""):
+        note(f'miaotui: the first argument is the model, as in: miaotui run smollm2:135m "{args.model[:80]}"')
+        return 2
     prompt = _prompt(args)
     params = _sampling(args)
     config = config_of(args)
     if prompt is None and not sys.stdin.isatty():
-        note("miaotui run: nothing to answer; give a prompt, pipe one in, or start it on a terminal to chat")
+        note("miaotui: nothing to answer; give a prompt, pipe one in, or start it on a terminal to chat")
+        return 2
+    if prompt is None and args.json:
+        note("miaotui: --json needs a question; a chat has no JSON")
         return 2
     started_s = time.monotonic()
     with open_llm(config, fetch=True) as llm:
@@ -101,13 +125,15 @@ def answer(stream: Stream, *, quiet: bool = False) -> Completion:
 
 def status_line(completion: Completion, loaded_s: float | None = None) -> str:
     """Time to first token, rate, tokens, peak memory; and why the answer ended, if it was not the model's own end."""
+    from miaotui.formats.store_progress import format_bytes
+
     receipt = completion.receipt
     rate = receipt.tokens_per_s
     parts = [
-        f"first token {receipt.first_token_s:.2f} s",
+        *([f"first token {receipt.first_token_s:.2f} s"] if receipt.output_tokens else []),
         *([f"{rate:.1f} tok/s"] if rate is not None else []),
         f"{receipt.prompt_tokens} + {receipt.output_tokens} tokens",
-        f"{peak_memory_bytes() / 1e6:.0f} MB peak",
+        f"{format_bytes(peak_memory_bytes())} peak",
         *([f"loaded in {loaded_s:.2f} s"] if loaded_s is not None else []),
         *({"length": ["cut off at the token limit"], "cancelled": ["cancelled"]}.get(completion.finish_reason, [])),
     ]
@@ -143,6 +169,16 @@ def _prompt(args: Namespace) -> str | None:
     return "\n\n".join(part for part in parts if part.strip()) or None
 
 
+def _is_question(model: str) -> bool:
+    """Whether somebody left the model out: no model is called like this."""
+    return " " in model and not model.endswith(".gguf") and not os.path.exists(os.path.expanduser(model))
+
+
+def _readable(argument: str) -> str:
+    """An argument's text; bytes that are no UTF-8, which Python hides in surrogates, become U+FFFD as in pipes."""
+    return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def _piped_text() -> str:
     """All of standard input if it is a pipe, a socket or a file; a terminal or /dev/null has nothing to say."""
     try:
@@ -153,8 +189,10 @@ def _piped_text() -> str:
         return ""
     text = sys.stdin.buffer.read(MAX_PIPED_BYTES + 1)
     if len(text) > MAX_PIPED_BYTES:
+        from miaotui.formats.store_progress import format_bytes
+
         raise InvalidRequestError(
-            f"more than {MAX_PIPED_BYTES >> 20} MiB were piped in, far beyond any context; pipe in a part of it"
+            f"more than {format_bytes(MAX_PIPED_BYTES)} were piped in, far beyond any context; pipe in a part of it"
         )
     return text.decode("utf-8", "replace")
 
@@ -164,7 +202,12 @@ def _sampling(args: Namespace) -> SamplingParams:
 
     names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop")
     given: dict[str, Any] = {name: value for name in names if (value := getattr(args, name)) is not None}
-    return SamplingParams(**{"temperature": 0.0, "max_tokens": args.max_tokens} | given)
+    try:
+        return SamplingParams(**{"temperature": 0.0, "max_tokens": args.max_tokens} | given)
+    except InvalidRequestError as error:  # its message begins with the parameter's name
+        name, _, rest = str(error).partition(" ")
+        flag = f"--{name.replace('_', '-')}" if name in vars(args) else name
+        raise ConfigError(f"{flag} {rest}") from None
 
 
 def _as_json(completion: Completion, model: str, loaded_s: float) -> dict[str, Any]:
@@ -176,7 +219,7 @@ def _as_json(completion: Completion, model: str, loaded_s: float) -> dict[str, A
         "stop_reason": completion.stop_reason,
         "prompt_tokens": receipt.prompt_tokens,
         "output_tokens": receipt.output_tokens,
-        "first_token_s": receipt.first_token_s,
+        "first_token_s": receipt.first_token_s if receipt.output_tokens else None,
         "tokens_per_s": receipt.tokens_per_s,
         "load_s": loaded_s,
         "peak_memory_bytes": peak_memory_bytes(),

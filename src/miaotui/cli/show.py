@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from miaotui.cli.output import print_json, print_pairs, print_table
-from miaotui.cli.parsing import add_model_options, config_of
+from miaotui.cli.parsing import add_model_options, config_of, cpu_info
 
 if TYPE_CHECKING:
     from miaotui.config import Config
@@ -28,6 +28,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Nothing of the weights is loaded for this."""
     config = config_of(args)
+    cpu_info(config)  # an impossible tier is refused in the user's words
     from miaotui.engine.loading import find_model
     from miaotui.graph.passes import optimize
     from miaotui.models import build_graph
@@ -78,7 +79,7 @@ def _tensor_types(file: ModelFile) -> list[dict[str, Any]]:
 def _memory(file: ModelFile, graph: Graph, config: Config) -> dict[str, Any]:
     """Bytes of weights, of one step's activations, and of the KV pages with the context they allow."""
     from miaotui import _native
-    from miaotui.engine.block_pool import BLOCK_TOKENS
+    from miaotui.engine.block_pool import BLOCK_TOKENS, num_blocks_for
     from miaotui.engine.kv_memory import available_memory_bytes, plan_kv
     from miaotui.engine.loading import LoadOptions
     from miaotui.graph.memory import plan_memory
@@ -98,14 +99,26 @@ def _memory(file: ModelFile, graph: Graph, config: Config) -> dict[str, Any]:
         max_sequences=options.max_sequences,
         available_bytes=available_memory_bytes(),
     )
+    context_blocks = num_blocks_for(plan.context.length)
     return {
         "weight_bytes": sum(tensor.nbytes for tensor in file.weights.values()),
         "activation_bytes": arena.arena_bytes,
         "kv_bytes_per_token": plan.block_bytes // BLOCK_TOKENS,
+        "kv_bytes_of_a_context": context_blocks * plan.block_bytes,
         "kv_bytes_at_most": plan.total_bytes,
+        "kv_limit": _kv_limit(config, plan.num_blocks / context_blocks, options.max_sequences),
         "context_length": plan.context.length,
         "model_context_length": plan.context.model_length,
     }
+
+
+def _kv_limit(config: Config, num_contexts: float, max_sequences: int) -> str:
+    """Why there is no more KV memory, for people."""
+    if num_contexts == max_sequences:
+        return f"{max_sequences} full contexts"
+    if config.kv_memory_bytes is not None:
+        return config.sources["kv_memory_bytes"]
+    return "the same for every model, or a quarter of the free memory if that is less; --kv-memory sets it"
 
 
 def _predicted(graph: Graph) -> dict[str, Any]:
@@ -152,7 +165,8 @@ def _print(report: dict[str, Any]) -> None:
             ("weights", format_bytes(memory["weight_bytes"])),
             ("activations", f"{format_bytes(memory['activation_bytes'])} at most, for the largest step"),
             ("KV per token", format_bytes(memory["kv_bytes_per_token"])),
-            ("KV", f"{format_bytes(memory['kv_bytes_at_most'])} at most, taken as it is used"),
+            ("KV of a full context", format_bytes(memory["kv_bytes_of_a_context"])),
+            ("KV", f"{format_bytes(memory['kv_bytes_at_most'])} at most ({memory['kv_limit']}), taken as it is used"),
             ("context", f"{memory['context_length']} tokens (the model allows {memory['model_context_length']})"),
         ],
     )

@@ -163,8 +163,9 @@ class ModelStore:
         return model
 
     def _unknown(self, text: str) -> ModelNotFoundError:
-        close = get_close_matches(text[:80].lower(), self.catalog, 1)
-        hint = f"did you mean {close[0]}? " if close else ""
+        names = {written: name for name in self.catalog for written in (name, name.partition(":")[0])}
+        close = get_close_matches(text[:80].lower(), names, 1)
+        hint = f"did you mean {names[close[0]]}? " if close else ""
         return ModelNotFoundError(
             f"there is no model {shown(text)}; {hint}Known names: {', '.join(self.catalog)}; here already: "
             f"{self._names_here()}; or use hf:ORG/REPO[:FILE.gguf], or the path of a GGUF file or model folder"
