@@ -255,7 +255,7 @@ print(ModelStore(Path({str(store.folder)!r}), catalog={store.catalog!r}).pull("t
 
 @pytest.mark.parametrize("path", ["model.gguf", "./folder/model.gguf", "/model", "~/model"])
 def test_files_outside_of_the_store_are_not_removed_by_it(store: ModelStore, path: str) -> None:
-    with pytest.raises(ModelNotFoundError, match="not a name in the store.*delete that file yourself"):
+    with pytest.raises(ModelNotFoundError, match=r"not a name in the store.*delete that file yourself"):
         store.remove(path)
 
 
