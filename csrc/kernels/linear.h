@@ -287,9 +287,6 @@ static void block_product(const SOURCE& w, const Q8Rows& x, int64_t t0, int64_t 
         block_times_all<SOURCE, LARGEST, false>(w, x, t0, t1, row, rows, out, ahead);
 }
 
-#define MT_QUANTIZED_TYPES(X) \
-    X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS)
-
 template <WeightType TYPE>
 static void direct(const PackedView& w, int64_t block0, int64_t block1, const Q8Rows& x, int64_t t0, int64_t t1,
                    const LinearOut& out, const uint8_t* next) {

@@ -10,9 +10,12 @@
 namespace miaotui {
 namespace {
 
-// 32 or 256 columns of one row, taken apart: a byte per code, and the raw scales.
+// Codes are handled a quad at a time: four neighbouring columns of one row, a byte each, in one word.
+constexpr uint32_t kOnes = 0x01010101;  // times a code: that code in all four columns
+
+// 32 or 256 columns of one row, taken apart: its quads, and the raw scales.
 struct RowChunk {
-    uint8_t codes[kSuperColumns];
+    uint32_t quads[kSuperColumns / 4];
     uint16_t d = 0, m = 0;  // f16 bits
     uint8_t s[16], n[16];   // sub-scales (two's complement where signed) and sub-minimums
 };
@@ -23,15 +26,30 @@ uint16_t read16(const uint8_t* p) {
     return x;
 }
 
-void low_high_nibbles(const uint8_t* p, int count, uint8_t* codes) {  // count bytes → low nibbles, then high nibbles
-    for (int i = 0; i < count; ++i) codes[i] = p[i] & 15;
-    for (int i = 0; i < count; ++i) codes[count + i] = p[i] >> 4;
+uint32_t read32(const uint8_t* p) {
+    uint32_t x;
+    std::memcpy(&x, p, 4);
+    return x;
 }
 
-void add_fifth_bits(const uint8_t* p, uint8_t* codes) {
-    uint32_t bits;
-    std::memcpy(&bits, p, 4);
-    for (int i = 0; i < 32; ++i) codes[i] = static_cast<uint8_t>(codes[i] | (((bits >> i) & 1) << 4));
+void write32(uint8_t* p, uint32_t x) { std::memcpy(p, &x, 4); }
+
+// Bits `shift` … of every code in a quad: as many as `mask` has.
+uint32_t bits_of(uint32_t quad, int shift, uint32_t mask) { return (quad >> shift) & (mask * kOnes); }
+
+// 4 bits, one for each column, to a quad of zeros and ones, and back.
+uint32_t quad_of_bits(uint32_t bits) { return ((bits & 15) * 0x00204081) & kOnes; }
+uint32_t bits_of_quad(uint32_t quad) { return (quad * 0x01020408) >> 24 & 15; }
+
+void low_high_nibbles(const uint8_t* p, int words, uint32_t* quads) {  // all low nibbles, then all high ones
+    for (int w = 0; w < words; ++w) {
+        quads[w] = bits_of(read32(p + 4 * w), 0, 15);
+        quads[words + w] = bits_of(read32(p + 4 * w), 4, 15);
+    }
+}
+
+void add_fifth_bits(const uint8_t* p, uint32_t* quads) {
+    for (int q = 0; q < 8; ++q) quads[q] |= quad_of_bits(read32(p) >> (4 * q)) << 4;
 }
 
 // The 6-bit sub-scales and sub-minimums of Q4_K and Q5_K: 8 + 8 values in 12 bytes.
@@ -44,19 +62,28 @@ void unpack_sixes(const uint8_t* p, uint8_t* s, uint8_t* n) {
     }
 }
 
+// 256 two-bit codes: 32 bytes hold 128 columns, the lowest bits of all bytes the first 32 of them.
+void read_two_bits(const uint8_t* p, uint32_t* quads) {
+    for (int b = 0; b < 8; ++b)
+        for (int w = 0; w < 8; ++w) quads[8 * b + w] = bits_of(read32(p + b / 4 * 32 + 4 * w), b % 4 * 2, 3);
+}
+
+// 256 further bits above the `shift` that are there: bit b of 32 bytes belongs to columns 32b ….
+void add_high_bits(const uint8_t* p, int shift, uint32_t* quads) {
+    for (int b = 0; b < 8; ++b)
+        for (int w = 0; w < 8; ++w) quads[8 * b + w] |= bits_of(read32(p + 4 * w), b, 1) << shift;
+}
+
 void read_q2_k(const uint8_t* p, RowChunk& c) {
-    const uint8_t *scales = p, *qs = p + 16;
-    for (int i = 0; i < 16; ++i) c.s[i] = scales[i] & 15, c.n[i] = scales[i] >> 4;
-    for (int i = 0; i < kSuperColumns; ++i) c.codes[i] = (qs[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2)) & 3;
+    for (int i = 0; i < 16; ++i) c.s[i] = p[i] & 15, c.n[i] = p[i] >> 4;
+    read_two_bits(p + 16, c.quads);
     c.d = read16(p + 80), c.m = read16(p + 82);
 }
 
 void read_q3_k(const uint8_t* p, RowChunk& c) {
-    const uint8_t *high = p, *qs = p + 32, *scales = p + 96;
-    for (int i = 0; i < kSuperColumns; ++i) {
-        const int low = (qs[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2)) & 3;
-        c.codes[i] = static_cast<uint8_t>(low | (((high[i % 32] >> (i / 32)) & 1) << 2));
-    }
+    const uint8_t* scales = p + 96;
+    read_two_bits(p + 32, c.quads);
+    add_high_bits(p, 2, c.quads);
     for (int i = 0; i < 16; ++i) {
         const int low = i < 8 ? scales[i] & 15 : scales[i - 8] >> 4, top = (scales[8 + i % 4] >> (i / 4 * 2)) & 3;
         c.s[i] = static_cast<uint8_t>((low | (top << 4)) - 32);
@@ -67,25 +94,29 @@ void read_q3_k(const uint8_t* p, RowChunk& c) {
 void read_q4_k(const uint8_t* p, RowChunk& c) {
     c.d = read16(p), c.m = read16(p + 2);
     unpack_sixes(p + 4, c.s, c.n);
-    for (int i = 0; i < 4; ++i) low_high_nibbles(p + 16 + 32 * i, 32, c.codes + 64 * i);
+    for (int i = 0; i < 4; ++i) low_high_nibbles(p + 16 + 32 * i, 8, c.quads + 16 * i);
 }
 
 void read_q5_k(const uint8_t* p, RowChunk& c) {
     c.d = read16(p), c.m = read16(p + 2);
     unpack_sixes(p + 4, c.s, c.n);
-    for (int i = 0; i < 4; ++i) low_high_nibbles(p + 48 + 32 * i, 32, c.codes + 64 * i);
-    for (int i = 0; i < kSuperColumns; ++i)
-        c.codes[i] = static_cast<uint8_t>(c.codes[i] | (((p[16 + i % 32] >> (i / 32)) & 1) << 4));
+    for (int i = 0; i < 4; ++i) low_high_nibbles(p + 48 + 32 * i, 8, c.quads + 16 * i);
+    add_high_bits(p + 16, 4, c.quads);
 }
 
 void read_q6_k(const uint8_t* p, RowChunk& c) {
     const uint8_t *low = p, *high = p + 128;
-    for (int half = 0; half < 2; ++half)
-        for (int i = 0; i < 128; ++i) {
-            const uint8_t nibbles = low[64 * half + i % 64];
-            const int l = i < 64 ? nibbles & 15 : nibbles >> 4, h = (high[32 * half + i % 32] >> (i / 32 * 2)) & 3;
-            c.codes[128 * half + i] = static_cast<uint8_t>(l | (h << 4));
+    for (int half = 0; half < 2; ++half) {
+        for (int i = 0; i < 2; ++i) {
+            uint32_t nibbles[16];
+            low_high_nibbles(low + 64 * half + 32 * i, 8, nibbles);
+            std::memcpy(c.quads + 32 * half + 8 * i, nibbles, 32);
+            std::memcpy(c.quads + 32 * half + 16 + 8 * i, nibbles + 8, 32);
         }
+        for (int b = 0; b < 4; ++b)
+            for (int w = 0; w < 8; ++w)
+                c.quads[32 * half + 8 * b + w] |= bits_of(read32(high + 32 * half + 4 * w), 2 * b, 3) << 4;
+    }
     std::memcpy(c.s, p + 192, 16);
     c.d = read16(p + 208);
 }
@@ -96,26 +127,27 @@ void read_iq4_xs(const uint8_t* p, RowChunk& c) {
     for (int i = 0; i < 8; ++i) {
         const int low = (p[4 + i / 2] >> (4 * (i % 2))) & 15, top = (high >> (2 * i)) & 3;
         c.s[i] = static_cast<uint8_t>((low | (top << 4)) - 32);
-        low_high_nibbles(p + 8 + 16 * i, 16, c.codes + 32 * i);
+        low_high_nibbles(p + 8 + 16 * i, 4, c.quads + 8 * i);
     }
 }
 
-void read_chunk(WeightType type, const uint8_t* p, RowChunk& c) {
-    switch (type) {
+template <WeightType TYPE>
+void read_chunk(const uint8_t* p, RowChunk& c) {
+    switch (TYPE) {
         case WeightType::Q4_0:
-        case WeightType::IQ4_NL: c.d = read16(p); return low_high_nibbles(p + 2, 16, c.codes);
-        case WeightType::Q4_1: c.d = read16(p), c.m = read16(p + 2); return low_high_nibbles(p + 4, 16, c.codes);
+        case WeightType::IQ4_NL: c.d = read16(p); return low_high_nibbles(p + 2, 4, c.quads);
+        case WeightType::Q4_1: c.d = read16(p), c.m = read16(p + 2); return low_high_nibbles(p + 4, 4, c.quads);
         case WeightType::Q5_0:
             c.d = read16(p);
-            low_high_nibbles(p + 6, 16, c.codes);
-            return add_fifth_bits(p + 2, c.codes);
+            low_high_nibbles(p + 6, 4, c.quads);
+            return add_fifth_bits(p + 2, c.quads);
         case WeightType::Q5_1:
             c.d = read16(p), c.m = read16(p + 2);
-            low_high_nibbles(p + 8, 16, c.codes);
-            return add_fifth_bits(p + 4, c.codes);
+            low_high_nibbles(p + 8, 4, c.quads);
+            return add_fifth_bits(p + 4, c.quads);
         case WeightType::Q8_0:
             c.d = read16(p);
-            for (int i = 0; i < 32; ++i) c.codes[i] = static_cast<uint8_t>(p[2 + i] ^ 0x80);  // two's complement + 128
+            for (int q = 0; q < 8; ++q) c.quads[q] = read32(p + 2 + 4 * q) ^ (0x80 * kOnes);  // two's complement + 128
             return;
         case WeightType::Q2_K: return read_q2_k(p, c);
         case WeightType::Q3_K: return read_q3_k(p, c);
@@ -127,40 +159,42 @@ void read_chunk(WeightType type, const uint8_t* p, RowChunk& c) {
     }
 }
 
-// 512 codes of a tile in quad order → the bit planes.
-void write_planes(int bits, const uint8_t tile[512], uint8_t* plane0, uint8_t* plane1) {
-    const auto two_bit_plane = [tile](uint8_t* target, int shift) {
-        for (int j = 0; j < 2; ++j)
-            for (int i = 0; i < 64; ++i) {
-                int byte = 0;
-                for (int q = 0; q < 4; ++q) byte |= ((tile[64 * (4 * j + q) + i] >> shift) & 3) << (2 * q);
-                target[64 * j + i] = static_cast<uint8_t>(byte);
-            }
-    };
-    const auto one_bit_plane = [tile](uint8_t* target, int shift) {
-        for (int i = 0; i < 64; ++i) {
-            int byte = 0;
-            for (int b = 0; b < 8; ++b) byte |= ((tile[8 * i + b] >> shift) & 1) << b;
-            target[i] = static_cast<uint8_t>(byte);
+// The 8 quads of one row of a tile → its bytes in the bit planes, which are zero before the first row.
+template <int BITS>
+void write_planes(const uint32_t* quads, int row, uint8_t* plane0, uint8_t* plane1) {
+    const auto two_bit_plane = [=](uint8_t* plane, int shift) {
+        for (int j = 0; j < 2; ++j) {
+            uint32_t word = 0;
+            for (int q = 0; q < 4; ++q) word |= bits_of(quads[4 * j + q], shift, 3) << (2 * q);
+            write32(plane + 64 * j + 4 * row, word);
         }
     };
-    if (bits == 8) {
-        std::memcpy(plane0, tile, 512);
+    const auto one_bit_plane = [=](uint8_t* plane, int shift) {
+        for (int q = 0; q < 8; ++q) {
+            const uint32_t nibble = bits_of_quad(bits_of(quads[q], shift, 1)) << (4 * (row % 2));
+            plane[8 * q + row / 2] = static_cast<uint8_t>(plane[8 * q + row / 2] | nibble);
+        }
+    };
+    if constexpr (BITS == 8) {
+        for (int q = 0; q < 8; ++q) write32(plane0 + 64 * q + 4 * row, quads[q]);
         return;
     }
-    if (bits >= 4)
-        for (int i = 0; i < 256; ++i) plane0[i] = static_cast<uint8_t>((tile[i] & 15) | (tile[256 + i] << 4));
+    if constexpr (BITS >= 4)
+        for (int j = 0; j < 4; ++j)
+            write32(plane0 + 64 * j + 4 * row, bits_of(quads[j], 0, 15) | bits_of(quads[j + 4], 0, 15) << 4);
     else
         two_bit_plane(plane0, 0);
-    if (bits == 6) two_bit_plane(plane1, 4);
-    if (bits == 5) one_bit_plane(plane1, 4);
-    if (bits == 3) one_bit_plane(plane1, 2);
+    if constexpr (BITS == 6) two_bit_plane(plane1, 4);
+    if constexpr (BITS == 5) one_bit_plane(plane1, 4);
+    if constexpr (BITS == 3) one_bit_plane(plane1, 2);
 }
 
 void put16(uint8_t* p, int row, uint16_t value) { std::memcpy(p + 2 * row, &value, 2); }
 
-void write_scales(const Format& f, const RowChunk& c, int row, uint8_t* target) {
-    const int groups = kSuperColumns / f.group;
+template <WeightType TYPE>
+void write_scales(const RowChunk& c, int row, uint8_t* target) {
+    constexpr Format f = packed_format(TYPE);
+    constexpr int groups = kSuperColumns / f.group;
     put16(target, row, c.d);
     switch (f.scales) {
         case Scales::d: return;
@@ -182,29 +216,32 @@ void write_scales(const Format& f, const RowChunk& c, int row, uint8_t* target) 
     }
 }
 
-void pack_quantized_block(const PackedView& v, const uint8_t* rows, int num_rows, uint8_t* target) {
-    const Format f = packed_format(v.type);
-    const BlockShape shape = block_shape(v.type);
-    const int64_t row_bytes = v.cols / shape.weights * shape.bytes;
-    const int tiles = shape.weights / kGroup;  // per chunk: 1 or 8
-    const int chunk_scale_bytes = scale_bytes_per_super(f) * shape.weights / kSuperColumns;
-    uint8_t tile[8][512];
+// GCC 12 at -O3 deduces (ipa-modref, ipa-pure-const) that some of these write nothing, and drops the calls.
+#if defined(__GNUC__) && !defined(__clang__)
+#define MT_EFFECTS __attribute__((noipa))
+#else
+#define MT_EFFECTS
+#endif
+
+template <WeightType TYPE>
+MT_EFFECTS void pack_quantized_block(const PackedView& v, const uint8_t* rows, int num_rows, uint8_t* target) {
+    constexpr Format f = packed_format(TYPE);
+    constexpr BlockShape shape = block_shape(TYPE);
+    constexpr int tiles = shape.weights / kGroup;  // per chunk: 1 or 8
+    constexpr int chunk_scale_bytes = scale_bytes_per_super(f) * shape.weights / kSuperColumns;
+    const int64_t num_chunks = v.cols / shape.weights;
     RowChunk chunk;
-    for (int64_t i = 0; i < v.cols / shape.weights; ++i) {
+    for (int64_t i = 0; i < num_chunks; ++i) {
         const int64_t number = i * tiles / kSectionTiles, first = i * tiles % kSectionTiles;
         uint8_t* section = target + number * SectionLayout(f, kSectionTiles).bytes;
         const SectionLayout at(f, section_tiles(v.cols, number));
-        if (num_rows < kBlockRows)
-            std::memset(tile, 0, sizeof tile);  // rows that do not exist: zero scales, zero codes
         for (int r = 0; r < num_rows; ++r) {
-            read_chunk(v.type, rows + r * row_bytes + i * shape.bytes, chunk);
+            read_chunk<TYPE>(rows + (r * num_chunks + i) * shape.bytes, chunk);
+            write_scales<TYPE>(chunk, r, section + at.scale + first / tiles * chunk_scale_bytes);
             for (int t = 0; t < tiles; ++t)
-                for (int q = 0; q < 8; ++q) std::memcpy(tile[t] + 64 * q + 4 * r, chunk.codes + kGroup * t + 4 * q, 4);
-            write_scales(f, chunk, r, section + at.scale + first / tiles * chunk_scale_bytes);
+                write_planes<f.bits>(chunk.quads + 8 * t, r, section + (first + t) * plane0_tile_bytes(f.bits),
+                                     section + at.plane1 + (first + t) * plane1_tile_bytes(f.bits));
         }
-        for (int t = 0; t < tiles; ++t)
-            write_planes(f.bits, tile[t], section + (first + t) * plane0_tile_bytes(f.bits),
-                         section + at.plane1 + (first + t) * plane1_tile_bytes(f.bits));
     }
 }
 
@@ -252,10 +289,13 @@ void pack_block(const PackedView& v, int64_t block, const uint8_t* source, uint8
     const int num_rows = static_cast<int>(std::min<int64_t>(kBlockRows, v.rows - row));
     const uint8_t* rows = source + file_bytes(v.type, row, v.cols);
     uint8_t* out = target + block * v.block_bytes;
-    if (is_float(v.type))
-        pack_float_block(v, rows, num_rows, out);
-    else
-        pack_quantized_block(v, rows, num_rows, out);
+    switch (v.type) {
+#define X(T) \
+    case WeightType::T: return pack_quantized_block<WeightType::T>(v, rows, num_rows, out);
+        MT_QUANTIZED_TYPES(X)
+#undef X
+        default: return pack_float_block(v, rows, num_rows, out);
+    }
 }
 
 PanelSize panel_size(const PackedView& v) {

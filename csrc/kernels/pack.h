@@ -15,7 +15,8 @@ inline int64_t packed_bytes(const PackedView& view) { return view.num_blocks() *
 // Bytes of `rows` rows in the file's own layout.
 int64_t file_bytes(WeightType type, int64_t rows, int64_t cols);
 
-// Packs block `block` (16 rows) from the file rows at `source` (row 0 of the matrix) into `target` (block 0 of the packed matrix).
+// Packs block `block` (16 rows) from the file rows at `source` (row 0 of the matrix) into `target` (block 0 of the packed matrix),
+// which is zero before.
 void pack_block(const PackedView& view, int64_t block, const uint8_t* source, uint8_t* target);
 
 // Largest panel any token-heavy linear of this matrix needs: bytes of codes, floats of scales and of minimums.

@@ -24,6 +24,10 @@ enum class WeightType : int32_t {
     BF16 = 30,
 };
 
+// X(type) for every type that is not a float.
+#define MT_QUANTIZED_TYPES(X) \
+    X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS)
+
 // Weights per block and bytes per block of a file type; {0, 0} for a type that is not supported.
 struct BlockShape {
     int32_t weights;
