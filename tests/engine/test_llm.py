@@ -309,8 +309,10 @@ def test_a_small_kv_budget_shortens_the_context_and_says_so(tiny_model: Path) ->
         assert 0 < llm.context_length < CONTEXT
         with pytest.raises(ContextLengthError, match=f"raise context_length .this model allows {CONTEXT}"):
             llm.generate([5] * (llm.context_length + 1), max_tokens=1)
-    with pytest.raises(CapacityError, match=r"needs .* MB .* enough for \d+ tokens"):
-        LLM(tiny_model, kv_memory_bytes=16 * 1024, context_length=CONTEXT)
+    with pytest.raises(CapacityError, match=r"needs .*B of KV memory, but 16.0 kB .* enough for \d+ tokens"):
+        LLM(tiny_model, kv_memory_bytes=16_000, context_length=CONTEXT)
+    with pytest.raises(CapacityError, match=r"enough for 0 tokens; the least is .* kB, for 16"):
+        LLM(tiny_model, kv_memory_bytes=1)
     with pytest.raises(ContextLengthError, match=f"{CONTEXT + 1} is more than this model's {CONTEXT}"):
         LLM(tiny_model, context_length=CONTEXT + 1)
 

@@ -65,10 +65,14 @@ def plan_kv(
 
 
 def _message(wanted: int, block_bytes: int, fitting: int, limit_bytes: int) -> str:
-    needed_mb = num_blocks_for(wanted) * block_bytes / 1e6
+    from miaotui.formats.store_progress import format_bytes
+
+    needed_bytes = num_blocks_for(wanted) * block_bytes
     return (
-        f"a context of {wanted} tokens needs {needed_mb:.0f} MB of KV memory, but {limit_bytes / 1e6:.0f} MB may be "
-        f"used, enough for {fitting} tokens: lower context_length, raise kv_memory_bytes, or choose a smaller kv_dtype."
+        f"a context of {wanted} tokens needs {format_bytes(needed_bytes)} of KV memory, but "
+        f"{format_bytes(limit_bytes)} may be used, enough for {fitting} tokens; the least is "
+        f"{format_bytes(block_bytes)}, for {BLOCK_TOKENS}: lower context_length, "
+        "raise kv_memory_bytes, or choose a smaller kv_dtype."
     )
 
 
