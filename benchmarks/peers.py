@@ -78,7 +78,7 @@ def report(name: str, rates: dict[str, dict[str, list[float]]]) -> None:
         row = f"{kind + (' 512' if kind == 'prefill' else ' 128'):<14}"
         for values in engines.values():
             row += f"{statistics.median(values):>10.1f} ({min(values):.0f}–{max(values):.0f})".rjust(24)
-        ratio = statistics.median(engines["miaotui"]) / statistics.median(engines["llama.cpp"])
+        ratio = statistics.median(ours / theirs for ours, theirs in zip(*engines.values(), strict=True))
         print(f"{row}{ratio:>7.2f}x")
 
 

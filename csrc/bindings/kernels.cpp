@@ -1,5 +1,6 @@
 // Single kernels of a given tier, for the tests and the micro-benchmarks.
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -8,6 +9,7 @@
 #include <cstring>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/aligned.h"
@@ -236,11 +238,13 @@ nb::object kernel_attention(const std::string& tier, const std::string& kv_dtype
     return float_array(y.data(), {q.shape(0), q.shape(1)});
 }
 
-// Operations that peak_dot reports for some rounds, after running it and peak_read over x.
-int64_t kernel_peak(const std::string& tier, int64_t rounds, const Vector<uint8_t>& x) {
+// Operations that peak_dot and peak_fma report for some rounds, after running them and peak_read over x.
+std::pair<int64_t, int64_t> kernel_peak(const std::string& tier, int64_t rounds, const Vector<uint8_t>& x) {
     expect(x.size() >= 512 && x.size() % 512 == 0 && rounds >= 0, "x has a multiple of 512 bytes");
-    int64_t operations = 0;
-    table_of(tier).peak_dot(rounds, reinterpret_cast<const int8_t*>(x.data()), &operations);
+    std::pair<int64_t, int64_t> operations;
+    table_of(tier).peak_dot(rounds, reinterpret_cast<const int8_t*>(x.data()), &operations.first);
+    alignas(64) const float ones[kBlockRows] = {1};
+    table_of(tier).peak_fma(rounds, ones, &operations.second);
     table_of(tier).peak_read(x.data(), static_cast<int64_t>(x.size()));
     return operations;
 }

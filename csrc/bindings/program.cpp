@@ -161,6 +161,7 @@ void bind_program(nb::module_& m) {
         nb::dict result;
         result["read_gb_per_s"] = c.read_gb_per_s;
         result["int8_gops"] = c.int8_gops;
+        result["f32_gflops"] = c.f32_gflops;
         return result;
     });
 

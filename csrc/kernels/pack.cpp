@@ -1,6 +1,7 @@
 #include "kernels/pack.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -11,6 +12,7 @@ namespace miaotui {
 namespace {
 
 // Codes are handled a quad at a time: four neighbouring columns of one row, a byte each, in one word.
+static_assert(std::endian::native == std::endian::little);
 constexpr uint32_t kOnes = 0x01010101;  // times a code: that code in all four columns
 
 // 32 or 256 columns of one row, taken apart: its quads, and the raw scales.
@@ -133,29 +135,37 @@ void read_iq4_xs(const uint8_t* p, RowChunk& c) {
 
 template <WeightType TYPE>
 void read_chunk(const uint8_t* p, RowChunk& c) {
-    switch (TYPE) {
-        case WeightType::Q4_0:
-        case WeightType::IQ4_NL: c.d = read16(p); return low_high_nibbles(p + 2, 4, c.quads);
-        case WeightType::Q4_1: c.d = read16(p), c.m = read16(p + 2); return low_high_nibbles(p + 4, 4, c.quads);
-        case WeightType::Q5_0:
-            c.d = read16(p);
-            low_high_nibbles(p + 6, 4, c.quads);
-            return add_fifth_bits(p + 2, c.quads);
-        case WeightType::Q5_1:
-            c.d = read16(p), c.m = read16(p + 2);
-            low_high_nibbles(p + 8, 4, c.quads);
-            return add_fifth_bits(p + 4, c.quads);
-        case WeightType::Q8_0:
-            c.d = read16(p);
-            for (int q = 0; q < 8; ++q) c.quads[q] = read32(p + 2 + 4 * q) ^ (0x80 * kOnes);  // two's complement + 128
-            return;
-        case WeightType::Q2_K: return read_q2_k(p, c);
-        case WeightType::Q3_K: return read_q3_k(p, c);
-        case WeightType::Q4_K: return read_q4_k(p, c);
-        case WeightType::Q5_K: return read_q5_k(p, c);
-        case WeightType::Q6_K: return read_q6_k(p, c);
-        case WeightType::IQ4_XS: return read_iq4_xs(p, c);
-        default: return;  // float types are packed by pack_float_block
+    using enum WeightType;
+    if constexpr (TYPE == Q4_0 || TYPE == IQ4_NL) {
+        c.d = read16(p);
+        low_high_nibbles(p + 2, 4, c.quads);
+    } else if constexpr (TYPE == Q4_1) {
+        c.d = read16(p), c.m = read16(p + 2);
+        low_high_nibbles(p + 4, 4, c.quads);
+    } else if constexpr (TYPE == Q5_0) {
+        c.d = read16(p);
+        low_high_nibbles(p + 6, 4, c.quads);
+        add_fifth_bits(p + 2, c.quads);
+    } else if constexpr (TYPE == Q5_1) {
+        c.d = read16(p), c.m = read16(p + 2);
+        low_high_nibbles(p + 8, 4, c.quads);
+        add_fifth_bits(p + 4, c.quads);
+    } else if constexpr (TYPE == Q8_0) {
+        c.d = read16(p);
+        for (int q = 0; q < 8; ++q) c.quads[q] = read32(p + 2 + 4 * q) ^ (0x80 * kOnes);  // two's complement + 128
+    } else if constexpr (TYPE == Q2_K) {
+        read_q2_k(p, c);
+    } else if constexpr (TYPE == Q3_K) {
+        read_q3_k(p, c);
+    } else if constexpr (TYPE == Q4_K) {
+        read_q4_k(p, c);
+    } else if constexpr (TYPE == Q5_K) {
+        read_q5_k(p, c);
+    } else if constexpr (TYPE == Q6_K) {
+        read_q6_k(p, c);
+    } else {
+        static_assert(TYPE == IQ4_XS);
+        read_iq4_xs(p, c);
     }
 }
 
@@ -216,15 +226,8 @@ void write_scales(const RowChunk& c, int row, uint8_t* target) {
     }
 }
 
-// GCC 12 at -O3 deduces (ipa-modref, ipa-pure-const) that some of these write nothing, and drops the calls.
-#if defined(__GNUC__) && !defined(__clang__)
-#define MT_EFFECTS __attribute__((noipa))
-#else
-#define MT_EFFECTS
-#endif
-
 template <WeightType TYPE>
-MT_EFFECTS void pack_quantized_block(const PackedView& v, const uint8_t* rows, int num_rows, uint8_t* target) {
+void pack_quantized_block(const PackedView& v, const uint8_t* rows, int num_rows, uint8_t* target) {
     constexpr Format f = packed_format(TYPE);
     constexpr BlockShape shape = block_shape(TYPE);
     constexpr int tiles = shape.weights / kGroup;  // per chunk: 1 or 8

@@ -26,6 +26,23 @@ static void peak_dot(int64_t rounds, const int8_t* x, int64_t* operations) {
     *operations = rounds * kPeakChains * 8 * W * 4 * 2;
 }
 
+// rounds × 12 independent chains × W fused multiply-adds of floats. Returns the operations done.
+static void peak_fma(int64_t rounds, const float* x, int64_t* operations) {
+    const F32 factor = load(x);
+    F32 acc[kPeakChains];
+    for (F32& a : acc) a = zero();
+    for (int64_t i = 0; i < rounds; ++i) {
+        for (F32& a : acc) a = fma(a, factor, factor);
+        __asm__ volatile("" ::: "memory");  // each round is work of its own
+    }
+    F32 sum = acc[0];
+    for (int c = 1; c < kPeakChains; ++c) sum = add(sum, acc[c]);
+    float lanes[W];
+    store(lanes, sum);
+    __asm__ volatile("" ::"m"(lanes));
+    *operations = rounds * kPeakChains * W * 2;
+}
+
 // Reads `bytes` bytes (a multiple of 512) once, asking ahead as the kernels do.
 static void peak_read(const uint8_t* p, int64_t bytes) {
     I32 acc[8];

@@ -34,6 +34,7 @@ class _CpuInfo(TypedDict):
 class _Ceilings(TypedDict):
     read_gb_per_s: float
     int8_gops: float
+    f32_gflops: float
 
 def cpu_info() -> _CpuInfo: ...
 def measure_ceilings() -> _Ceilings:
@@ -213,8 +214,8 @@ def kernel_softcap(tier: str, x: _Floats, cap: float) -> _Floats: ...
 def kernel_kv_store(tier: str, kv_dtype: str, k: _Floats, v: _Floats) -> _Bytes:
     """Return a page's keys and values [2, bytes / 2] with k, v [tokens, head_dim] in it; unwritten bytes are 255."""
 
-def kernel_peak(tier: str, rounds: int, x: _Bytes) -> int:
-    """Run the two ceiling loops over x (a multiple of 512 bytes); return the operations that the first reports."""
+def kernel_peak(tier: str, rounds: int, x: _Bytes) -> tuple[int, int]:
+    """Run the ceiling loops over x (a multiple of 512 bytes); return the operations that dot and fma report."""
 
 def kernel_attention(
     tier: str,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
-from miaotui.errors import InvalidRequestError
+from miaotui.errors import InvalidRequestError, brief
 
 Activations = Literal["int16", "int8", "float32"]
 """What quantized weights are multiplied with: 16-bit integers (two int8 planes; as good as floats), int8 wherever the
@@ -100,7 +100,7 @@ class SamplingParams:
                 self._set(name, _integer(name, value, low, high))
         for name in _SWITCHES:
             if not isinstance(getattr(self, name), bool):
-                raise InvalidRequestError(f"{name} must be true or false, not {getattr(self, name)!r:.80}.")
+                raise InvalidRequestError(f"{name} must be true or false, not {brief(getattr(self, name))}.")
         self._set("stop", _stop_strings(self.stop))
         self._set("stop_token_ids", _token_ids("stop_token_ids", self.stop_token_ids))
         self._set("logit_bias", _biases(self.logit_bias))
@@ -173,14 +173,14 @@ def _real(name: str, value: object, low: float, high: float) -> float:
         with suppress(OverflowError):
             number = float(value)
     if not low <= number <= high:  # false for NaN, too
-        raise InvalidRequestError(f"{name} must be a number from {low:g} to {high:g}, not {value!r:.80}.")
+        raise InvalidRequestError(f"{name} must be a number from {low:g} to {high:g}, not {brief(value)}.")
     return number
 
 
 def _integer(name: str, value: object, low: int, high: int) -> int:
     if isinstance(value, Integral) and not isinstance(value, bool) and low <= int(value) <= high:
         return int(value)
-    raise InvalidRequestError(f"{name} must be a whole number from {low} to {high}, not {value!r:.80}.")
+    raise InvalidRequestError(f"{name} must be a whole number from {low} to {high}, not {brief(value)}.")
 
 
 def _stop_strings(value: object) -> tuple[str, ...]:
@@ -190,7 +190,7 @@ def _stop_strings(value: object) -> tuple[str, ...]:
     for text in strings:
         if not isinstance(text, str) or not 0 < len(text) <= MAX_STOP_CHARACTERS:
             raise InvalidRequestError(
-                f"each stop string must have 1 to {MAX_STOP_CHARACTERS} characters, unlike {text!r:.80}."
+                f"each stop string must have 1 to {MAX_STOP_CHARACTERS} characters, unlike {brief(text)}."
             )
     return tuple(strings)
 

@@ -52,3 +52,13 @@ class ConfigError(MiaotuiError, ValueError):
 
 class CpuTierError(MiaotuiError, RuntimeError):
     """`MIAOTUI_ISA` names a tier that does not exist or that this CPU cannot run."""
+
+
+def brief(value: object) -> str:
+    """A value as a message may show it: of bounded length, however long or deeply nested it is."""
+    import reprlib
+
+    writer = reprlib.Repr()
+    writer.maxlevel, writer.maxstring, writer.maxother = 3, 80, 80
+    text = writer.repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."

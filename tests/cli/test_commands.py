@@ -75,7 +75,8 @@ def test_help_imports_neither_numpy_nor_the_engine() -> None:
         (["run", "m", "hi", "--threads", "0"], "flag --threads is '0'"),
         (["bench", "m", "--repeats", "0"], "--repeats: it must be at least 1, not 0"),
         (["eval", "ppl", "m", "--text", "x", "--windows", "0"], "--windows: it must be at least 1, not 0"),
-        (["run", "What is the capital?"], 'the first argument is the model, as in: miaotui run smollm2:135m "What'),
+        (["run", "What is the capital?"], "the first argument is the model, as in: miaotui run smollm2:135m 'What"),
+        (["run", "Is 1/2 a number?"], "the first argument is the model"),
     ],
     ids=str,
 )
@@ -234,6 +235,22 @@ def test_bench_gives_rates_beside_the_ceilings(capfd: pytest.CaptureFixture[str]
     assert "GOPS" in out
     assert "GB/s" in out
     assert "threads" in err
+
+
+def test_bench_shows_where_the_time_goes(capfd: pytest.CaptureFixture[str], tiny_model: Path) -> None:
+    options = ("--prompt-tokens", "40", "--output-tokens", "8", "--repeats", "2", "--ops")
+    report = call_json(capfd, "bench", tiny_model, *options)
+    for phase, tokens in (("prefill", 40), ("decode", 1)):
+        ops = {(op["kind"], op["name"]): op for op in report["ops"][phase]}
+        assert sum(op["share"] for op in ops.values()) == pytest.approx(1)
+        down = ops["linear", "down"]
+        assert down["count"] == 2  # layers
+        assert down["operations"] == pytest.approx(2 * 2 * 64 * 128 * tokens, rel=0.05)
+        assert down["bytes"] > 2 * 64 * 128 / 2
+        assert 0 < down["of_roofline"] == pytest.approx(down["ceiling_s"] / down["seconds"])
+    code, out, _ = call(capfd, "bench", tiny_model, *options)
+    assert code == 0
+    assert "of roofline" in out
 
 
 def test_doctor_knows_the_machine_and_what_is_missing(

@@ -222,6 +222,16 @@ def test_ctrl_c_while_a_request_is_queued_leaves_nothing_behind(llm: LLM, call: 
     assert not llm._parts
 
 
+def test_an_interrupt_between_two_prompts_leaves_neither_behind(llm: LLM) -> None:
+    def prompts() -> Iterator[list[int]]:
+        yield [5, 6]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        llm._complete(prompts(), SEEDED)  # type: ignore[arg-type]
+    assert not llm.loaded.engine.scheduler.has_work
+
+
 def test_a_broken_step_ends_the_requests_of_the_call_and_no_more(llm: LLM) -> None:
     other = llm.stream("the dog", SEEDED)
     said = [next(other).text]

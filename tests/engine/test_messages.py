@@ -18,6 +18,11 @@ def llm(tiny_model: Path) -> Iterator[LLM]:
         yield llm
 
 
+NESTED: list[Any] = []
+for _ in range(5000):
+    NESTED = [NESTED]
+
+
 def parts(*texts: str) -> list[dict[str, str]]:
     return [{"type": "text", "text": text} for text in texts]
 
@@ -47,6 +52,8 @@ def test_control_tokens_in_parts_stay_text(llm: LLM) -> None:
         ([{"role": "user", "content": b"hi"}], "content must be text"),
         ([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}], "read text only.*image_url"),
         ([{"role": "user", "content": [{"type": "text"}]}], "read text only"),
+        ([{"role": "user", "content": [NESTED]}], "read text only"),
+        ([NESTED], "message 0 must be an object with a role"),
     ],
 )
 def test_what_is_no_conversation_is_refused_with_an_example(llm: LLM, messages: Any, said: str) -> None:

@@ -72,6 +72,7 @@ BUDGETS: Final[dict[str, Budget]] = {
         "scores round head_dim times and enter weights twice (sum above and below); a split adds 256 values, a merge 5",
     ),
     "peak_dot": Budget(lambda: 0, "–", "counts operations"),
+    "peak_fma": Budget(lambda: 0, "–", "counts operations"),
     "peak_read": Budget(lambda: 0, "–", "reads only"),
 }
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
 
+from miaotui.cli.bench_ops import OpTime, decode_ops, op_report, prefill_ops, print_ops
 from miaotui.cli.output import note, peak_memory_bytes, print_json, print_pairs
 from miaotui.cli.parsing import add_model_options, at_least, config_of, cpu_info, open_llm
 
@@ -24,6 +26,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--repeats", type=at_least(1), default=3, metavar="N", help="of so many runs the best counts (default 3)"
     )
+    parser.add_argument(
+        "--ops", action="store_true", help="also the time of every kind of operator, and how near its roofline that is"
+    )
     add_model_options(parser)
 
 
@@ -38,15 +43,26 @@ def run(args: Namespace) -> int:
             "prefill": _prefill(llm, args.prompt_tokens, args.repeats),
             "decode": _decode(llm, args.output_tokens, args.repeats),
         }
-    report["peak_memory_bytes"] = peak_memory_bytes()  # before the ceilings, whose buffers are larger than small models
-    ceilings = _native.measure_ceilings()
+        # Before the ceilings, whose buffers are larger than small models.
+        report["peak_memory_bytes"] = peak_memory_bytes()
+        ceilings = _native.measure_ceilings()
+        ops = _ops(llm, args, cast(dict[str, float], ceilings)) if args.ops else {}
     cpu = cpu_info(config)
     report["machine"] = ceilings | {name: cpu[name] for name in ("model", "tier", "threads")}
     if args.json:
-        print_json(report)
-    else:
-        _print(report)
+        print_json(report | ({"ops": {phase: op_report(times) for phase, times in ops.items()}} if ops else {}))
+        return 0
+    _print(report)
+    for phase, times in ops.items():
+        print_ops(f"{phase} {report[phase]['tokens']}", times)
     return 0
+
+
+def _ops(llm: LLM, args: Namespace, ceilings: Mapping[str, float]) -> dict[str, list[OpTime]]:
+    return {
+        "prefill": prefill_ops(llm, _prompt(llm, args.prompt_tokens), args.repeats, ceilings),
+        "decode": decode_ops(llm, _prompt(llm, 16), args.output_tokens, args.repeats, ceilings),
+    }
 
 
 def _prompt(llm: LLM, num_tokens: int) -> list[int]:

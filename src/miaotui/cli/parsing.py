@@ -42,7 +42,7 @@ def at_least(least: int) -> Callable[[str], int]:
 
     def read(text: str) -> int:
         if (value := whole(text)) < least:
-            raise ArgumentTypeError(f"it must be at least {least}, not {value}")
+            raise ArgumentTypeError(f"it must be at least {least}, not {value!s:.40}")
         return value
 
     return read

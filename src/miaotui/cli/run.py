@@ -77,7 +77,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Answer on standard output, the status line on standard error."""
     if not args.prompt and _is_question(args.model or ""):
-        note(f'miaotui: the first argument is the model, as in: miaotui run smollm2:135m "{args.model[:80]}"')
+        from miaotui.formats.store_names import shown
+
+        note(f"miaotui: the first argument is the model, as in: miaotui run smollm2:135m {shown(args.model)}")
         return 2
     prompt = _prompt(args)
     params = _sampling(args)
@@ -170,8 +172,9 @@ def _prompt(args: Namespace) -> str | None:
 
 
 def _is_question(model: str) -> bool:
-    """Whether somebody left the model out: no model is called like this."""
-    return " " in model and not model.endswith(".gguf") and not os.path.exists(os.path.expanduser(model))
+    """Whether somebody left the model out: words, and nothing that looks like a path or is one."""
+    is_path = model.endswith(".gguf") or ("/" in model and "?" not in model) or os.path.exists(model)
+    return " " in model and not is_path
 
 
 def _readable(argument: str) -> str:

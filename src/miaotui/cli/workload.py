@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from miaotui.graph.cost import Cost, Workload, node_cost, total_cost
-from miaotui.graph.nodes import Graph
+from miaotui.graph.nodes import Graph, Node
 
 
 def prefill_operations(graph: Graph, num_tokens: int) -> float:
@@ -12,10 +12,17 @@ def prefill_operations(graph: Graph, num_tokens: int) -> float:
     A product with 16-bit activations takes two int8 ones and counts as such.
     """
     work = Workload(num_tokens=num_tokens, num_logit_rows=1, context_tokens=(num_tokens + 1) / 2)
-    return sum(
-        node_cost(node, work).flops * (2 if node.inputs and node.inputs[0].dtype == "q16" else 1)
-        for node in graph.nodes
-    )
+    return sum(operations(node, work)[0] for node in graph.nodes)
+
+
+def operations(node: Node, work: Workload) -> tuple[float, bool, float]:
+    """Operations of a node in a step, whether they are integer products, and the bytes it must read from memory.
+
+    Weights and the KV pages of the context are read once, everything else stays in the caches.
+    """
+    cost = node_cost(node, work)
+    factor = {"q8": 1, "q16": 2}.get(node.inputs[0].dtype if node.inputs else "", 0)
+    return cost.flops * max(factor, 1), factor > 0, cost.weight_bytes + cost.kv_bytes / work.num_tokens
 
 
 def decode_cost(graph: Graph, context_tokens: float) -> Cost:

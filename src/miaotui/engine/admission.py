@@ -10,7 +10,7 @@ from miaotui.core import SamplingParams
 from miaotui.engine.block_pool import BLOCK_TOKENS, BlockPool
 from miaotui.engine.scheduler import Scheduler, num_group_blocks
 from miaotui.engine.sequence import Sequence
-from miaotui.errors import CapacityError, ContextLengthError, InvalidRequestError
+from miaotui.errors import CapacityError, ContextLengthError, InvalidRequestError, brief
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ def check_token_ids(prompt: Row[int], params: SamplingParams, vocab_size: int) -
         for token_id in values:
             if isinstance(token_id, bool) or not isinstance(token_id, Integral) or not 0 <= token_id < vocab_size:
                 raise InvalidRequestError(
-                    f"{name} holds {token_id!r:.40}; token ids of this model are 0 to {vocab_size - 1}."
+                    f"{name} holds {brief(token_id)}; token ids of this model are 0 to {vocab_size - 1}."
                 )
 
 

@@ -19,7 +19,7 @@ from miaotui.engine.messages import Message, plain_messages
 from miaotui.engine.results import Completion, Delta, Score, TokenLogprob
 from miaotui.engine.sequence import Sequence
 from miaotui.engine.stream import Stream, completion_of
-from miaotui.errors import InvalidRequestError
+from miaotui.errors import InvalidRequestError, brief
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +42,7 @@ class LLM:
     activations: what quantized weights are multiplied with, "int16", "int8" or "float32" (`miaotui.core.Activations`).
     kv_dtype: element type of keys and values, "f16", "bf16", "int8" or "f32".
     context_length: most tokens of prompt and output together; None: the model's, as far as memory allows.
-    kv_memory_bytes: memory of keys and values; at most; None: 1 GiB or a quarter of the free memory, the less.
+    kv_memory_bytes: memory of keys and values at most; None: 1 GiB or a quarter of the free memory, the less.
     max_tokens_per_step: prompts are read in chunks of at most so many tokens.
     max_sequences, max_logit_rows: at most so many sequences take part in a step, and rows are computed into logits.
     disabled_passes: names of fusions to leave out: slower, the same bits.
@@ -131,7 +131,7 @@ class LLM:
         prompt_ids = self._encode(prompt) if messages is None else self.encode_chat(messages, tools=tools)  # type: ignore[arg-type]
         resolved = _resolve(params, changes)
         sequences: list[Sequence] = []
-        with self._queueing(sequences):
+        with self._cancelling(sequences), self._lock, DeferredInterrupt():
             sequences += self._engine.add(prompt_ids, resolved)
             parts = self._parts[sequences[0].request.id] = deque()
         return Stream(self, sequences, parts)
@@ -153,7 +153,7 @@ class LLM:
         return Score(tuple(ids[first:]), tuple(entry.logprob for entry in scored[first:] if entry is not None))
 
     def encode_chat(self, messages: Row[Message] | str, *, tools: Row[Mapping[str, Any]] | None = None) -> list[int]:
-        """Token ids of a conversation as `chat` would feed it to the model. Raises ChatTemplateError as `chat` does."""
+        """Token ids of a conversation as `chat` would feed it to the model. Raises as `chat` does."""
         return self._chat_template().encode(self.tokenizer, plain_messages(messages), tools=tools)
 
     def logits(self, prompt: Prompt) -> NDArray[np.float32]:
@@ -165,10 +165,11 @@ class LLM:
 
         rows: list[NDArray[np.float32]] = []
         ids, sequences = self._encode(prompt), list[Sequence]()
-        with self._queueing(sequences):
-            sequences += self._engine.add(ids, SamplingParams(max_tokens=0, prompt_logprobs=0))
-            sequences[0].kept_logits = rows
-        self._finish(sequences)
+        with self._cancelling(sequences):
+            with self._lock, DeferredInterrupt():
+                sequences += self._engine.add(ids, SamplingParams(max_tokens=0, prompt_logprobs=0))
+                sequences[0].kept_logits = rows
+            self._finish(sequences)
         return np.concatenate(rows)
 
     def close(self) -> None:
@@ -214,31 +215,27 @@ class LLM:
     def _complete(self, prompts: list[list[int]], params: SamplingParams, first_scored: int = 1) -> list[Completion]:
         groups: list[list[Sequence]] = []
         sequences: list[Sequence] = []
-        for prompt_ids in prompts:
-            with self._queueing(sequences):
-                groups.append(self._engine.add(prompt_ids, params, first_scored=first_scored))
-                sequences += groups[-1]
-        self._finish(sequences)
+        with self._cancelling(sequences):
+            for prompt_ids in prompts:
+                with self._lock, DeferredInterrupt():
+                    groups.append(self._engine.add(prompt_ids, params, first_scored=first_scored))
+                    sequences += groups[-1]
+            self._finish(sequences)
         return [completion_of(group) for group in groups]
 
     @contextmanager
-    def _queueing(self, sequences: list[Sequence]) -> Iterator[None]:
-        """The engine's, for adding to it and to `sequences`; these are cancelled if that fails or is interrupted."""
+    def _cancelling(self, sequences: list[Sequence]) -> Iterator[None]:
+        """What is in `sequences` by then is cancelled if anything goes wrong inside, or is interrupted."""
         try:
-            with self._lock, DeferredInterrupt():
-                yield
+            yield
         except BaseException:
             self._cancel(sequences)
             raise
 
     def _finish(self, sequences: list[Sequence]) -> None:
-        """Step until these have ended; cancel them if anything goes wrong."""
-        try:
-            while any(sequence.finish_reason is None for sequence in sequences):
-                self._step()
-        except BaseException:
-            self._cancel(sequences)
-            raise
+        """Step until these have ended."""
+        while any(sequence.finish_reason is None for sequence in sequences):
+            self._step()
 
     def _step(self) -> None:
         """One step of the engine, whoever asks for it; parts of streams go to the streams."""
@@ -301,7 +298,7 @@ def _resolve(params: SamplingParams | None, changes: dict[str, Any]) -> Sampling
 
 def _check_kind(prompt: object) -> None:
     if not hasattr(prompt, "__getitem__") or isinstance(prompt, (bytes, bytearray, Mapping)):
-        raise InvalidRequestError(f"a prompt is text or token ids, not {prompt!r:.80}; several come as a list.")
+        raise InvalidRequestError(f"a prompt is text or token ids, not {brief(prompt)}; several come as a list.")
 
 
 def _is_one(prompt: Prompt | Row[Prompt]) -> TypeGuard[Prompt]:

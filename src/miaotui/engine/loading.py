@@ -12,7 +12,7 @@ from miaotui.engine.engine import Engine, Vocabulary
 from miaotui.engine.kv_memory import KvPlan, available_memory_bytes, plan_kv
 from miaotui.engine.runner import Runner
 from miaotui.engine.scheduler import Scheduler, StepLimits
-from miaotui.errors import ConfigError, InvalidRequestError
+from miaotui.errors import ConfigError, InvalidRequestError, brief
 from miaotui.formats import ModelFile, open_model
 from miaotui.formats.detokenize import StreamDecoder
 from miaotui.formats.tokenizer import Tokenizer
@@ -61,7 +61,7 @@ class LoadOptions:
 def _check_size(name: str, value: object, low: int, high: int) -> None:
     """Raise ConfigError unless a size is a whole number in its range."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigError(f"{name} must be a whole number from {low} to {high}, not {value!r:.40}.")
+        raise ConfigError(f"{name} must be a whole number from {low} to {high}, not {brief(value)}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def find_model(model: str | os.PathLike[str]) -> ModelFile:
 
         return open_model(resolve(model))
     if not isinstance(model, os.PathLike):
-        raise InvalidRequestError(f"a model is a name or a path, not {model!r:.80}; for example 'smollm2:135m'.")
+        raise InvalidRequestError(f"a model is a name or a path, not {brief(model)}; for example 'smollm2:135m'.")
     return open_model(model)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from miaotui.errors import ModelFileError, UnsupportedModelError
+from miaotui.errors import ModelFileError, UnsupportedModelError, brief
 from miaotui.formats.spec import Architecture, ModelSpec
 from miaotui.formats.spec_fields import Fields
 from miaotui.formats.spec_rope import local_rope_theta, rope_parameters, rope_scaling
@@ -52,7 +52,7 @@ def spec_from_config(config: Mapping[str, object], *, source: str, name: str) ->
     model_type = Fields(source, config).string("model_type")
     if model_type not in _MODEL_TYPES:
         known = ", ".join(_MODEL_TYPES)
-        raise UnsupportedModelError(f"{source}: model type {model_type!r:.80} is not supported (supported: {known}).")
+        raise UnsupportedModelError(f"{source}: model type {brief(model_type)} is not supported (supported: {known}).")
     if config.get("quantization_config") is not None:
         raise UnsupportedModelError(
             f"{source}: the weights are quantized by another tool (quantization_config); "
@@ -115,7 +115,7 @@ def _refuse_variants(fields: Fields, arch: Architecture) -> None:
     activation = fields.string("hidden_activation" if arch == "gemma3" else "hidden_act", _ACTIVATIONS[arch])
     if activation != _ACTIVATIONS[arch]:
         raise UnsupportedModelError(
-            f"activation {activation!r:.80} is not supported for {arch} (supported: {_ACTIVATIONS[arch]})."
+            f"activation {brief(activation)} is not supported for {arch} (supported: {_ACTIVATIONS[arch]})."
         )
     for key in ("mlp_bias", "use_bidirectional_attention"):
         if fields.boolean(key, False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from miaotui.errors import ModelFileError
+from miaotui.errors import ModelFileError, brief
 
 MAX_INTEGER = 1 << 40  # far above any hyper-parameter, far below what overflows a float
 _REQUIRED = object()
@@ -85,7 +85,7 @@ class Fields:
     def wrong(self, key: str, value: object, wanted: str) -> ModelFileError:
         """The error for a value of the wrong type or range."""
         return ModelFileError(
-            f"{self.source}: '{key}' must be {wanted}, not {value!r:.80}; the file is damaged, download it again."
+            f"{self.source}: '{key}' must be {wanted}, not {brief(value)}; the file is damaged, download it again."
         )
 
     def _lookup(self, key: str, default: object) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from miaotui.errors import ModelFileError, UnsupportedModelError
+from miaotui.errors import ModelFileError, UnsupportedModelError, brief
 from miaotui.formats.gguf import GgufFile
 from miaotui.formats.spec import ARCHITECTURES, Architecture, ModelSpec, RopeScaling
 from miaotui.formats.spec_fields import Fields
@@ -36,7 +36,7 @@ def _architecture(fields: Fields) -> Architecture:
         if known == name:
             return known
     raise UnsupportedModelError(
-        f"{fields.source}: architecture {name!r:.80} is not supported (supported: {', '.join(ARCHITECTURES)})."
+        f"{fields.source}: architecture {brief(name)} is not supported (supported: {', '.join(ARCHITECTURES)})."
     )
 
 
@@ -149,7 +149,7 @@ def _rope_scaling(file: GgufFile, fields: Fields, arch: str) -> RopeScaling:
     if kind == "linear":
         return RopeScaling(kind="linear", factor=factor, freq_factors_tensor=tensor)
     if kind != "yarn":
-        raise UnsupportedModelError(f"rope scaling {kind!r:.80} is not supported (supported: none, linear, yarn).")
+        raise UnsupportedModelError(f"rope scaling {brief(kind)} is not supported (supported: none, linear, yarn).")
     return RopeScaling(
         kind="yarn",
         factor=factor,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from miaotui.errors import UnsupportedModelError
+from miaotui.errors import UnsupportedModelError, brief
 from miaotui.formats.spec import RopeScaling
 from miaotui.formats.spec_fields import Fields
 
@@ -52,7 +52,7 @@ def rope_scaling(rope: Fields, fields: Fields, context_length: int) -> RopeScali
         )
     if kind == "yarn":
         return _yarn(rope, original, context_length)
-    raise UnsupportedModelError(f"rope scaling {kind!r:.80} is not supported (supported: linear, llama3, yarn).")
+    raise UnsupportedModelError(f"rope scaling {brief(kind)} is not supported (supported: linear, llama3, yarn).")
 
 
 def _kind(rope: Fields) -> str:
