@@ -34,7 +34,7 @@ def run_once(command: list[str]) -> tuple[float, float]:
     os.close(null)
     if status:
         sys.exit(f"failed: {' '.join(command)}")
-    return time.perf_counter() - start, usage.ru_maxrss / 1024
+    return time.perf_counter() - start, usage.ru_maxrss * 1024 / 1e6
 
 
 def main() -> None:

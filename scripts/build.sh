@@ -14,9 +14,9 @@ exec 9>"$build_dir/.lock"
 flock 9 # several shells may build at once
 log=$build_dir/configure.log
 echo "$CXX" >"$build_dir/.compiler"
-options="$CXX $*"
+options="$CXX $PWD $*"
 if [[ ! -e $build_dir/build.ninja || $(cat "$build_dir/.options" 2>/dev/null) != "$options" ]]; then
-  if ! cmake -S . -B "$build_dir" -G Ninja -DPython_EXECUTABLE="$PWD/.venv/bin/python" \
+  if ! cmake --fresh -S . -B "$build_dir" -G Ninja -DPython_EXECUTABLE="$PWD/.venv/bin/python" \
     -DCMAKE_EXPORT_COMPILE_COMMANDS=ON "$@" >"$log" 2>&1; then
     grep -A4 -E 'CMake Error' "$log" >&2 || tail -n 5 "$log" >&2
     echo "miaotui build: CMake could not configure the native module; the whole story is in $log." >&2

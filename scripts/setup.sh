@@ -56,7 +56,10 @@ link_sources() {
 
 stamp_of() { echo ".venv/.ready-$1"; }
 
-is_ready() { [[ -e $(stamp_of "$1") && ! pyproject.toml -nt $(stamp_of "$1") ]]; }
+is_ready() { is_ours && [[ -e $(stamp_of "$1") && ! pyproject.toml -nt $(stamp_of "$1") ]]; }
+
+# Whether .venv was made here and whole: one that an interrupt cut short, or that moved with its folder, does not work.
+is_ours() { [[ $(cat .venv/.made-in 2>/dev/null) == "$PWD" ]]; }
 
 install_level() {
   is_ready "$1" && return
@@ -88,8 +91,9 @@ for each in $levels; do is_ready "$each" || ready=no; done
 check_machine
 exec 9>.setup.lock
 flock 9 # two shells may set up at once; the second finds the work done
-if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+if ! is_ours || ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
   "$chosen_python" -m venv --clear .venv || fail "$chosen_python could not create .venv (the reason is above)."
+  echo "$PWD" >.venv/.made-in
 fi
 : >"$log"
 for each in $levels; do install_level "$each"; done

@@ -98,3 +98,18 @@ def test_question_may_hold_any_character(clone: Path, tools: Path) -> None:
         check=True,
     )
     assert run.stdout == question
+
+
+@pytest.mark.parametrize(("made_in", "is_used"), [("here", True), ("elsewhere", False), (None, False)])
+def test_an_environment_that_moved_or_was_never_finished_is_made_anew(
+    clone: Path, tools: Path, made_in: str | None, is_used: bool
+) -> None:
+    (clone / ".venv").mkdir()
+    (clone / ".venv" / ".ready-run").touch()
+    if made_in:
+        (clone / ".venv" / ".made-in").write_text(f"{clone if made_in == 'here' else made_in}\n")
+    setup = subprocess.run(
+        [str(clone / "scripts" / "setup.sh"), "run"], env={"PATH": str(tools)}, capture_output=True, text=True
+    )
+    assert (setup.returncode == 0) == is_used
+    assert ("there is no python3" in setup.stderr) != is_used

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -69,6 +70,12 @@ def test_a_closed_standard_output_is_no_traceback(tiny_model: Path) -> None:
     done = subprocess.run(["sh", "-c", line], stderr=subprocess.PIPE, encoding="utf-8", timeout=120)
     assert done.returncode == 0
     assert "Traceback" not in done.stderr
+
+
+def test_messages_do_not_land_in_the_answer_when_standard_error_is_closed(tiny_model: Path) -> None:
+    line = f"exec {sys.executable} -m miaotui run {tiny_model} hi --max-tokens 2 --json --threads 99 2>&-"
+    done = subprocess.run(["sh", "-c", line], stdout=subprocess.PIPE, encoding="utf-8", timeout=120)
+    assert json.loads(done.stdout)["text"] is not None
 
 
 def test_endless_piped_text_is_refused_with_its_limit(tiny_model: Path) -> None:

@@ -109,6 +109,16 @@ def test_json_on_a_terminal_wants_a_question(
     assert "--json needs a question" in capsys.readouterr().err
 
 
+def test_a_template_of_ones_own_comes_from_a_file(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.jinja").write_text("{{ messages[0].content }}")
+    options = ("the cat", "--max-tokens", "8", "--quiet")
+    own = command("run", tiny_model, *options, "--chat-template", tmp_path / "own.jinja")
+    assert own.stdout == command("run", tiny_model, *options, "--raw").stdout
+    missing = command("run", tiny_model, *options, "--chat-template", tmp_path / "none.jinja")
+    assert missing.returncode == 1
+    assert "none.jinja' cannot be read" in missing.stderr
+
+
 def test_nothing_to_answer_is_a_usage_error(tiny_model: Path) -> None:
     for empty in ({"stdin": subprocess.DEVNULL}, {"input": " \n"}):
         done = command("run", tiny_model, **empty)

@@ -17,6 +17,7 @@ from miaotui import LLM, SamplingParams
 from miaotui.core import Request
 from miaotui.errors import (
     CapacityError,
+    ChatTemplateError,
     ConfigError,
     ContextLengthError,
     InvalidRequestError,
@@ -220,6 +221,15 @@ def test_ctrl_c_while_a_request_is_queued_leaves_nothing_behind(llm: LLM, call: 
         call(llm)
     assert not llm.loaded.engine.scheduler.has_work
     assert not llm._parts
+
+
+def test_a_template_of_ones_own_takes_the_place_of_the_models(llm: LLM, tiny_model: Path) -> None:
+    with LLM(tiny_model, kv_memory_bytes=1 << 20, chat_template="{{ messages[0].content }} and") as own:
+        assert own.encode_chat("the cat") == own.tokenizer.encode("the cat and")
+        assert outcome(own.chat("the cat", SEEDED)) == outcome(llm.generate("the cat and", SEEDED))
+        assert own.chat_template != llm.chat_template
+    with pytest.raises(ChatTemplateError), LLM(tiny_model, chat_template="{% if %}") as broken:
+        broken.chat("the cat")
 
 
 def test_an_interrupt_between_two_prompts_leaves_neither_behind(llm: LLM) -> None:

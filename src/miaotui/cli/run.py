@@ -9,6 +9,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from miaotui.cli.output import note, peak_memory_bytes, print_json
@@ -51,6 +52,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="TEXT",
         help="instructions before the conversation (default: what the model's template has)",
     )
+    parser.add_argument("--chat-template", metavar="FILE", help="a Jinja template to use instead of the model's")
     parser.add_argument("--raw", action="store_true", help="go on from the prompt as it is, without the chat template")
     parser.add_argument("--quiet", action="store_true", help="no status line")
     group = parser.add_argument_group(
@@ -91,7 +93,7 @@ def run(args: Namespace) -> int:
         note("miaotui: --json needs a question; a chat has no JSON")
         return 2
     started_s = time.monotonic()
-    with open_llm(config, fetch=True) as llm:
+    with open_llm(config, fetch=True, chat_template=_own_template(args)) as llm:
         loaded_s = time.monotonic() - started_s
         if prompt is None:
             from miaotui.cli.repl import chat
@@ -150,6 +152,16 @@ def start_answer(llm: LLM, prompt: str | list[dict[str, str]], params: SamplingP
     return llm.stream(prompt, params)
 
 
+def _own_template(args: Namespace) -> str | None:
+    """The text of --chat-template's file. Raises InvalidRequestError where there is none."""
+    if args.chat_template is None:
+        return None
+    try:
+        return Path(args.chat_template).read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise InvalidRequestError(f"--chat-template {args.chat_template!r:.80} cannot be read: {error}") from None
+
+
 def opening(system: str | None) -> list[dict[str, str]]:
     """How a conversation starts: with the user's instructions, or with what the model's template puts there."""
     return [{"role": "system", "content": system}] if system else []
@@ -157,7 +169,7 @@ def opening(system: str | None) -> list[dict[str, str]]:
 
 def _start(llm: LLM, prompt: str, params: SamplingParams, args: Namespace) -> Stream:
     """Without a chat template the prompt is continued as it is."""
-    if args.raw or llm.tokenizer.chat_template is None:
+    if args.raw or llm.chat_template is None:
         if not args.raw:
             note("this model has no chat template; going on from the prompt as it is")
         return start_answer(llm, f"{args.system}\n\n{prompt}" if args.system else prompt, params)

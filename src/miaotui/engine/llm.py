@@ -46,6 +46,7 @@ class LLM:
     max_tokens_per_step: prompts are read in chunks of at most so many tokens.
     max_sequences, max_logit_rows: at most so many sequences take part in a step, and rows are computed into logits.
     disabled_passes: names of fusions to leave out: slower, the same bits.
+    chat_template: Jinja source to use instead of the model's own.
 
     The threads are the process's: MIAOTUI_THREADS sets their number, MIAOTUI_ISA the instruction set, before first use.
 
@@ -69,6 +70,7 @@ class LLM:
         max_sequences: int = 16,
         max_logit_rows: int = 16,
         disabled_passes: Collection[str] = (),
+        chat_template: str | None = None,
     ) -> None:
         options = LoadOptions(
             activations=activations,
@@ -81,6 +83,7 @@ class LLM:
             disabled_passes=frozenset(disabled_passes),
         )
         self._loaded: LoadedModel | None = load_model(find_model(model), options)
+        self._own_template = chat_template
         self._lock = threading.Lock()
         self._parts: dict[int, deque[Delta]] = {}
         self._dropped: deque[list[Sequence]] = deque()  # of streams nobody holds any more
@@ -204,6 +207,11 @@ class LLM:
         return self.loaded.tokenizer
 
     @property
+    def chat_template(self) -> str | None:
+        """Jinja source that conversations are written with; None for a base model, which can only go on from text."""
+        return self.tokenizer.chat_template if self._own_template is None else self._own_template
+
+    @property
     def context_length(self) -> int:
         """Most tokens of prompt and output together."""
         return self.loaded.kv_plan.context.length
@@ -284,7 +292,8 @@ class LLM:
     def _chat_template(self) -> ChatTemplate:
         from miaotui.formats.chat_template import ChatTemplate
 
-        return ChatTemplate.from_tokenizer(self.tokenizer)  # compiled once per process
+        tokens = {"bos_token": self.tokenizer.bos_token, "eos_token": self.tokenizer.eos_token}
+        return ChatTemplate(self.chat_template, **tokens)  # compiled once per process
 
 
 def _resolve(params: SamplingParams | None, changes: dict[str, Any]) -> SamplingParams:
