@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <utility>
@@ -19,6 +20,14 @@ namespace {
 constexpr int kSpinsBeforeSleep = 2000;
 // A barrier inside a step is over in well under a microsecond unless the other thread lost its core.
 constexpr int kSpinsBeforeYield = 4000;
+
+constexpr uint32_t kNextRun = 1 << 11, kThreadsMask = kNextRun - 1;
+
+double seconds(clockid_t clock) {
+    timespec now{};
+    clock_gettime(clock, &now);
+    return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
 
 inline void relax() {
 #if defined(__x86_64__)
@@ -44,7 +53,7 @@ void Barrier::wait() {
     }
 }
 
-ThreadPool::ThreadPool(int threads) : threads_(threads), barrier_(threads) { start_workers(); }
+ThreadPool::ThreadPool(int threads) : threads_(threads), barrier_(threads), crowding_(threads) { start_workers(); }
 
 void ThreadPool::start_workers() {
     owner_pid_ = getpid();
@@ -58,7 +67,7 @@ ThreadPool::~ThreadPool() {
         return;
     }
     stop_.store(true);
-    epoch_.fetch_add(1);
+    epoch_.fetch_add(kNextRun);
     epoch_.notify_all();
     for (auto& worker : workers_) worker.join();
 }
@@ -74,20 +83,24 @@ void ThreadPool::work(int index) {
         epoch_.wait(seen, std::memory_order_acquire);
         seen = epoch_.load(std::memory_order_acquire);
         if (stop_.load()) return;
+        if (index >= static_cast<int>(seen & kThreadsMask)) continue;
         (*task_)(index);
         running_.fetch_sub(1, std::memory_order_release);
     }
 }
 
-void ThreadPool::run(const Turn&, const std::function<void(int)>& task) {
+void ThreadPool::run(const Turn&, const std::function<void(int)>& task, int threads) {
     if (owner_pid_ != getpid()) {
         forget_workers();
         epoch_.store(0);
         start_workers();
     }
+    barrier_.expect(threads);
+    if (threads == 1) return task(0);
     task_ = &task;
-    running_.store(threads_ - 1, std::memory_order_relaxed);
-    epoch_.fetch_add(1, std::memory_order_release);
+    running_.store(threads - 1, std::memory_order_relaxed);
+    const uint32_t runs = (epoch_.load(std::memory_order_relaxed) & ~kThreadsMask) + kNextRun;
+    epoch_.store(runs | static_cast<uint32_t>(threads), std::memory_order_release);
     epoch_.notify_all();
     task(0);
     for (int spins = 0; running_.load(std::memory_order_acquire) != 0;) {
@@ -96,6 +109,24 @@ void ThreadPool::run(const Turn&, const std::function<void(int)>& task) {
         else
             sched_yield();
     }
+}
+
+void ThreadPool::run_uncrowded(const Turn& turn, const std::function<void(int, int)>& task) {
+    const double start_s = seconds(CLOCK_MONOTONIC);
+    const int threads = crowding_.threads(start_s);
+    std::atomic<double> most_lost_s{0};
+    run(
+        turn,
+        [&](int thread) {
+            const double wall_s = seconds(CLOCK_MONOTONIC), cpu_s = seconds(CLOCK_THREAD_CPUTIME_ID);
+            task(thread, threads);
+            const double lost_s = seconds(CLOCK_MONOTONIC) - wall_s - (seconds(CLOCK_THREAD_CPUTIME_ID) - cpu_s);
+            double most_s = most_lost_s.load(std::memory_order_relaxed);
+            while (lost_s > most_s && !most_lost_s.compare_exchange_weak(most_s, lost_s)) {}
+        },
+        threads);
+    const double end_s = seconds(CLOCK_MONOTONIC);
+    crowding_.note(end_s, end_s - start_s, most_lost_s.load());
 }
 
 void ThreadPool::for_each(int64_t num_items, const std::function<void(int64_t)>& body) {

@@ -8,6 +8,8 @@
 #include <thread>
 #include <vector>
 
+#include "base/crowding.h"
+
 namespace miaotui {
 
 // Spins briefly, then yields: on two cores shared with an event loop a waiting thread must not starve the one it waits for.
@@ -15,9 +17,10 @@ class Barrier {
 public:
     explicit Barrier(int threads) : threads_(threads) {}
     void wait();
+    void expect(int threads) { threads_ = threads; }  // while nobody waits
 
 private:
-    const int threads_;
+    int threads_;
     alignas(64) std::atomic<int> arrived_{0};
     alignas(64) std::atomic<uint32_t> round_{0};
 };
@@ -39,8 +42,11 @@ public:
 
     // Runs task(thread index) on every thread, the caller being thread 0; returns when all are done. One caller at a time,
     // others wait. The task must not throw. Works in the child of a fork as well, with threads of its own.
-    void run(const std::function<void(int)>& task) { run(turn(), task); }
-    void run(const Turn& turn, const std::function<void(int)>& task);  // for callers that have their turn
+    void run(const std::function<void(int)>& task) { run(turn(), task, threads_); }
+    void run(const Turn& turn, const std::function<void(int)>& task, int threads);  // for callers that have their turn
+
+    // The same for tasks that never sleep, on as many threads as are worth it now: task(thread index, threads).
+    void run_uncrowded(const Turn& turn, const std::function<void(int, int)>& task);
 
     // Runs body(item) for every item, items claimed one by one. The body must not throw.
     void for_each(int64_t num_items, const std::function<void(int64_t)>& body);
@@ -56,6 +62,8 @@ private:
     std::vector<std::thread> workers_;
     const std::function<void(int)>* task_ = nullptr;
     int owner_pid_ = 0;
+    Crowding crowding_;
+    // Number of the run << 11 | its threads (at most 1024), in one word: a worker that wakes late must not mistake one run's for another's.
     alignas(64) std::atomic<uint32_t> epoch_{0};
     alignas(64) std::atomic<int> running_{0};
     std::atomic<bool> stop_{false};

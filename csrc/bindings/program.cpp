@@ -1,12 +1,15 @@
 // Machine facts, packed weights, KV pool, program builder and program.
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+#include <atomic>
 #include <optional>
 #include <string>
 
@@ -46,6 +49,38 @@ nb::dict cpu_info() {
     info["affinity"] = affinity_cpus();
     info["cgroup_quota"] = quota > 0 ? nb::cast(quota) : nb::none();
     return info;
+}
+
+// For the tests: the threads that are worth it for runs of (seconds in all, seconds that one thread lost), one after another.
+std::vector<int> worthwhile_threads(int most, const std::vector<std::pair<double, double>>& runs) {
+    Crowding crowding(most);
+    std::vector<int> threads;
+    double now_s = 0;
+    for (const auto& [wall_s, lost_s] : runs) {
+        threads.push_back(crowding.threads(now_s));
+        now_s += wall_s;
+        crowding.note(now_s, wall_s, lost_s);
+    }
+    return threads;
+}
+
+// For the tests: how many threads took part in runs with so many, each meeting the others at some barriers.
+std::vector<int> exercise_pool(const std::vector<int>& threads) {
+    std::vector<int> took_part;
+    const nb::gil_scoped_release release;
+    ThreadPool& pool = thread_pool();
+    for (const int wanted : threads) {
+        std::atomic<int> count{0};
+        pool.run(
+            pool.turn(),
+            [&](int) {
+                for (int i = 0; i < 3; ++i) pool.barrier().wait();
+                ++count;
+            },
+            std::clamp(wanted, 1, pool.size()));
+        took_part.push_back(count);
+    }
+    return took_part;
 }
 
 using FileMatrix = std::tuple<int, Vector<uint8_t>, int64_t, int64_t>;  // type, bytes, rows, cols
@@ -149,6 +184,8 @@ KvType kv_type_of(const std::string& name) {
 
 void bind_program(nb::module_& m) {
     m.def("cpu_info", &cpu_info);
+    m.def("worthwhile_threads", &worthwhile_threads, nb::arg("most"), nb::arg("runs"));
+    m.def("exercise_pool", &exercise_pool, nb::arg("threads"));
     m.def(
         "row_bytes", [](const std::string& dtype, int64_t width) { return row_bytes(dtype_of(dtype), width); },
         nb::arg("dtype"), nb::arg("width"));

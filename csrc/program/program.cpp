@@ -16,6 +16,8 @@ void expect(bool condition, const std::string& what) {
 
 constexpr int64_t kMaxWidth = int64_t{1} << 24;
 constexpr int64_t kMaxArenaBytes = int64_t{1} << 40;
+// From here on operators are longer than a scheduler's slice: threads that lose their core for one hold nobody up for long.
+constexpr int kLongStepTokens = 128;
 
 }  // namespace
 
@@ -80,8 +82,13 @@ void Program::run(const Batch& batch, KvPool& kv) {
     fill_rope_tables(batch);
     for (auto& counter : counters_) counter.store(0, std::memory_order_relaxed);
     num_logit_rows_ = batch.num_logit_rows;
-    const Step step{batch, kv, arena_.data(), rope_tables_, num_threads_};
-    thread_pool().run(turn, [&](int thread) { run_thread(step, thread); });
+    const auto task = [&](int thread, int num_threads) {
+        run_thread({batch, kv, arena_.data(), rope_tables_, num_threads}, thread);
+    };
+    if (batch.num_tokens < kLongStepTokens)
+        thread_pool().run_uncrowded(turn, task);
+    else
+        thread_pool().run(turn, [&](int thread) { task(thread, num_threads_); }, num_threads_);
 }
 
 void Program::profile(bool enable) {

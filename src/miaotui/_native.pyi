@@ -40,6 +40,12 @@ def cpu_info() -> _CpuInfo: ...
 def measure_ceilings() -> _Ceilings:
     """Measure what the pool's threads can read and multiply at most; takes about a third of a second."""
 
+def worthwhile_threads(most: int, runs: Sequence[tuple[float, float]]) -> list[int]:
+    """Return the threads that runs of (wall seconds, seconds that one thread lost) would get, one after another."""
+
+def exercise_pool(threads: Sequence[int]) -> list[int]:
+    """Return how many threads took part in runs with so many."""
+
 # Formats.
 
 def dequantize(type: int, data: _Bytes, count: int) -> _Floats:
