@@ -8,17 +8,21 @@ namespace miaotui::MIAOTUI_TIER {
 
 inline constexpr int kPeakChains = 12;
 
+// The chains of both loops work on different numbers, or the compiler would make one of them.
 // rounds × 12 independent chains × 8 quads × W rows × 4 products of 4-bit codes and int8 activations. Returns the operations done.
 static void peak_dot(int64_t rounds, const int8_t* x, int64_t* operations) {
     Codes codes[8];
     for (int q = 0; q < 8; ++q) codes[q] = code_and(load_codes(reinterpret_cast<const uint8_t*>(x) + 64 * q, 0), 15);
     I32 acc[kPeakChains];
+#pragma GCC unroll 12  // or the accumulators stay in memory
     for (I32& a : acc) a = iset1(0);
     for (int64_t i = 0; i < rounds; ++i) {
-        for (I32& a : acc) a = dot<4, 8>(a, codes, x);
+#pragma GCC unroll 12
+        for (int c = 0; c < kPeakChains; ++c) acc[c] = dot<4, 8>(acc[c], codes, x + 32 * c);
         __asm__ volatile("" ::: "memory");  // the loads of x belong to the work
     }
     I32 sum = acc[0];
+#pragma GCC unroll 12
     for (int c = 1; c < kPeakChains; ++c) sum = iadd(sum, acc[c]);
     int32_t lanes[W];
     store_i32(lanes, sum);
@@ -30,12 +34,15 @@ static void peak_dot(int64_t rounds, const int8_t* x, int64_t* operations) {
 static void peak_fma(int64_t rounds, const float* x, int64_t* operations) {
     const F32 factor = load(x);
     F32 acc[kPeakChains];
-    for (F32& a : acc) a = zero();
+#pragma GCC unroll 12
+    for (int c = 0; c < kPeakChains; ++c) acc[c] = set1(static_cast<float>(c));
     for (int64_t i = 0; i < rounds; ++i) {
+#pragma GCC unroll 12
         for (F32& a : acc) a = fma(a, factor, factor);
         __asm__ volatile("" ::: "memory");  // each round is work of its own
     }
     F32 sum = acc[0];
+#pragma GCC unroll 12
     for (int c = 1; c < kPeakChains; ++c) sum = add(sum, acc[c]);
     float lanes[W];
     store(lanes, sum);
@@ -45,25 +52,18 @@ static void peak_fma(int64_t rounds, const float* x, int64_t* operations) {
 
 // Reads `bytes` bytes (a multiple of 512) once, asking ahead as the kernels do.
 static void peak_read(const uint8_t* p, int64_t bytes) {
-    I32 acc[8];
-    for (I32& a : acc) a = iset1(0);
+    F32 acc[8];
+    for (F32& a : acc) a = zero();
     constexpr int kStep = W * 4;
     Prefetcher ahead = Prefetcher::open(p, bytes, p + bytes);
     for (int64_t i = 0; i + 8 * kStep <= bytes; i += 8 * kStep) {
         ahead.fetch<8 * kStep>();
-        for (int k = 0; k < 8; ++k) {
-            int32_t lanes[W];
-            __builtin_memcpy(lanes, p + i + k * kStep, sizeof lanes);
-            I32 v;
-            __builtin_memcpy(&v, lanes, sizeof v);
-            acc[k] = iadd(acc[k], v);
-        }
+        for (int k = 0; k < 8; ++k) acc[k] = add(acc[k], load(reinterpret_cast<const float*>(p + i + k * kStep)));
     }
-    for (int k = 0; k < 8; ++k) {
-        int32_t lanes[W];
-        store_i32(lanes, acc[k]);
-        __asm__ volatile("" ::"m"(lanes));
-    }
+    for (int k = 1; k < 8; ++k) acc[0] = add(acc[0], acc[k]);
+    float lanes[W];
+    store(lanes, acc[0]);
+    __asm__ volatile("" ::"m"(lanes));
 }
 
 }  // namespace miaotui::MIAOTUI_TIER
