@@ -38,22 +38,21 @@ class OpTime:
 
 def prefill_ops(llm: LLM, prompt: Sequence[int], repeats: int, ceilings: Mapping[str, float]) -> list[OpTime]:
     """Operators of the steps that read a prompt, in the fastest of `repeats` runs."""
-    from miaotui.graph.cost import Workload
+    from miaotui.cli.workload import prefill_work
 
     runs = []
     for _ in range(repeats):
         _profile(llm)
         llm.generate(prompt, max_tokens=1, temperature=0.0)
         runs.append(_op_times(llm))
-    work = Workload(num_tokens=len(prompt), num_logit_rows=1, context_tokens=(len(prompt) + 1) / 2)
-    return _by_name(llm, min(runs, key=sum), work, ceilings)
+    return _by_name(llm, min(runs, key=sum), prefill_work(len(prompt)), ceilings)
 
 
 def decode_ops(
     llm: LLM, prompt: Sequence[int], num_tokens: int, repeats: int, ceilings: Mapping[str, float]
 ) -> list[OpTime]:
     """Operators of a step that decodes one token, the mean of `num_tokens` - 1 of them in the fastest of some runs."""
-    from miaotui.graph.cost import Workload
+    from miaotui.cli.workload import decode_work
 
     runs = []
     for _ in range(repeats):
@@ -62,8 +61,7 @@ def decode_ops(
             _profile(llm)
             steps = sum(len(delta.token_ids) for delta in stream)
         runs.append([seconds / max(steps, 1) for seconds in _op_times(llm)])
-    context_tokens = len(prompt) + num_tokens / 2
-    return _by_name(llm, min(runs, key=sum), Workload(context_tokens=context_tokens), ceilings)
+    return _by_name(llm, min(runs, key=sum), decode_work(len(prompt) + num_tokens / 2), ceilings)
 
 
 def op_report(ops: Sequence[OpTime]) -> list[dict[str, Any]]:

@@ -6,12 +6,22 @@ from miaotui.graph.cost import Cost, Workload, node_cost, total_cost
 from miaotui.graph.nodes import Graph, Node
 
 
+def prefill_work(num_tokens: int) -> Workload:
+    """One step that reads a prompt; on average a token attends to half of it."""
+    return Workload(num_tokens=num_tokens, num_logit_rows=1, context_tokens=(num_tokens + 1) / 2)
+
+
+def decode_work(context_tokens: float) -> Workload:
+    """One token behind a context."""
+    return Workload(num_tokens=1, num_logit_rows=1, context_tokens=context_tokens)
+
+
 def prefill_operations(graph: Graph, num_tokens: int) -> float:
-    """Operations of one step that reads a prompt; on average a token attends to half of it.
+    """Operations of one step that reads a prompt.
 
     A product with 16-bit activations takes two int8 ones and counts as such.
     """
-    work = Workload(num_tokens=num_tokens, num_logit_rows=1, context_tokens=(num_tokens + 1) / 2)
+    work = prefill_work(num_tokens)
     return sum(operations(node, work)[0] for node in graph.nodes)
 
 
@@ -27,4 +37,4 @@ def operations(node: Node, work: Workload) -> tuple[float, bool, float]:
 
 def decode_cost(graph: Graph, context_tokens: float) -> Cost:
     """One token behind a context."""
-    return total_cost(graph.nodes, Workload(num_tokens=1, num_logit_rows=1, context_tokens=context_tokens))
+    return total_cost(graph.nodes, decode_work(context_tokens))
