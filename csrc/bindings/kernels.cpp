@@ -55,9 +55,9 @@ nb::object byte_array(const uint8_t* bytes, size_t rows, size_t columns) {
 AlignedBuffer quantize_rows(const KernelTable& table, const Matrix<float>& x, bool wide) {
     const int64_t rows = static_cast<int64_t>(x.shape(0)), cols = static_cast<int64_t>(x.shape(1));
     expect(cols % kGroup == 0, "int8 rows need a multiple of 32 columns");
-    AlignedBuffer memory(static_cast<size_t>(rows * Q8Layout(cols, wide).bytes));
+    AlignedBuffer memory(static_cast<size_t>(rows * q8_row_bytes(cols)));
     for (int64_t t = 0; t < rows; ++t)
-        table.quantize_groups(x.data() + t * cols, memory.data() + t * Q8Layout(cols, wide).bytes, cols, wide, 0,
+        table.quantize_groups(x.data() + t * cols, memory.data() + t * q8_row_bytes(cols), cols, wide, 0,
                               cols / kGroup);
     return memory;
 }
@@ -65,8 +65,7 @@ AlignedBuffer quantize_rows(const KernelTable& table, const Matrix<float>& x, bo
 // The quantized rows of x, as [rows][row_bytes].
 nb::object kernel_quantize(const std::string& tier, const Matrix<float>& x, bool wide) {
     const AlignedBuffer rows = quantize_rows(table_of(tier), x, wide);
-    return byte_array(rows.data(), x.shape(0),
-                      static_cast<size_t>(Q8Layout(static_cast<int64_t>(x.shape(1)), wide).bytes));
+    return byte_array(rows.data(), x.shape(0), static_cast<size_t>(q8_row_bytes(static_cast<int64_t>(x.shape(1)))));
 }
 
 // A block of 16 rows turned into a panel; owns the memory that it describes.
@@ -115,15 +114,17 @@ nb::object kernel_linear(const std::string& tier, const std::string& variant, co
         return float_array(y.data(), {x.shape(0), num_rows});
     }
     const AlignedBuffer rows = quantize_rows(table, x, wide);
-    const Q8Rows q{rows.data(), Q8Layout(w.cols, wide).bytes, w.cols, wide};
+    const Q8Rows q{rows.data(), q8_row_bytes(w.cols), w.cols, wide};
     if (variant == "direct") {
         table.linear_q8(w, 0, w.num_blocks(), q, 0, num_tokens, out, nullptr);
     } else {
-        const OwnedPanel panel(panel_size(w));
+        std::vector<OwnedPanel> owned;
+        std::vector<PanelView> panels;
         for (int64_t b = 0; b < w.num_blocks(); ++b) {
-            table.unpack_block(w, b, panel.view);
-            table.linear_panel(w, b, panel.view, q, 0, num_tokens, out);
+            panels.push_back(owned.emplace_back(panel_size(w)).view);
+            table.unpack_block(w, b, panels.back());
         }
+        table.linear_panels(w, 0, w.num_blocks(), panels.data(), q, 0, num_tokens, out);
     }
     return float_array(y.data(), {x.shape(0), num_rows});
 }

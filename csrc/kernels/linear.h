@@ -193,98 +193,105 @@ MT_INLINE void store_rows(const LinearOut& o, int64_t token, int64_t row, int64_
     }
 }
 
-// One group (or half group) of one token: the arithmetic at the top of this file. Wide activations are 256·x + low. Integer sums
-// may be added in any order: short chains of dot products, for in a long one each only waits for the one before it.
-template <class SOURCE, int QUADS, bool WIDE>
-MT_INLINE F32 accumulate(F32 acc, const Codes* codes, const int8_t* x, const int8_t* low, int32_t neg, float sum,
-                         F32 d_x, ScalePair w) {
+// One group (or half group) of one token: the arithmetic at the top of this file. Activations with low codes are 256·x + low.
+// Integer sums may be added in any order: short chains of dot products, for in a long one each only waits for the one before it.
+template <class SOURCE, int QUADS>
+MT_INLINE F32 accumulate(F32 acc, const Codes* codes, const int8_t* x, const int8_t* low, bool has_low,
+                         int32_t negative, F32 sum, F32 d_x, ScalePair w) {
     constexpr int kBits = SOURCE::kBits, kHalf = QUADS / 2;
     const auto product = [codes](I32 start, const int8_t* p) MT_LAMBDA {
         const I32 first = dot<kBits, kHalf>(start, codes, p);
         return iadd(first, dot<kBits, kHalf>(iset1(0), codes + kHalf, p + 4 * kHalf));
     };
     I32 i = iset1(0);
-    if constexpr (SOURCE::kZeroShift >= 0) i = ishl<SOURCE::kZeroShift>(iset1(neg));
-    if constexpr (WIDE)
+    if constexpr (SOURCE::kZeroShift >= 0) i = ishl<SOURCE::kZeroShift>(iset1(negative));
+    if (has_low)
         i = iadd(product(i, low), ishl<8>(product(iset1(0), x)));
     else
         i = product(i, x);
     acc = fma(mul(to_f32(i), w.s), d_x, acc);
-    if constexpr (SOURCE::kZeroShift < 0) acc = fma(w.m, set1(sum), acc);
+    if constexpr (SOURCE::kZeroShift < 0) acc = fma(w.m, sum, acc);
     return acc;
 }
 
-struct Q8Row {  // one token's pointers
-    const int8_t *x, *low;
-    const float *scale, *sum, *sum16;
-    const int32_t *neg, *neg16;
+// One tile of a block: its codes and the scales of its one or two groups.
+template <class SOURCE>
+struct Tile {
+    static constexpr int kPieces = kGroup / SOURCE::kGroupColumns, kQuads = 8 / kPieces;
+    Codes codes[8];
+    ScalePair scales[kPieces];
+
+    template <class SECTION>
+    MT_MEMBER void read(const SECTION& section, int j, int lane) {
+        SOURCE::tile(section, j, lane, codes);
+        for (int k = 0; k < kPieces; ++k) scales[k] = SOURCE::scales(section, kPieces * j + k, lane);
+    }
+    MT_MEMBER F32 times(const Q8Group& x, const int8_t* low, bool has_low, F32 acc) const {
+        const F32 d_x = set1(x.scale);
+        if constexpr (kPieces == 1) {
+            return accumulate<SOURCE, kQuads>(acc, codes, x.codes, low, has_low, x.negative, set1(x.sum), d_x,
+                                              scales[0]);
+        } else {
+            for (int k = 0; k < kPieces; ++k)
+                acc = accumulate<SOURCE, kQuads>(acc, codes + kQuads * k, x.codes + 16 * k, low + 16 * k, has_low,
+                                                 x.negative16[k], set1(x.sum16[k]), d_x, scales[k]);
+            return acc;
+        }
+    }
 };
 
-MT_INLINE Q8Row open_row(const Q8Rows& x, int64_t t, const Q8Layout& at) {
-    const uint8_t* p = x.row(t);
-    const auto floats = [p](int64_t offset) { return reinterpret_cast<const float*>(p + offset); };
-    const auto ints = [p](int64_t offset) { return reinterpret_cast<const int32_t*>(p + offset); };
-    const auto codes = [p](int64_t offset) { return reinterpret_cast<const int8_t*>(p + offset); };
-    return {codes(0), codes(at.low), floats(at.scale), floats(at.sum), floats(at.sum16), ints(at.neg), ints(at.neg16)};
-}
-
-// MT tokens from t0 × the 16 rows of one block, read from SOURCE.
-template <class SOURCE, int MT, bool WIDE>
-static void block_times_tokens(const SOURCE& w, const Q8Rows& x, int64_t t0, int64_t row, int64_t rows,
-                               const LinearOut& out, Prefetcher ahead) {
-    const Q8Layout at(x.cols, WIDE);
-    Q8Row token[MT];
-    for (int t = 0; t < MT; ++t) token[t] = open_row(x, t0 + t, at);
+// MT tokens from t0 × the rows of NB blocks, read from SOURCEs.
+template <class SOURCE, int MT, int NB, bool WIDE>
+static void blocks_times_tokens(const SOURCE* w, const Q8Rows& x, int64_t t0, int64_t row, int64_t rows,
+                                const LinearOut& out, Prefetcher ahead) {
+    const uint8_t* tokens = x.row(t0);
+    const int64_t low = q8_low_offset(x.cols);
     for (int lane = 0; lane < kBlockRows; lane += W) {
-        F32 acc[MT];
-        for (int t = 0; t < MT; ++t) acc[t] = zero();
-        for_tiles(w, x.cols, lane, [&](const auto& section, int j, int64_t g) MT_LAMBDA {
-            if constexpr (SOURCE::kStreamed)
-                if (lane == 0) ahead.template fetch<SOURCE::kTileBytes>();
-            Codes c[8];
-            SOURCE::tile(section, j, lane, c);
-            if constexpr (SOURCE::kGroupColumns == 32) {
-                const ScalePair s = SOURCE::scales(section, j, lane);
-                for (int t = 0; t < MT; ++t) {
-                    const Q8Row& q = token[t];
-                    acc[t] = accumulate<SOURCE, 8, WIDE>(acc[t], c, q.x + 32 * g, q.low + 32 * g, q.neg[g], q.sum[g],
-                                                         set1(q.scale[g]), s);
-                }
-            } else {
-                const ScalePair s0 = SOURCE::scales(section, 2 * j, lane);
-                const ScalePair s1 = SOURCE::scales(section, 2 * j + 1, lane);
-                for (int t = 0; t < MT; ++t) {
-                    const Q8Row& q = token[t];
-                    const F32 d_x = set1(q.scale[g]);
-                    const int64_t h = 2 * g, k = 16 * h;
-                    acc[t] =
-                        accumulate<SOURCE, 4, WIDE>(acc[t], c, q.x + k, q.low + k, q.neg16[h], q.sum16[h], d_x, s0);
-                    acc[t] = accumulate<SOURCE, 4, WIDE>(acc[t], c + 4, q.x + k + 16, q.low + k + 16, q.neg16[h + 1],
-                                                         q.sum16[h + 1], d_x, s1);
+        F32 acc[MT][NB];
+        for (int t = 0; t < MT; ++t)
+            for (int b = 0; b < NB; ++b) acc[t][b] = zero();
+        for (int64_t number = 0; number * kSuperColumns < x.cols; ++number) {
+            const int tiles = section_tiles(x.cols, number);
+            typename SOURCE::Section section[NB];
+            for (int b = 0; b < NB; ++b) section[b] = SOURCE::section(w[b], number, tiles, lane);
+            for (int j = 0; j < tiles; ++j) {
+                if constexpr (SOURCE::kStreamed)
+                    if (lane == 0) ahead.template fetch<SOURCE::kTileBytes>();
+                Tile<SOURCE> tile[NB];
+                for (int b = 0; b < NB; ++b) tile[b].read(section[b], j, lane);
+                const int64_t g = number * kSectionTiles + j;
+                const uint8_t* p = tokens + g * static_cast<int64_t>(sizeof(Q8Group));
+                const uint8_t* p_low = tokens + low + g * kGroup;
+                for (int t = 0; t < MT; ++t, p += x.stride, p_low += x.stride) {
+                    const auto& group = *reinterpret_cast<const Q8Group*>(p);
+                    const bool has_low = WIDE || group.has_low != 0;
+                    for (int b = 0; b < NB; ++b)
+                        acc[t][b] = tile[b].times(group, reinterpret_cast<const int8_t*>(p_low), has_low, acc[t][b]);
                 }
             }
-        });
-        for (int t = 0; t < MT; ++t) store_rows(out, t0 + t, row + lane, rows, acc[t]);
+        }
+        for (int t = 0; t < MT; ++t)
+            for (int b = 0; b < NB; ++b) store_rows(out, t0 + t, row + b * kBlockRows + lane, rows, acc[t][b]);
     }
 }
 
 // Walks the tokens in tiles of LARGEST, then smaller powers of two.
-template <class SOURCE, int LARGEST, bool WIDE>
-static void block_times_all(const SOURCE& w, const Q8Rows& x, int64_t t0, int64_t t1, int64_t row, int64_t rows,
-                            const LinearOut& out, const Prefetcher& ahead) {
+template <class SOURCE, int LARGEST, int NB, bool WIDE>
+static void blocks_times_all(const SOURCE* w, const Q8Rows& x, int64_t t0, int64_t t1, int64_t row, int64_t rows,
+                             const LinearOut& out, const Prefetcher& ahead) {
     for (; t0 + LARGEST <= t1; t0 += LARGEST)
-        block_times_tokens<SOURCE, LARGEST, WIDE>(w, x, t0, row, rows, out, ahead);
+        blocks_times_tokens<SOURCE, LARGEST, NB, WIDE>(w, x, t0, row, rows, out, ahead);
     if constexpr (LARGEST > 1)
-        if (t0 < t1) block_times_all<SOURCE, LARGEST / 2, WIDE>(w, x, t0, t1, row, rows, out, ahead);
+        if (t0 < t1) blocks_times_all<SOURCE, LARGEST / 2, NB, WIDE>(w, x, t0, t1, row, rows, out, ahead);
 }
 
-template <class SOURCE, int LARGEST>
-static void block_product(const SOURCE& w, const Q8Rows& x, int64_t t0, int64_t t1, int64_t row, int64_t rows,
-                          const LinearOut& out, const Prefetcher& ahead) {
+template <class SOURCE, int LARGEST, int NB>
+static void blocks_product(const SOURCE* w, const Q8Rows& x, int64_t t0, int64_t t1, int64_t row, int64_t rows,
+                           const LinearOut& out, const Prefetcher& ahead) {
     if (x.wide)
-        block_times_all<SOURCE, LARGEST, true>(w, x, t0, t1, row, rows, out, ahead);
+        blocks_times_all<SOURCE, LARGEST, NB, true>(w, x, t0, t1, row, rows, out, ahead);
     else
-        block_times_all<SOURCE, LARGEST, false>(w, x, t0, t1, row, rows, out, ahead);
+        blocks_times_all<SOURCE, LARGEST, NB, false>(w, x, t0, t1, row, rows, out, ahead);
 }
 
 template <WeightType TYPE>
@@ -296,7 +303,7 @@ static void direct(const PackedView& w, int64_t block0, int64_t block1, const Q8
         const P block = P::open(w, b);
         const uint8_t* end = block.block + w.block_bytes;
         const auto ahead = Prefetcher::open(block.block, w.block_bytes, b + 1 < block1 || next == nullptr ? end : next);
-        block_product<P, kLargestTile>(block, x, t0, t1, b * kBlockRows, w.rows, out, ahead);
+        blocks_product<P, kLargestTile, 1>(&block, x, t0, t1, b * kBlockRows, w.rows, out, ahead);
     }
 }
 
@@ -340,19 +347,28 @@ static void unpack_block(const PackedView& w, int64_t block, const PanelView& pa
 }
 
 template <WeightType TYPE>
-static void panel_times_all(const PackedView& w, int64_t block, const PanelView& panel, const Q8Rows& x, int64_t t0,
-                            int64_t t1, const LinearOut& out) {
+static void panels_times_all(const PackedView& w, int64_t block, int64_t num_blocks, const PanelView* panels,
+                             const Q8Rows& x, int64_t t0, int64_t t1, const LinearOut& out) {
     using P = Panel<Packed<TYPE>::kGroupColumns, Packed<TYPE>::kZeroShift, Packed<TYPE>::kBits>;
     constexpr int kLargestTile = W == 16 ? 16 : W == 8 ? 4 : 1;
-    block_product<P, kLargestTile>(P{panel}, x, t0, t1, block * kBlockRows, w.rows, out, Prefetcher{});
+    int64_t b = 0;
+    if constexpr (W == 16)  // what the register file holds: two blocks share each activation that is loaded
+        for (; b + 2 <= num_blocks; b += 2) {
+            const P pair[2] = {{panels[b]}, {panels[b + 1]}};
+            blocks_product<P, kLargestTile, 2>(pair, x, t0, t1, (block + b) * kBlockRows, w.rows, out, Prefetcher{});
+        }
+    for (; b < num_blocks; ++b) {
+        const P panel{panels[b]};
+        blocks_product<P, kLargestTile, 1>(&panel, x, t0, t1, (block + b) * kBlockRows, w.rows, out, Prefetcher{});
+    }
 }
 
-// As linear_q8 for one block, from the panel that unpack_block made of it.
-static void linear_panel(const PackedView& w, int64_t block, const PanelView& panel, const Q8Rows& x, int64_t t0,
-                         int64_t t1, const LinearOut& out) {
+// As linear_q8, from the panels that unpack_block made of blocks block … block + num_blocks − 1.
+static void linear_panels(const PackedView& w, int64_t block, int64_t num_blocks, const PanelView* panels,
+                          const Q8Rows& x, int64_t t0, int64_t t1, const LinearOut& out) {
     switch (w.type) {
 #define MT_CASE(T) \
-    case WeightType::T: return panel_times_all<WeightType::T>(w, block, panel, x, t0, t1, out);
+    case WeightType::T: return panels_times_all<WeightType::T>(w, block, num_blocks, panels, x, t0, t1, out);
         MT_QUANTIZED_TYPES(MT_CASE)
 #undef MT_CASE
         default: return;

@@ -111,8 +111,21 @@ struct PanelView {
     float* mins;     // [cols / group][16], only where zero_shift < 0
 };
 
-// Activations quantized per 32 columns to int8 codes, or, wide, to 16 bits held as two int8 planes: 256·high + low.
-// One row: high codes, then the arrays below, then the low codes; Q8Layout::bytes long.
+// 32 activations as int8 codes, or as 16 bits in two int8 planes: 256·code + low code. Sums and scale count in units of the
+// last plane. One cache line, so that a kernel meets all it needs of a token at once.
+struct alignas(64) Q8Group {
+    int8_t codes[kGroup];
+    float scale;       // d: x = d·code
+    float sum;         // d·Σ code, for minimums
+    int32_t negative;  // −Σ code, for zero points
+    float sum16[2];    // the same per half group
+    int32_t negative16[2];
+    int32_t has_low;  // whether the group has a second plane
+};
+static_assert(sizeof(Q8Group) == 64);
+
+// Rows of activations: Q8Group[cols / 32], then the low codes int8[cols]. In wide rows every group has low codes, in others only
+// those that one large value would leave too coarse.
 struct Q8Rows {
     const uint8_t* data;
     int64_t stride;  // bytes
@@ -122,25 +135,8 @@ struct Q8Rows {
     const uint8_t* row(int64_t t) const { return data + t * stride; }
 };
 
-// Offsets inside such a row of `cols` columns, G = cols / 32 groups.
-struct Q8Layout {
-    int64_t scale;  // float[G]       d: x = d·code
-    int64_t sum;    // float[G]       d·Σ code, for minimums
-    int64_t neg;    // int32[G]       −Σ code, for zero points
-    int64_t sum16;  // float[2G]      the same per half group
-    int64_t neg16;  // int32[2G]
-    int64_t low;    // int8[cols]     wide rows only
-    int64_t bytes;
-
-    constexpr Q8Layout(int64_t cols, bool wide)
-        : scale(cols),
-          sum(scale + cols / 8),
-          neg(sum + cols / 8),
-          sum16(neg + cols / 8),
-          neg16(sum16 + cols / 4),
-          low(neg16 + cols / 4),
-          bytes(round_up64(low + (wide ? cols : 0))) {}
-};
+constexpr int64_t q8_low_offset(int64_t cols) { return cols / kGroup * static_cast<int64_t>(sizeof(Q8Group)); }
+constexpr int64_t q8_row_bytes(int64_t cols) { return round_up64(q8_low_offset(cols) + cols); }
 
 struct F32Rows {
     const float* data;

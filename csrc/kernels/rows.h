@@ -134,42 +134,47 @@ MT_INLINE float largest_magnitude(const float* x, int64_t n) {
 // Factor from values to int8 codes. Groups below 2⁻¹¹⁰ count as zero: the factor, or that of wide codes, would overflow.
 MT_INLINE float code_factor(float largest) { return largest >= 0x1p-110F ? 127.0F / largest : 0.0F; }
 
-// Low codes of one group of a wide row: what the high codes left over, in units of d / 256.
-MT_INLINE void quantize_rest(const float* x, const int8_t* high, float d, F32 inverse, int8_t* low) {
+// Low codes of one group: what the codes left over, in units of d / 256.
+MT_INLINE void quantize_rest(const float* x, const int8_t* codes, float d, F32 inverse, int8_t* low) {
     const F32 finer = mul(inverse, set1(256.0F)), minus_d = set1(-d);
     for (int i = 0; i < kGroup; i += W) {
-        const F32 rest = fma(minus_d, load_i8(reinterpret_cast<const uint8_t*>(high) + i), load(x + i));
+        const F32 rest = fma(minus_d, load_i8(reinterpret_cast<const uint8_t*>(codes) + i), load(x + i));
         store_i8(low + i, round_i32(mul(rest, finer)));
     }
 }
 
+// Whether one value is so much larger than the others of its group that int8 steps of its size would drown them: it holds more
+// than this share of the sum of squares. See docs/decisions/0003.
+inline constexpr float kOutlierShare = 0.35F;
+MT_INLINE bool has_outlier(const float* x, float largest) {
+    return largest * largest > kOutlierShare * sum_of_squares(x, kGroup, 0.0F);
+}
+
 // Writes groups g0 … g1 of one quantized row from the floats x (x[0] is the first column of group g0).
 static void quantize_groups(const float* x, uint8_t* row, int64_t cols, bool wide, int64_t g0, int64_t g1) {
-    const Q8Layout at(cols, wide);
     for (int64_t g = g0; g < g1; ++g, x += kGroup) {
         const float largest = largest_magnitude(x, kGroup);
         float d = largest / 127.0F;
         const F32 inverse = set1(code_factor(largest));
-        auto* codes = reinterpret_cast<int8_t*>(row) + kGroup * g;
-        for (int i = 0; i < kGroup; i += W) store_i8(codes + i, round_i32(mul(load(x + i), inverse)));
+        auto& group = reinterpret_cast<Q8Group*>(row)[g];
+        for (int i = 0; i < kGroup; i += W) store_i8(group.codes + i, round_i32(mul(load(x + i), inverse)));
         int32_t first = 0, second = 0;
-        for (int i = 0; i < 16; ++i) first += codes[i], second += codes[i + 16];
-        if (wide) {
-            auto* low = reinterpret_cast<int8_t*>(row + at.low) + kGroup * g;
-            quantize_rest(x, codes, d, inverse, low);
+        for (int i = 0; i < 16; ++i) first += group.codes[i], second += group.codes[i + 16];
+        group.has_low = wide || has_outlier(x, largest) ? 1 : 0;
+        if (group.has_low != 0) {
+            auto* low = reinterpret_cast<int8_t*>(row + q8_low_offset(cols)) + kGroup * g;
+            quantize_rest(x, group.codes, d, inverse, low);
             first *= 256, second *= 256;
             for (int i = 0; i < 16; ++i) first += low[i], second += low[i + 16];
             d *= 0x1p-8F;
         }
-        const auto floats = [row](int64_t offset) { return reinterpret_cast<float*>(row + offset); };
-        const auto ints = [row](int64_t offset) { return reinterpret_cast<int32_t*>(row + offset); };
-        floats(at.scale)[g] = d;
-        floats(at.sum)[g] = d * static_cast<float>(first + second);
-        ints(at.neg)[g] = -(first + second);
-        floats(at.sum16)[2 * g] = d * static_cast<float>(first);
-        floats(at.sum16)[2 * g + 1] = d * static_cast<float>(second);
-        ints(at.neg16)[2 * g] = -first;
-        ints(at.neg16)[2 * g + 1] = -second;
+        group.scale = d;
+        group.sum = d * static_cast<float>(first + second);
+        group.negative = -(first + second);
+        group.sum16[0] = d * static_cast<float>(first);
+        group.sum16[1] = d * static_cast<float>(second);
+        group.negative16[0] = -first;
+        group.negative16[1] = -second;
     }
 }
 

@@ -86,6 +86,13 @@ struct Worker {
     // First item of the next `count` unclaimed ones.
     int64_t claim(int64_t count = 1) { return next.fetch_add(count, std::memory_order_relaxed); }
 
+    // Runs body(begin, end) on ranges of at most `count` items until none is left.
+    template <class BODY>
+    void for_ranges(int64_t num_items, int64_t count, BODY body) {
+        for (int64_t first = claim(count); first < num_items; first = claim(count))
+            body(first, std::min(first + count, num_items));
+    }
+
     // Runs body(item, the item this thread runs next, or num_items) on chunks of the items until none is left.
     template <class BODY>
     void for_chunks(int64_t num_items, int64_t chunk, BODY body) {

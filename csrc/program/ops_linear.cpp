@@ -1,5 +1,6 @@
 // Matrix products: linear (one input, several matrices, optional residual) and the gated MLP's first half.
 #include <algorithm>
+#include <array>
 #include <string>
 
 #include "program/op.h"
@@ -7,8 +8,9 @@
 namespace miaotui {
 namespace {
 
-// From this many tokens on, a block is unpacked once into a panel that all tokens then share.
-constexpr int64_t kPanelTokens = 24;
+// From this many tokens on, blocks are unpacked once into panels that all tokens then share; two at a time, which share what is
+// loaded of the activations.
+constexpr int64_t kPanelTokens = 24, kPanelBlocks = 2;
 // Tokens whose gate and up values wait in scratch for the activation.
 constexpr int64_t kGatedTokens = 64;
 
@@ -17,10 +19,18 @@ int64_t panel_bytes(const PackedView& w) {
     return round_up64(size.code_bytes) + 2 * round_up64(4 * size.scale_floats);
 }
 
-PanelView panel_at(uint8_t* memory, const PackedView& w) {
+using Panels = std::array<PanelView, kPanelBlocks>;
+
+// Unpacks blocks block … block + num_blocks − 1 into memory of num_blocks · panel_bytes(w).
+Panels unpack(uint8_t* memory, const PackedView& w, int64_t block, int64_t num_blocks) {
     const PanelSize size = panel_size(w);
-    auto* scales = reinterpret_cast<float*>(memory + round_up64(size.code_bytes));
-    return {memory, scales, scales + round_up64(4 * size.scale_floats) / 4};
+    Panels panels{};
+    for (int64_t b = 0; b < num_blocks; ++b, memory += panel_bytes(w)) {
+        auto* scales = reinterpret_cast<float*>(memory + round_up64(size.code_bytes));
+        panels[static_cast<size_t>(b)] = {memory, scales, scales + round_up64(4 * size.scale_floats) / 4};
+        kernels().unpack_block(w, block + b, panels[static_cast<size_t>(b)]);
+    }
+    return panels;
 }
 
 void expect_fits(const OpArguments& a, const PackedView& w, const Slice& in, size_t i) {
@@ -57,7 +67,7 @@ public:
             part.out = a.f32_output(i, w.rows);
             if (a.has_weight(2 * i + 1)) part.bias = a.vector_weight(2 * i + 1, w.rows);
             num_blocks_ += w.num_blocks();
-            scratch_ = std::max(scratch_, panel_bytes(w));
+            scratch_ = std::max(scratch_, kPanelBlocks * panel_bytes(w));
             parts_.push_back(std::move(part));
         }
         if (has_residual_) residual_ = a.f32_input(1, parts_[0].out.width);
@@ -66,12 +76,15 @@ public:
 
     void run(const Step& step, Worker& worker) const override {
         const int64_t num_tokens = step.num_rows(in_);
-        const bool panels = in_.quantized() && num_tokens >= kPanelTokens;
-        const int64_t chunk = panels ? 1 : std::max<int64_t>(1, num_blocks_ / (12 * step.num_threads));
+        if (in_.quantized() && num_tokens >= kPanelTokens)
+            return worker.for_ranges(num_blocks_, kPanelBlocks,
+                                     [&](int64_t begin, int64_t end) { run_panels(begin, end, step, worker); });
+        const int64_t chunk = std::max<int64_t>(1, num_blocks_ / (12 * step.num_threads));
         worker.for_chunks(num_blocks_, chunk, [&](int64_t item, int64_t later) {
             const Part &part = part_of(item), &then = part_of(std::min(later, num_blocks_ - 1));
             const uint8_t* next = block_at(then.weight->view(), later - then.first_block);
-            run_block(part, item - part.first_block, step, worker, num_tokens, panels, next);
+            block_product(part.weight->view(), item - part.first_block, in_, step.arena, 0, num_tokens, out(part, step),
+                          next);
         });
     }
 
@@ -89,16 +102,23 @@ private:
         return parts_[i];
     }
 
-    void run_block(const Part& part, int64_t block, const Step& step, Worker& worker, int64_t num_tokens, bool panels,
-                   const uint8_t* next) const {
-        const PackedView& w = part.weight->view();
+    LinearOut out(const Part& part, const Step& step) const {
         LinearOut out{part.out.f32(step.arena, 0), part.out.stride / 4, part.bias.empty() ? nullptr : part.bias.data(),
                       nullptr, 0};
         if (has_residual_) out.residual = residual_.f32(step.arena, 0), out.residual_stride = residual_.stride / 4;
-        if (!panels) return block_product(w, block, in_, step.arena, 0, num_tokens, out, next);
-        const PanelView panel = panel_at(worker.scratch, w);
-        kernels().unpack_block(w, block, panel);
-        kernels().linear_panel(w, block, panel, in_.q8_rows(step.arena), 0, num_tokens, out);
+        return out;
+    }
+
+    void run_panels(int64_t begin, int64_t end, const Step& step, Worker& worker) const {
+        while (begin < end) {  // the blocks may belong to two matrices
+            const Part& part = part_of(begin);
+            const PackedView& w = part.weight->view();
+            const int64_t block = begin - part.first_block, count = std::min(end - begin, w.num_blocks() - block);
+            const Panels panels = unpack(worker.scratch, w, block, count);
+            kernels().linear_panels(w, block, count, panels.data(), in_.q8_rows(step.arena), 0, step.num_rows(in_),
+                                    out(part, step));
+            begin += count;
+        }
     }
 
     Slice in_{}, residual_{};
@@ -123,7 +143,7 @@ public:
         a.expect(!out_.quantized() || out_.width % kGroup == 0, "an int8 output needs a multiple of 32 columns");
     }
     int64_t scratch_bytes() const override {
-        return 2 * panel_bytes(gate()) + 2 * panel_bytes(up()) + 3 * 4 * kGatedTokens * kGroup;
+        return kPanelBlocks * (panel_bytes(gate()) + panel_bytes(up())) + 3 * 4 * kGatedTokens * kGroup;
     }
 
     void run(const Step& step, Worker& worker) const override {
@@ -141,20 +161,21 @@ private:
         const int64_t num_blocks = std::min<int64_t>(2, gate().num_blocks() - first_block);
         const bool panels = in_.quantized() && num_tokens >= kPanelTokens;
         uint8_t* memory = worker.scratch + 3 * 4 * kGatedTokens * kGroup;
-        PanelView gate_panels[2] = {}, up_panels[2] = {};
-        for (int64_t b = 0; panels && b < num_blocks; ++b) {
-            gate_panels[b] = panel_at(memory, gate());
-            up_panels[b] = panel_at(memory + panel_bytes(gate()), up());
-            memory += panel_bytes(gate()) + panel_bytes(up());
-            kernels().unpack_block(gate(), first_block + b, gate_panels[b]);
-            kernels().unpack_block(up(), first_block + b, up_panels[b]);
+        Panels gate_panels{}, up_panels{};
+        if (panels) {
+            gate_panels = unpack(memory, gate(), first_block, num_blocks);
+            up_panels = unpack(memory + num_blocks * panel_bytes(gate()), up(), first_block, num_blocks);
         }
         for (int64_t t0 = 0; t0 < num_tokens; t0 += kGatedTokens) {
             const int64_t t1 = std::min(t0 + kGatedTokens, num_tokens);
-            const auto products = [&](const PackedView& w, const PanelView* panel, int which, const uint8_t* next) {
+            const auto products = [&](const PackedView& w, const Panels& all, int which, const uint8_t* next) {
+                const LinearOut out = temporary_out(worker, which, first_block, t0);
+                if (panels)
+                    return kernels().linear_panels(w, first_block, num_blocks, all.data(), in_.q8_rows(step.arena), t0,
+                                                   t1, out);
                 for (int64_t b = 0; b < num_blocks; ++b)
-                    product(w, first_block + b, panels ? &panel[b] : nullptr, step, t0, t1, temporary(worker, which),
-                            b + 1 < num_blocks ? block_at(w, first_block + b + 1) : next);
+                    block_product(w, first_block + b, in_, step.arena, t0, t1, out,
+                                  b + 1 < num_blocks ? block_at(w, first_block + b + 1) : next);
             };
             products(gate(), gate_panels, 0, block_at(up(), first_block));
             products(up(), up_panels, 1, block_at(gate(), 2 * later));
@@ -167,14 +188,9 @@ private:
         return reinterpret_cast<float*>(worker.scratch) + which * kGatedTokens * kGroup;
     }
 
-    void product(const PackedView& w, int64_t block, const PanelView* panel, const Step& step, int64_t t0, int64_t t1,
-                 float* target, const uint8_t* next) const {
-        // Row r of the matrix lands in column r − (first row of the item) of the temporary, token t in its line t − t0.
-        const LinearOut out{target - t0 * kGroup - block / 2 * 2 * kBlockRows, kGroup, nullptr, nullptr, 0};
-        if (panel != nullptr)
-            kernels().linear_panel(w, block, *panel, in_.q8_rows(step.arena), t0, t1, out);
-        else
-            block_product(w, block, in_, step.arena, t0, t1, out, next);
+    // Row r of the matrix lands in column r − (first row of the item) of the temporary, token t in its line t − t0.
+    LinearOut temporary_out(const Worker& worker, int which, int64_t first_block, int64_t t0) const {
+        return {temporary(worker, which) - t0 * kGroup - first_block * kBlockRows, kGroup, nullptr, nullptr, 0};
     }
 
     void activate(const Step& step, const Worker& worker, int64_t row, int64_t t0, int64_t t1) const {

@@ -21,9 +21,7 @@ constexpr int kLongStepTokens = 128;
 
 }  // namespace
 
-int64_t row_bytes(DType dtype, int64_t width) {
-    return dtype == DType::f32 ? 4 * width : Q8Layout(width, dtype == DType::q16).bytes;
-}
+int64_t row_bytes(DType dtype, int64_t width) { return dtype == DType::f32 ? 4 * width : q8_row_bytes(width); }
 
 Program::Program(Parts parts)
     : parts_(std::move(parts)),

@@ -53,14 +53,14 @@ def dequantize(tensor: Tensor) -> NDArray[np.float32]:
 def quantize_rows(x: Array, dtype: str) -> Array:
     """What quantized rows stand for: per 32 columns, scale = largest magnitude / 127, codes rounded to nearest.
 
-    16-bit rows add a second code for the rest, in units of scale / 256.
+    16-bit rows, and groups with an outlier in int8 rows, add a second code for the rest, in units of scale / 256.
     """
     groups = x.reshape(*x.shape[:-1], -1, 32)
     scale = np.abs(groups).max(-1, keepdims=True) / 127
     codes = np.rint(groups / np.where(scale > 0, scale, 1))
-    if dtype == "q16":
-        rest = np.rint((groups - codes * scale) / np.where(scale > 0, scale / 256, 1))
-        codes = codes + np.clip(rest, -128, 127) / 256
+    rest = np.clip(np.rint((groups - codes * scale) / np.where(scale > 0, scale / 256, 1)), -128, 127)
+    outlier = (groups**2).max(-1, keepdims=True) > 0.35 * (groups**2).sum(-1, keepdims=True)
+    codes = codes + np.where(outlier | (dtype == "q16"), rest / 256, 0)
     return (codes * scale).astype(x.dtype).reshape(x.shape)
 
 

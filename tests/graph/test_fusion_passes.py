@@ -110,7 +110,7 @@ def test_a_linear_with_float_weights_keeps_float_rows_beside_quantized_siblings(
     fused = optimize(graph, activations="int8")
     value = next(node for node in fused.nodes if node.label == "0.value")
     query = next(node for node in fused.nodes if node.label == "0.query+0.key")
-    assert (value.inputs[0].dtype, query.inputs[0].dtype) == ("f32", "q16")
+    assert (value.inputs[0].dtype, query.inputs[0].dtype) == ("f32", "q8")
     assert query.inputs[0].name.startswith(value.inputs[0].name)
 
 

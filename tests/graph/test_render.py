@@ -10,10 +10,9 @@ def test_layers_that_look_alike_are_shown_once():
     graph, _ = toy(num_layers=6, sliding_layers=(False,) * 6)
     text = render_graph(graph, optimize(graph, activations="int8"))
     assert "layers 0–5 (6 x each)" in text
-    assert "layers 1–4 (4 x each)" in text  # after fusion the first layer takes 16-bit rows
-    assert "layer 0\n" in text
-    assert "layer 5\n" in text
-    assert text.count("query+key+value") == 3
+    assert "layers 0–4 (5 x each)" in text
+    assert "layer 5\n" in text  # after fusion the last layer works on the wanted rows only
+    assert text.count("query+key+value") == 2
 
 
 def test_layers_of_other_types_are_shown_apart():

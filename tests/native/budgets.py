@@ -38,7 +38,7 @@ BUDGETS: Final[dict[str, Budget]] = {
     "unpack_block": Budget(
         lambda: 4, "|d·q| + |minimum|", "d·s and m·n round once, the oracle's weight up to three times"
     ),
-    "linear_panel": Budget(lambda cols: cols / 8 + 16, "as linear_q8", "the same arithmetic on the unpacked panel"),
+    "linear_panels": Budget(lambda cols: cols / 8 + 16, "as linear_q8", "the same arithmetic on the unpacked panel"),
     "linear_f32": Budget(
         lambda cols: max(cols, 64 + cols / 8) + 16,
         "Σ_k |w_k|·|x_k|",

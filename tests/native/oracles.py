@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,38 +20,41 @@ SMALLEST_GROUP = np.float32(FLOOR)
 class QuantizedRows:
     """What a kernel wrote for rows of activations; G = columns / 32."""
 
-    codes: Ints  # [rows][columns], the two bytes of wide codes put together
+    codes: Ints  # [rows][columns], the two bytes of codes put together where a group has both
     scale: Floats  # [rows][G]
     sum: Floats  # [rows][G] scale · Σ codes
     negative: Ints  # [rows][G] −Σ codes
-    half_sum: Floats  # [rows][2G]
-    half_negative: Ints  # [rows][2G]
+    half_sum: Floats  # [rows][G][2]
+    half_negative: Ints  # [rows][G][2]
+    has_low: Ints  # [rows][G]
 
     @property
     def values(self) -> Doubles:
         return self.codes * np.repeat(self.scale.astype(np.float64), GROUP, axis=1)
 
 
-def read_rows(rows: Bytes, cols: int, wide: bool) -> QuantizedRows:
+ROW_GROUP = np.dtype(
+    [
+        ("codes", np.int8, GROUP),
+        ("scale", np.float32),
+        ("sum", np.float32),
+        ("negative", np.int32),
+        ("half_sum", np.float32, 2),
+        ("half_negative", np.int32, 2),
+        ("has_low", np.int32),
+    ]
+)
+
+
+def read_rows(rows: Bytes, cols: int) -> QuantizedRows:
     """Take the bytes of quantized rows apart."""
-    groups, at = cols // GROUP, cols
-    parts: list[NDArray[np.generic]] = []
-    for dtype, count in ((np.float32, 1), (np.float32, 1), (np.int32, 1), (np.float32, 2), (np.int32, 2)):
-        size = 4 * count * groups
-        parts.append(np.ascontiguousarray(rows[:, at : at + size]).view(dtype))
-        at += size
-    codes = np.ascontiguousarray(rows[:, :cols]).view(np.int8).astype(np.int64)
-    if wide:
-        codes = 256 * codes + np.ascontiguousarray(rows[:, at : at + cols]).view(np.int8)
-    scale, total, negative, half_sum, half_negative = parts
-    return QuantizedRows(
-        codes,
-        scale.astype(np.float32),
-        total.astype(np.float32),
-        negative.astype(np.int64),
-        half_sum.astype(np.float32),
-        half_negative.astype(np.int64),
-    )
+    low_at = cols // GROUP * ROW_GROUP.itemsize
+    groups = np.ascontiguousarray(rows[:, :low_at]).view(ROW_GROUP)
+    low = np.ascontiguousarray(rows[:, low_at : low_at + cols]).view(np.int8).reshape(*groups.shape, GROUP)
+    codes = groups["codes"].astype(np.int64)
+    codes = np.where(groups["has_low"][..., None], 256 * codes + low, codes).reshape(len(rows), cols)
+    others = (np.ascontiguousarray(groups[field.name]) for field in fields(QuantizedRows)[1:])
+    return QuantizedRows(codes, *others)
 
 
 def quantize(x: Floats, group: int = GROUP) -> tuple[NDArray[np.int8], Floats]:
@@ -62,6 +65,12 @@ def quantize(x: Floats, group: int = GROUP) -> tuple[NDArray[np.int8], Floats]:
     factor = np.where(usable, np.float32(127) / np.where(usable, largest, np.float32(1)), np.float32(0))
     codes = np.rint(grouped * factor[..., None].astype(np.float32)).astype(np.int8)
     return codes.reshape(x.shape), (largest / np.float32(127)).astype(np.float32)
+
+
+def outlier_share(x: Floats) -> Doubles:
+    """Return which share of a group's squares its largest value holds [rows][G]; 0 for groups of zeros."""
+    squares = x.astype(np.float64).reshape(x.shape[0], -1, GROUP) ** 2
+    return squares.max(axis=-1) / np.maximum(squares.sum(axis=-1), np.finfo(np.float64).tiny)
 
 
 def group_steps(x: Floats, wide: bool) -> Doubles:
@@ -151,7 +160,7 @@ def attention(q: Doubles, k: Doubles, v: Doubles, shape: AttentionShape) -> tupl
 
 def quantized_rows(tier: str, x: Floats, wide: bool) -> QuantizedRows:
     """Return what a tier's kernel makes of activations."""
-    return read_rows(_native.kernel_quantize(tier, x, wide), x.shape[1], wide)
+    return read_rows(_native.kernel_quantize(tier, x, wide), x.shape[1])
 
 
 def rope_magnitudes(x: Doubles, cos: Doubles, sin: Doubles, interleaved: bool) -> Doubles:

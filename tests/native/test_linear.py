@@ -25,7 +25,7 @@ from native.matrices import (
     some_matrices,
 )
 
-KERNELS = {"linear_q8", "linear_panel", "linear_f32", "unpack_block"}
+KERNELS = {"linear_q8", "linear_panels", "linear_f32", "unpack_block"}
 ALL_TYPES = list(TensorType)
 by_name = {"ids": lambda kind: kind.name}
 # Zero point of the codes of symmetric formats; the others add a minimum. IQ4 codes are values of their table plus 128.

@@ -23,11 +23,6 @@ Q8_GROUP_COLUMNS = 32
 ROWWISE_KINDS = frozenset({"norm", "linear", "activate_mul", "add", "softcap"})
 """Operators of an unfused graph whose output row depends on the same row of the inputs and on nothing else."""
 
-PRECISE_ROLES = frozenset({"query", "key", "value"})
-"""Linears whose input keeps 16 bits even with "int8"; so do the head's and all of the first and last layers'.
-
-Chosen by measurement: docs/decisions/0003."""
-
 SIDE_EFFECTS = frozenset({"kv_write", "rope_kv"})
 
 
@@ -48,11 +43,10 @@ def optimize(graph: Graph, *, activations: Activations, disabled: Collection[str
 
 
 def quantize_activations(graph: Graph, activations: Activations) -> Graph:
-    """Feed linears of quantized weights with 16-bit rows or, where "int8" is asked for and safe, with int8 rows.
+    """Feed linears of quantized weights with 16-bit rows or, where "int8" is asked for, with int8 rows.
 
-    Siblings share their rows; float weights keep float rows.
+    The head always gets 16 bits. Siblings share their rows; float weights keep float rows.
     """
-    sensitive = _sensitive_layers(1 + max((node.layer for node in graph.nodes if node.layer is not None), default=0))
     quantized: dict[tuple[Value, Dtype], Value] = {}
     changes: dict[Node, list[Node]] = {}
     for node in graph.nodes:
@@ -60,20 +54,12 @@ def quantize_activations(graph: Graph, activations: Activations) -> Graph:
             continue
         x, *rest = node.inputs
         changes[node] = []
-        role = node.matrices[0].name.rpartition(".")[2]
-        precise = activations == "int16" or node.layer in sensitive or role in PRECISE_ROLES
-        dtype: Dtype = "q16" if precise else "q8"
+        dtype: Dtype = "q8" if activations == "int8" and node.layer is not None else "q16"
         if (x, dtype) not in quantized:
             quantized[x, dtype] = Value(f"{x.name}.{dtype}", x.width, x.rows, dtype)
             changes[node].append(Node("quantize", (x,), (quantized[x, dtype],), layer=node.layer))
         changes[node].append(replace(node, inputs=(quantized[x, dtype], *rest)))
     return graph.replace(changes)
-
-
-def _sensitive_layers(num_layers: int) -> set[int | None]:
-    """The head (None), the first sixth of the layers, where huge activations arise, and the last tenth."""
-    first, last = max(1, round(num_layers / 6)), max(1, round(num_layers / 10))
-    return {None, *range(first), *range(num_layers - last, num_layers)}
 
 
 def select_rows_early(graph: Graph) -> Graph:
