@@ -22,7 +22,7 @@ using Matrix = nb::ndarray<const T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 // A NumPy array that owns a copy of `values`.
 nb::object float_array(const float* values, std::initializer_list<size_t> shape);
 
-// "f32", "f16", "bf16" or "int8"; throws BadInput otherwise.
+// "f32", "f16", "bf16", "int16" or "int8"; throws BadInput otherwise.
 KvType kv_type_of(const std::string& name);
 
 void bind_dequantize(nb::module_& m);

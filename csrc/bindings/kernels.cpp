@@ -204,10 +204,10 @@ nb::object kernel_kv_store(const std::string& tier, const std::string& kv_dtype,
 
 // Attention of one sequence: keys and values of positions 0 …, queries at the last positions, in tiles of `tile` tokens.
 // q: [tokens][heads · head_dim]; k, v: [positions][head_dim] of one KV head, which all query heads share. Page p of the
-// sequence lies in block block_table[p].
+// sequence lies in block block_table[p]. Shared: split by split, last split first, then merged.
 nb::object kernel_attention(const std::string& tier, const std::string& kv_dtype, const Matrix<float>& q,
                             const Matrix<float>& k, const Matrix<float>& v, const Vector<int32_t>& block_table,
-                            int tile, float scale, int window, float softcap) {
+                            int tile, float scale, int window, float softcap, bool shared) {
     const KernelTable& table = table_of(tier);
     expect(v.shape(0) == k.shape(0) && v.shape(1) == k.shape(1) && q.shape(0) <= k.shape(0) && window >= 0 &&
                k.shape(0) <= kPageTokens * block_table.size() && k.shape(1) >= 16 && q.shape(1) % k.shape(1) == 0,
@@ -231,11 +231,20 @@ nb::object kernel_attention(const std::string& tier, const std::string& kv_dtype
     for (int p = num_positions - num_tokens; p < num_positions; ++p) positions.push_back(p);
     std::vector<float> y(q.size()), scratch(static_cast<size_t>(attention_scratch_floats(tile * group, head_dim)));
     const int64_t stride = static_cast<int64_t>(q.shape(1));
-    for (int t = 0; t < num_tokens; t += tile)
-        table.attention(AttentionTask{pool.layout(), pool.pages(0, 0), pool.block_stride(), block_table.data(),
-                                      q.data() + t * stride, stride, positions.data() + t,
-                                      std::min(tile, num_tokens - t), group, scale, window, softcap,
-                                      y.data() + t * stride, stride, scratch.data()});
+    for (int t = 0; t < num_tokens; t += tile) {
+        const AttentionTask task{pool.layout(), pool.pages(0, 0), pool.block_stride(), block_table.data(),
+                                 q.data() + t * stride, stride, positions.data() + t, std::min(tile, num_tokens - t),
+                                 group, scale, window, softcap, y.data() + t * stride, stride, scratch.data()};
+        if (!shared) {
+            table.attention(task);
+            continue;
+        }
+        const int64_t part = attention_part_floats(task.num_rows(), head_dim);
+        std::vector<float> parts(static_cast<size_t>((task.end_split() - task.first_split()) * part));
+        for (int i = task.end_split(); i-- > task.first_split();)
+            table.attention_split(task, i, parts.data() + (i - task.first_split()) * part, nullptr);
+        table.attention_merge(task, parts.data());
+    }
     return float_array(y.data(), {q.shape(0), q.shape(1)});
 }
 
@@ -268,7 +277,7 @@ void bind_kernels(nb::module_& m) {
     m.def("kernel_peak", &kernel_peak, nb::arg("tier"), nb::arg("rounds"), nb::arg("x"));
     m.def("kernel_attention", &kernel_attention, nb::arg("tier"), nb::arg("kv_dtype"), nb::arg("q"), nb::arg("k"),
           nb::arg("v"), nb::arg("block_table"), nb::arg("tile") = 1, nb::arg("scale") = 1.0F, nb::arg("window") = 0,
-          nb::arg("softcap") = 0.0F);
+          nb::arg("softcap") = 0.0F, nb::arg("shared") = false);
 }
 
 }  // namespace miaotui

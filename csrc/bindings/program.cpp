@@ -179,7 +179,8 @@ KvType kv_type_of(const std::string& name) {
     if (name == "f16") return KvType::f16;
     if (name == "bf16") return KvType::bf16;
     if (name == "int8") return KvType::int8;
-    throw BadInput("KV dtype " + name + " is not one of f32, f16, bf16, int8");
+    if (name == "int16") return KvType::int16;
+    throw BadInput("KV dtype " + name + " is not one of f32, f16, bf16, int16, int8");
 }
 
 void bind_program(nb::module_& m) {

@@ -15,12 +15,38 @@ static uint16_t to_bf16(float x) {  // to nearest, ties to even
     return static_cast<uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
 }
 
-// int8 codes of n values with one scale; returns the scale.
-static float quantize_head(const float* x, int64_t n, int8_t* codes) {
+// Codes −8191 … 8191: 32 products of two such codes fit into 32 bits.
+inline constexpr int kCodeSteps = 8191, kCodeSum = 32;
+
+template <class CODE>
+inline constexpr int kSteps = sizeof(CODE) == 1 ? 127 : kCodeSteps;
+
+// Codes of n values with one scale; returns the scale.
+template <class CODE>
+MT_INLINE float quantize_head(const float* x, int64_t n, CODE* codes) {
     const float largest = largest_magnitude(x, n);
-    const F32 inverse = set1(code_factor(largest));
-    for (int64_t i = 0; i < n; i += W) store_i8(codes + i, round_i32(mul(load(x + i), inverse)));
-    return largest / 127.0F;
+    const F32 inverse = set1(code_factor(largest, kSteps<CODE>));
+    for (int64_t i = 0; i < n; i += W) {
+        const I32 rounded = round_i32(mul(load(x + i), inverse));
+        if constexpr (sizeof(CODE) == 1)
+            store_i8(codes + i, rounded);
+        else
+            store_i16(codes + i, rounded);
+    }
+    return largest / static_cast<float>(kSteps<CODE>);
+}
+
+template <class CODE>
+MT_INLINE void store_codes_of_token(const KvLayout& layout, uint8_t* page, uint8_t* value_half, int slot,
+                                    const float* k, const float* v) {
+    const int n = layout.head_dim;
+    CODE codes[512];
+    reinterpret_cast<float*>(page + layout.codes_bytes())[slot] = quantize_head(k, n, codes);
+    auto* keys = reinterpret_cast<CODE*>(page) + 2 * slot;
+    for (int d = 0; d < n; d += 2) keys[16 * d] = codes[d], keys[16 * d + 1] = codes[d + 1];
+    reinterpret_cast<float*>(value_half + layout.codes_bytes())[slot] = quantize_head(v, n, codes);
+    auto* values = reinterpret_cast<CODE*>(value_half) + slot / 2 * 2 * n + slot % 2;
+    for (int d = 0; d < n; ++d) values[2 * d] = codes[d];
 }
 
 // Writes the key and the value of one token and head into slot 0…15 of a page.
@@ -41,12 +67,10 @@ static void kv_store(const KvLayout& layout, uint8_t* page, int slot, const floa
     } else if (layout.type == KvType::bf16) {
         auto *keys = reinterpret_cast<uint16_t*>(page), *values = reinterpret_cast<uint16_t*>(value_half) + slot * n;
         for (int d = 0; d < n; ++d) keys[16 * d + slot] = to_bf16(k[d]), values[d] = to_bf16(v[d]);
+    } else if (layout.type == KvType::int8) {
+        store_codes_of_token<int8_t>(layout, page, value_half, slot, k, v);
     } else {
-        int8_t codes[kGroup * 16];
-        reinterpret_cast<float*>(page + layout.codes_bytes())[slot] = quantize_head(k, n, codes);
-        for (int d = 0; d < n; ++d) page[64 * (d / 4) + 4 * slot + d % 4] = static_cast<uint8_t>(codes[d] + 128);
-        reinterpret_cast<float*>(value_half + layout.codes_bytes())[slot] = quantize_head(v, n, codes);
-        for (int d = 0; d < n; ++d) value_half[slot * n + d] = static_cast<uint8_t>(codes[d] + 128);
+        store_codes_of_token<int16_t>(layout, page, value_half, slot, k, v);
     }
 }
 
@@ -55,47 +79,95 @@ MT_INLINE F32 load_kv(const uint8_t* base, int64_t index) {
     if constexpr (TYPE == KvType::f32) return load(reinterpret_cast<const float*>(base) + index);
     if constexpr (TYPE == KvType::f16) return load_f16(reinterpret_cast<const uint16_t*>(base) + index);
     if constexpr (TYPE == KvType::bf16) return load_bf16(reinterpret_cast<const uint16_t*>(base) + index);
-    if constexpr (TYPE == KvType::int8) return sub(load_u8(base + index), set1(128.0F));
+}
+
+template <KvType TYPE>
+inline constexpr int64_t kPairBytes = TYPE == KvType::int8 ? 2 : 4;
+
+// W pairs of codes from pair `index` on, in 16 bits.
+template <KvType TYPE>
+MT_INLINE Codes load_pairs(const uint8_t* base, int64_t index) {
+    if constexpr (TYPE == KvType::int8)
+        return load_pairs_i8(base + 2 * index);
+    else
+        return load_codes(base + 4 * index, 0);
 }
 
 struct AttentionScratch {
-    float *q, *result, *part, *scores, *highest, *total;
-    int8_t* q_codes;  // int8 pages only: [row][head_dim], one scale per 32
-    float* q_scales;
+    float *q, *result, *scores, *highest, *total;
+    float *part, *part_highest, *part_sum;
+    // Integer pages only: codes of queries [row / 8][head_dim / 2][row % 8][2] and of weights [row][kSplitTokens], a scale per row.
+    int16_t *q_codes, *weights;
+    float *q_scales, *weight_scales;
 
-    AttentionScratch(const AttentionTask& task, int64_t rows)
+    AttentionScratch(const AttentionTask& task, float* part_of_split)
         : q(task.scratch),
-          result(q + rows * task.layout.head_dim),
-          part(result + rows * task.layout.head_dim),
-          scores(part + rows * task.layout.head_dim),
-          highest(scores + rows * kSplitTokens),
-          total(highest + rows),
-          q_codes(reinterpret_cast<int8_t*>(total + rows)),
-          q_scales(total + rows + rows * task.layout.head_dim / 4) {}
+          result(q + attention_query_floats(task.num_rows(), task.layout.head_dim)),
+          scores(result + task.num_rows() * task.layout.head_dim),
+          highest(scores + task.num_rows() * kSplitTokens),
+          total(highest + task.num_rows()),
+          part(part_of_split != nullptr ? part_of_split : total + task.num_rows()),
+          part_highest(part + task.num_rows() * task.layout.head_dim),
+          part_sum(part_highest + task.num_rows()),
+          q_codes(reinterpret_cast<int16_t*>(q)),
+          weights(reinterpret_cast<int16_t*>(total + task.num_rows() +
+                                             attention_part_floats(task.num_rows(), task.layout.head_dim))),
+          q_scales(reinterpret_cast<float*>(weights + task.num_rows() * kSplitTokens)),
+          weight_scales(q_scales + task.num_rows()) {}
 };
+
+// A split as one task sees it.
+struct Split {
+    int start, first, last;  // its first position; the positions first … last − 1 that some row sees
+    const uint8_t* pages[kSplitPages];
+    const uint8_t* ahead[kSplitPages];  // pages that this thread reads afterwards; the same ones if none
+
+    int first_page() const { return (first - start) / kPageTokens; }
+    int end_page() const { return (last - start + kPageTokens - 1) / kPageTokens; }
+};
+
+MT_INLINE Split open_split(const AttentionTask& task, int number, const uint8_t* const* ahead) {
+    Split s{};
+    s.start = number * kSplitTokens;
+    s.first = task.begin() > s.start ? task.begin() : s.start;
+    s.last = task.end() < s.start + kSplitTokens ? task.end() : s.start + kSplitTokens;
+    for (int i = s.first_page(); i < s.end_page(); ++i)
+        s.pages[i] = task.page(s.start / kPageTokens + i), s.ahead[i] = ahead != nullptr ? ahead[i] : s.pages[i];
+    return s;
+}
+
+// Asks the second cache for what follows, byte for byte beside what is read. Only where few rows share what is read, so that
+// memory is the limit; pages lie anywhere, and the processor's own prefetching knows each only when it is half read.
+template <int ROWS>
+MT_INLINE void prefetch(const uint8_t* ahead, int64_t offset) {
+    constexpr int kIntoSecondCache = 2;
+    if constexpr (ROWS < 8) __builtin_prefetch(ahead + offset, 0, kIntoSecondCache);
+}
 
 // Scores of ROWS query rows against the 16 tokens of one page.
 template <KvType TYPE, int ROWS>
-MT_INLINE void score_page(const AttentionTask& task, const AttentionScratch& s, const uint8_t* page, int row,
-                          int column) {
+MT_INLINE void score_page(const AttentionTask& task, const AttentionScratch& s, const uint8_t* page,
+                          const uint8_t* ahead, int row, int column) {
     const int n = task.layout.head_dim;
     for (int lane = 0; lane < 16; lane += W) {
         F32 acc[ROWS];
         for (int r = 0; r < ROWS; ++r) acc[r] = zero();
-        if constexpr (TYPE == KvType::int8) {
-            const F32 scale = load(reinterpret_cast<const float*>(page + task.layout.codes_bytes()) + lane);
-            for (int g = 0; g < n / kGroup; ++g) {
-                Codes c[8];
-                for (int i = 0; i < 8; ++i) c[i] = load_codes(page + 64 * (8 * g + i), lane);
-                for (int r = 0; r < ROWS; ++r) {
-                    const int8_t* q = s.q_codes + (row + r) * n + kGroup * g;
-                    int32_t sum = 0;
-                    for (int i = 0; i < kGroup; ++i) sum += q[i];
-                    const I32 dots = dot<8, 8>(iset1(-128 * sum), c, q);
-                    acc[r] = fma(to_f32(dots), set1(s.q_scales[(row + r) * (n / kGroup) + g]), acc[r]);
+        if constexpr (is_integer(TYPE)) {
+            for (int d = 0; d < n;) {
+                I32 dots[ROWS];
+                for (int r = 0; r < ROWS; ++r) dots[r] = iset1(0);
+                const int end = d + kCodeSum < n ? d + kCodeSum : n;
+#pragma GCC unroll 8  // GCC 12 copies every sum twice per turn
+                for (; d < end; d += 2) {
+                    const Codes k = load_pairs<TYPE>(page, 8 * d + lane);
+                    prefetch<ROWS>(ahead, (8 * d + lane) * kPairBytes<TYPE>);
+                    const int16_t* q = s.q_codes + row / 8 * 8 * n + row % 8 * 2 + 8 * d;
+                    for (int r = 0; r < ROWS; ++r) dots[r] = dot_pairs(dots[r], k, q + 2 * r);
                 }
+                for (int r = 0; r < ROWS; ++r) acc[r] = add(acc[r], to_f32(dots[r]));
             }
-            for (int r = 0; r < ROWS; ++r) acc[r] = mul(acc[r], scale);
+            const F32 scale = load(reinterpret_cast<const float*>(page + task.layout.codes_bytes()) + lane);
+            for (int r = 0; r < ROWS; ++r) acc[r] = mul(mul(acc[r], scale), set1(s.q_scales[row + r]));
         } else {
             for (int d = 0; d < n; ++d) {
                 const F32 k = load_kv<TYPE>(page, 16 * d + lane);
@@ -106,34 +178,53 @@ MT_INLINE void score_page(const AttentionTask& task, const AttentionScratch& s, 
     }
 }
 
+// part[row] = Σ weight[row][position] · value[position] over the positions of a split, in order.
 template <KvType TYPE, int ROWS>
-static void score_rows(const AttentionTask& task, const AttentionScratch& s, const uint8_t* page, int row, int rows,
-                       int column) {
-    for (; row + ROWS <= rows; row += ROWS) score_page<TYPE, ROWS>(task, s, page, row, column);
-    if constexpr (ROWS > 1)
-        if (row < rows) score_rows<TYPE, ROWS / 2>(task, s, page, row, rows, column);
-}
-
-// part[row] = Σ p[row][position] · value[position] over positions first … last of a split, in order.
-template <KvType TYPE, int ROWS>
-static void weigh_values(const AttentionTask& task, const AttentionScratch& s, int row, int rows, int split, int first,
-                         int last) {
+MT_INLINE void weigh_values(const AttentionTask& task, const AttentionScratch& s, const Split& split, int row) {
     const int n = task.layout.head_dim;
-    for (; row + ROWS <= rows; row += ROWS) {
-        for (int d = 0; d < n; d += W) {
-            F32 acc[ROWS];
-            for (int r = 0; r < ROWS; ++r) acc[r] = zero();
-            for (int p = first; p < last; ++p) {
-                const uint8_t* page = task.pages + task.block_table[p / kPageTokens] * task.page_stride;
-                const F32 v = load_kv<TYPE>(page + task.layout.half_bytes(), (p % kPageTokens) * n + d);
-                const float* weight = s.scores + row * kSplitTokens + (p - split);
+    for (int d = 0; d < n; d += W) {
+        F32 acc[ROWS];
+        for (int r = 0; r < ROWS; ++r) acc[r] = zero();
+        if constexpr (is_integer(TYPE)) {
+            for (int i = split.first_page(); i < split.end_page();) {
+                constexpr int kSumPages = kCodeSum / kPageTokens;
+                const int next = (i / kSumPages + 1) * kSumPages,
+                          end = next < split.end_page() ? next : split.end_page();
+                I32 dots[ROWS];
+                for (int r = 0; r < ROWS; ++r) dots[r] = iset1(0);
+                for (; i < end; ++i) {
+                    const uint8_t* values = split.pages[i] + task.layout.half_bytes();
+                    const uint8_t* ahead = split.ahead[i] + task.layout.half_bytes();
+                    const int16_t* weights = s.weights + row * kSplitTokens + i * kPageTokens;
+#pragma GCC unroll 8
+                    for (int p = 0; p < kPageTokens; p += 2) {
+                        const Codes v = load_pairs<TYPE>(values, p / 2 * n + d);
+                        prefetch<ROWS>(ahead, (p / 2 * n + d) * kPairBytes<TYPE>);
+                        for (int r = 0; r < ROWS; ++r) dots[r] = dot_pairs(dots[r], v, weights + r * kSplitTokens + p);
+                    }
+                }
+                for (int r = 0; r < ROWS; ++r) acc[r] = add(acc[r], to_f32(dots[r]));
+            }
+            for (int r = 0; r < ROWS; ++r) acc[r] = mul(acc[r], set1(s.weight_scales[row + r]));
+        } else {
+            for (int p = split.first; p < split.last; ++p) {
+                const int at = p - split.start;
+                const F32 v =
+                    load_kv<TYPE>(split.pages[at / kPageTokens] + task.layout.half_bytes(), at % kPageTokens * n + d);
+                const float* weight = s.scores + row * kSplitTokens + at;
                 for (int r = 0; r < ROWS; ++r) acc[r] = fma(set1(weight[r * kSplitTokens]), v, acc[r]);
             }
-            for (int r = 0; r < ROWS; ++r) store(s.part + (row + r) * n + d, acc[r]);
         }
+        for (int r = 0; r < ROWS; ++r) store(s.part + (row + r) * n + d, acc[r]);
     }
+}
+
+// Runs body.operator()<ROWS>(row) over all rows, as many at once as the register file holds.
+template <int ROWS, class BODY>
+MT_INLINE void for_rows(int row, int num_rows, const BODY& body) {
+    for (; row + ROWS <= num_rows; row += ROWS) body.template operator()<ROWS>(row);
     if constexpr (ROWS > 1)
-        if (row < rows) weigh_values<TYPE, ROWS / 2>(task, s, row, rows, split, first, last);
+        if (row < num_rows) for_rows<ROWS - 1>(row, num_rows, body);
 }
 
 MT_INLINE float exp1(float x) {
@@ -169,68 +260,93 @@ static float soften_row(const AttentionTask& task, float* scores, int split, int
     return highest;
 }
 
+// Codes of one row's weights of a split, each times the scale of its value; returns their scale.
+static float quantize_weights(const AttentionTask& task, const Split& split, float* weights, int16_t* codes) {
+    const int first = split.first_page() * kPageTokens, count = split.end_page() * kPageTokens - first;
+    for (int i = 0; i < count; i += W) {
+        const int at = first + i;
+        const auto* scales = reinterpret_cast<const float*>(split.pages[at / kPageTokens] + task.layout.half_bytes() +
+                                                            task.layout.codes_bytes());
+        const F32 w = load(weights + at);
+        // What is not seen weighs nothing, even if its slot was never written.
+        store(weights + at, zero_where_less(w, set1(0x1p-126F), mul(w, load(scales + at % kPageTokens))));
+    }
+    return quantize_head(weights + first, count, codes + first);
+}
+
 // Adds a split's part to a row's result: both rescaled to the larger maximum.
-static void merge_part(const AttentionScratch& s, int row, int n, float highest, float sum) {
-    if (highest == -__builtin_inff()) return;
-    const float before = s.highest[row], now = before > highest ? before : highest;
-    const float keep = before == -__builtin_inff() ? 0.0F : exp1(before - now), take = exp1(highest - now);
-    s.highest[row] = now;
-    s.total[row] = __builtin_fmaf(s.total[row], keep, sum * take);
-    float *result = s.result + row * n, *part = s.part + row * n;
-    for (int d = 0; d < n; d += W)
-        store(result + d, fma(load(result + d), set1(keep), mul(load(part + d), set1(take))));
+static void merge_part(const AttentionTask& task, const AttentionScratch& s) {
+    const int rows = task.num_rows(), n = task.layout.head_dim;
+    for (int row = 0; row < rows; ++row) {
+        const float* part = s.part + row * n;
+        const float highest = s.part_highest[row], sum = s.part_sum[row];
+        if (highest == -__builtin_inff()) continue;
+        const float before = s.highest[row], now = before > highest ? before : highest;
+        const float keep = before == -__builtin_inff() ? 0.0F : exp1(before - now), take = exp1(highest - now);
+        s.highest[row] = now;
+        s.total[row] = __builtin_fmaf(s.total[row], keep, sum * take);
+        float* result = s.result + row * n;
+        for (int d = 0; d < n; d += W)
+            store(result + d, fma(load(result + d), set1(keep), mul(load(part + d), set1(take))));
+    }
 }
 
-template <KvType TYPE>
-static void scale_values(const AttentionTask& task, float* weights, int split, int first, int last) {
-    if constexpr (TYPE == KvType::int8)
-        for (int p = first; p < last; ++p) {
-            const uint8_t* half =
-                task.pages + task.block_table[p / kPageTokens] * task.page_stride + task.layout.half_bytes();
-            weights[p - split] *= reinterpret_cast<const float*>(half + task.layout.codes_bytes())[p % kPageTokens];
-        }
-}
-
-static void load_queries(const AttentionTask& task, const AttentionScratch& s, int rows) {
+static void load_queries(const AttentionTask& task, const AttentionScratch& s) {
     const int n = task.layout.head_dim;
-    for (int r = 0; r < rows; ++r) {
+    for (int r = 0; r < task.num_rows(); ++r) {
         const float* q = task.q + (r / task.group) * task.q_stride + (r % task.group) * n;
-        for (int d = 0; d < n; ++d) s.q[r * n + d] = q[d] * task.scale;
-        for (int d = 0; d < n; ++d) s.result[r * n + d] = 0.0F;
-        s.highest[r] = -__builtin_inff();
-        s.total[r] = 0.0F;
-        if (task.layout.type == KvType::int8)
-            for (int g = 0; g < n / kGroup; ++g)
-                s.q_scales[r * (n / kGroup) + g] =
-                    quantize_head(s.q + r * n + kGroup * g, kGroup, s.q_codes + r * n + kGroup * g);
+        alignas(64) float scaled[512];
+        float* target = is_integer(task.layout.type) ? scaled : s.q + r * n;
+        for (int d = 0; d < n; ++d) target[d] = q[d] * task.scale;
+        if (!is_integer(task.layout.type)) continue;
+        int16_t codes[512];
+        s.q_scales[r] = quantize_head(scaled, n, codes);
+        int16_t* row = s.q_codes + r / 8 * 8 * n + r % 8 * 2;
+        for (int d = 0; d < n; d += 2) row[8 * d] = codes[d], row[8 * d + 1] = codes[d + 1];
     }
 }
 
 template <KvType TYPE>
-static void attend(const AttentionTask& task) {
-    constexpr int kRows = W == 16 ? 8 : W == 8 ? 8 : 1;
-    const int rows = task.num_tokens * task.group, n = task.layout.head_dim;
-    const AttentionScratch s(task, rows);
-    load_queries(task, s, rows);
-    const int first_position = task.positions[0], end = task.positions[task.num_tokens - 1] + 1;
-    const int begin = task.window > 0 && first_position + 1 > task.window ? first_position + 1 - task.window : 0;
-    for (int split = begin / kSplitTokens * kSplitTokens; split < end; split += kSplitTokens) {
-        const int last = end < split + kSplitTokens ? end : split + kSplitTokens;
-        const int first = begin > split ? begin : split, padded = (last - split + 15) / 16 * 16;
-        for (int p = first / kPageTokens * kPageTokens; p < last; p += kPageTokens)
-            score_rows<TYPE, kRows>(task, s, task.pages + task.block_table[p / kPageTokens] * task.page_stride, 0, rows,
-                                    p - split);
-        float highest[64], sum[64];
-        for (int r = 0; r < rows; ++r) {
-            float* scores = s.scores + r * kSplitTokens;
-            for (int i = 0; i < first / kPageTokens * kPageTokens - split; ++i) scores[i] = -__builtin_inff();
-            highest[r] = soften_row(task, scores, split, padded, task.positions[r / task.group], &sum[r]);
-            scale_values<TYPE>(task, scores, split, first, last);
-        }
-        weigh_values<TYPE, kRows>(task, s, 0, rows, split, first, last);
-        for (int r = 0; r < rows; ++r) merge_part(s, r, n, highest[r], sum[r]);
-    }
+static void attend_split(const AttentionTask& task, const AttentionScratch& s, int number,
+                         const uint8_t* const* ahead) {
+    constexpr int kRows = W == 1 ? 1 : 8;
+    const int rows = task.num_rows();
+    const Split split = open_split(task, number, ahead);
+    for_rows<kRows>(0, rows, [&]<int ROWS>(int row) MT_LAMBDA {
+        for (int i = split.first_page(); i < split.end_page(); ++i)
+            score_page<TYPE, ROWS>(task, s, split.pages[i], split.ahead[i], row, i * kPageTokens);
+    });
+    const int padded = split.end_page() * kPageTokens;
     for (int r = 0; r < rows; ++r) {
+        float* scores = s.scores + r * kSplitTokens;
+        for (int i = 0; i < split.first_page() * kPageTokens; ++i) scores[i] = -__builtin_inff();
+        s.part_highest[r] =
+            soften_row(task, scores, split.start, padded, task.positions[r / task.group], &s.part_sum[r]);
+        if constexpr (is_integer(TYPE))
+            s.weight_scales[r] = quantize_weights(task, split, scores, s.weights + r * kSplitTokens);
+    }
+    for_rows<kRows>(0, rows, [&]<int ROWS>(int row) MT_LAMBDA { weigh_values<TYPE, ROWS>(task, s, split, row); });
+}
+
+static void attend_split(const AttentionTask& task, const AttentionScratch& s, int number,
+                         const uint8_t* const* ahead) {
+    switch (task.layout.type) {
+        case KvType::f32: return attend_split<KvType::f32>(task, s, number, ahead);
+        case KvType::f16: return attend_split<KvType::f16>(task, s, number, ahead);
+        case KvType::bf16: return attend_split<KvType::bf16>(task, s, number, ahead);
+        case KvType::int8: return attend_split<KvType::int8>(task, s, number, ahead);
+        case KvType::int16: return attend_split<KvType::int16>(task, s, number, ahead);
+    }
+}
+
+static void open_result(const AttentionTask& task, const AttentionScratch& s) {
+    for (int i = 0; i < task.num_rows() * task.layout.head_dim; ++i) s.result[i] = 0.0F;
+    for (int r = 0; r < task.num_rows(); ++r) s.highest[r] = -__builtin_inff(), s.total[r] = 0.0F;
+}
+
+static void write_result(const AttentionTask& task, const AttentionScratch& s) {
+    const int n = task.layout.head_dim;
+    for (int r = 0; r < task.num_rows(); ++r) {
         float* out = task.out + (r / task.group) * task.out_stride + (r % task.group) * n;
         const float inverse = 1.0F / s.total[r];
         for (int d = 0; d < n; ++d) out[d] = s.result[r * n + d] * inverse;
@@ -239,12 +355,32 @@ static void attend(const AttentionTask& task) {
 
 // At most 64 rows (tokens × group) a task.
 static void attention(const AttentionTask& task) {
-    switch (task.layout.type) {
-        case KvType::f32: return attend<KvType::f32>(task);
-        case KvType::f16: return attend<KvType::f16>(task);
-        case KvType::bf16: return attend<KvType::bf16>(task);
-        case KvType::int8: return attend<KvType::int8>(task);
+    const AttentionScratch s(task, nullptr);
+    load_queries(task, s);
+    open_result(task, s);
+    for (int number = task.first_split(); number < task.end_split(); ++number) {
+        attend_split(task, s, number, nullptr);
+        merge_part(task, s);
     }
+    write_result(task, s);
+}
+
+// The same in two steps, so that several threads can share a task: attention_split makes a part of each split,
+// attention_merge puts them together. `part` holds attention_part_floats(rows, head_dim), `parts` one after another.
+// `ahead`, if not null: for each page of a split the page that this thread reads next in its place.
+static void attention_split(const AttentionTask& task, int number, float* part, const uint8_t* const* ahead) {
+    const AttentionScratch s(task, part);
+    load_queries(task, s);
+    attend_split(task, s, number, ahead);
+}
+
+static void attention_merge(const AttentionTask& task, float* parts) {
+    open_result(task, AttentionScratch(task, nullptr));
+    for (int number = task.first_split(); number < task.end_split(); ++number) {
+        merge_part(task, AttentionScratch(task, parts));
+        parts += attention_part_floats(task.num_rows(), task.layout.head_dim);
+    }
+    write_result(task, AttentionScratch(task, nullptr));
 }
 
 }  // namespace miaotui::MIAOTUI_TIER

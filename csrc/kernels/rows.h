@@ -131,8 +131,10 @@ MT_INLINE float largest_magnitude(const float* x, int64_t n) {
     return result;
 }
 
-// Factor from values to int8 codes. Groups below 2⁻¹¹⁰ count as zero: the factor, or that of wide codes, would overflow.
-MT_INLINE float code_factor(float largest) { return largest >= 0x1p-110F ? 127.0F / largest : 0.0F; }
+// Factor from values to codes −steps … steps. Groups below 2⁻¹¹⁰ count as zero: the factor, or that of low codes, would overflow.
+MT_INLINE float code_factor(float largest, int steps) {
+    return largest >= 0x1p-110F ? static_cast<float>(steps) / largest : 0.0F;
+}
 
 // Low codes of one group: what the codes left over, in units of d / 256.
 MT_INLINE void quantize_rest(const float* x, const int8_t* codes, float d, F32 inverse, int8_t* low) {
@@ -155,7 +157,7 @@ static void quantize_groups(const float* x, uint8_t* row, int64_t cols, bool wid
     for (int64_t g = g0; g < g1; ++g, x += kGroup) {
         const float largest = largest_magnitude(x, kGroup);
         float d = largest / 127.0F;
-        const F32 inverse = set1(code_factor(largest));
+        const F32 inverse = set1(code_factor(largest, 127));
         auto& group = reinterpret_cast<Q8Group*>(row)[g];
         for (int i = 0; i < kGroup; i += W) store_i8(group.codes + i, round_i32(mul(load(x + i), inverse)));
         int32_t first = 0, second = 0;

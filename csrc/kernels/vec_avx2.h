@@ -60,6 +60,10 @@ MT_INLINE void store_i8(int8_t* p, I32 a) {
     const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
     _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
 }
+MT_INLINE void store_i16(int16_t* p, I32 a) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1)));
+}
 MT_INLINE void store_i32(int32_t* p, I32 a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a); }
 
 MT_INLINE Codes load_codes(const uint8_t* line, int lane) {
@@ -99,7 +103,11 @@ MT_INLINE F32 code_column(Codes c) {  // column K (0…3) of the quad, one value
     return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(c, 8 * K), _mm256_set1_epi32(255)));
 }
 
-MT_INLINE __m256i broadcast4(const int8_t* x) {
+MT_INLINE Codes load_pairs_i8(const uint8_t* p) {  // 8 pairs of int8 as pairs of int16
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+
+MT_INLINE __m256i broadcast4(const void* x) {
     int32_t four;
     __builtin_memcpy(&four, x, 4);
     return _mm256_set1_epi32(four);
@@ -127,6 +135,11 @@ MT_INLINE I32 dot(I32 acc, const Codes* codes, const int8_t* x) {
         if constexpr (BITS == 8) acc = _mm256_add_epi32(acc, _mm256_madd_epi16(high, _mm256_set1_epi16(16)));
     }
     return acc;
+}
+
+// acc + pairs of int16 × one pair for all lanes.
+MT_INLINE I32 dot_pairs(I32 acc, Codes pairs, const int16_t* x) {
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, broadcast4(x)));
 }
 
 }  // namespace miaotui::MIAOTUI_TIER

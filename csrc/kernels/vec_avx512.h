@@ -58,6 +58,9 @@ MT_INLINE F32 to_f32(I32 a) { return _mm512_cvtepi32_ps(a); }
 MT_INLINE I32 round_i32(F32 a) { return _mm512_cvtps_epi32(a); }
 MT_INLINE F32 bits_to_f32(I32 a) { return _mm512_castsi512_ps(a); }
 MT_INLINE void store_i8(int8_t* p, I32 a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(a)); }
+MT_INLINE void store_i16(int16_t* p, I32 a) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtsepi32_epi16(a));
+}
 MT_INLINE void store_i32(int32_t* p, I32 a) { _mm512_storeu_si512(p, a); }
 
 MT_INLINE Codes load_codes(const uint8_t* line, int lane) {
@@ -96,7 +99,11 @@ MT_INLINE F32 code_column(Codes c) {  // column K (0…3) of the quad, one value
     return _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(c, 8 * K), _mm512_set1_epi32(255)));
 }
 
-MT_INLINE __m512i broadcast4(const int8_t* x) {
+MT_INLINE Codes load_pairs_i8(const uint8_t* p) {  // 16 pairs of int8 as pairs of int16
+    return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+
+MT_INLINE __m512i broadcast4(const void* x) {
     int32_t four;
     __builtin_memcpy(&four, x, 4);
     return _mm512_set1_epi32(four);
@@ -128,6 +135,15 @@ MT_INLINE I32 dot(I32 acc, const Codes* codes, const int8_t* x) {
         if constexpr (BITS == 8) acc = _mm512_add_epi32(acc, _mm512_madd_epi16(high, _mm512_set1_epi16(16)));
     }
     return acc;
+#endif
+}
+
+// acc + pairs of int16 × one pair for all lanes.
+MT_INLINE I32 dot_pairs(I32 acc, Codes pairs, const int16_t* x) {
+#ifdef __AVX512VNNI__
+    return _mm512_dpwssd_epi32(acc, pairs, broadcast4(x));
+#else
+    return _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, broadcast4(x)));
 #endif
 }
 

@@ -80,6 +80,9 @@ MT_INLINE I32 round_i32(F32 a) {  // to nearest even; INT32_MIN for NaN and out 
     return a >= -0x1p31F && a < 0x1p31F ? static_cast<int32_t>(__builtin_lrintf(a)) : INT32_MIN;
 }
 MT_INLINE void store_i8(int8_t* p, I32 a) { *p = static_cast<int8_t>(a < -128 ? -128 : a > 127 ? 127 : a); }
+MT_INLINE void store_i16(int16_t* p, I32 a) {
+    *p = static_cast<int16_t>(a < -32768 ? -32768 : a > 32767 ? 32767 : a);
+}
 MT_INLINE void store_i32(int32_t* p, I32 a) { *p = a; }
 
 MT_INLINE Codes load_codes(const uint8_t* line, int lane) {
@@ -128,6 +131,20 @@ MT_INLINE I32 dot(I32 acc, const Codes* codes, const int8_t* x) {
     for (int q = 0; q < N; ++q)
         for (int i = 0; i < 4; ++i) acc += static_cast<int32_t>(codes[q].k[i]) * x[4 * q + i];
     return acc;
+}
+
+MT_INLINE Codes load_pairs_i8(const uint8_t* p) {  // a pair of int8 as a pair of int16
+    const int16_t pair[2] = {static_cast<int8_t>(p[0]), static_cast<int8_t>(p[1])};
+    Codes c;
+    __builtin_memcpy(c.k, pair, 4);
+    return c;
+}
+
+// acc + pairs of int16 × one pair for all lanes.
+MT_INLINE I32 dot_pairs(I32 acc, Codes pairs, const int16_t* x) {
+    int16_t pair[2];
+    __builtin_memcpy(pair, pairs.k, 4);
+    return acc + pair[0] * x[0] + pair[1] * x[1];
 }
 
 }  // namespace miaotui::MIAOTUI_TIER

@@ -14,15 +14,12 @@ void check(const char* what, int64_t value, int64_t lowest, int64_t highest) {
 }
 
 // With these limits a block has at most 2^40 bytes.
-void check_block(int num_layers, int num_kv_heads, int head_dim, KvType type) {
+void check_block(int num_layers, int num_kv_heads, int head_dim) {
     check("num_layers", num_layers, 1, 4096);
     check("num_kv_heads", num_kv_heads, 1, 4096);
     check("head_dim", head_dim, 16, 512);
     if (head_dim % 16 != 0)
         throw BadInput("KV pool: head_dim " + std::to_string(head_dim) + " is not a multiple of 16");
-    if (type == KvType::int8 && head_dim % 32 != 0)
-        throw BadInput("KV pool: int8 pages need a head_dim that is a multiple of 32, got " + std::to_string(head_dim) +
-                       "; use kv_dtype f16");
 }
 
 }  // namespace
@@ -31,11 +28,11 @@ KvPool::KvPool(int num_layers, int num_kv_heads, int head_dim, int num_blocks, K
     : num_layers_(num_layers), num_kv_heads_(num_kv_heads), num_blocks_(num_blocks), layout_{type, head_dim} {
     constexpr int64_t kMostBytes = int64_t{1} << 46;
     check("num_blocks", num_blocks, 1, kMostBytes / block_bytes(num_layers, num_kv_heads, head_dim, type));
-    memory_ = AlignedBuffer(static_cast<size_t>(int64_t{num_layers} * num_blocks * block_stride()));
+    memory_ = AlignedBuffer(static_cast<size_t>(num_blocks * block_stride()), Pages::huge);
 }
 
 int64_t KvPool::block_bytes(int num_layers, int num_kv_heads, int head_dim, KvType type) {
-    check_block(num_layers, num_kv_heads, head_dim, type);
+    check_block(num_layers, num_kv_heads, head_dim);
     return int64_t{num_layers} * num_kv_heads * KvLayout{type, head_dim}.page_bytes();
 }
 

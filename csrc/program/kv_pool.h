@@ -1,4 +1,4 @@
-// Pages of keys and values: [layer][block][KV head][page of 16 tokens]. Which sequence owns which block is the engine's business.
+// Pages of keys and values: [block][layer][KV head][page of 16 tokens]. Which sequence owns which block is the engine's business.
 #pragma once
 
 #include "base/aligned.h"
@@ -16,11 +16,11 @@ public:
     int num_blocks() const { return num_blocks_; }
     const KvLayout& layout() const { return layout_; }
     size_t bytes() const { return memory_.size(); }
-    int64_t block_stride() const { return num_kv_heads_ * layout_.page_bytes(); }
+    int64_t block_stride() const { return int64_t{num_layers_} * num_kv_heads_ * layout_.page_bytes(); }
 
     // Page of block 0; block b lies b · block_stride() further.
     uint8_t* pages(int layer, int kv_head) const {
-        return memory_.data() + int64_t{layer} * num_blocks_ * block_stride() + kv_head * layout_.page_bytes();
+        return memory_.data() + (int64_t{layer} * num_kv_heads_ + kv_head) * layout_.page_bytes();
     }
 
     // Bytes of one block over all layers. Throws BadInput as the constructor does.

@@ -73,6 +73,7 @@ struct Step {
     KvPool& kv;
     uint8_t* arena;
     const std::vector<float*>& rope_tables;  // [token][rope_dim / 2][cos, sin]
+    uint8_t* shared;                         // shared_bytes() of the operator; zero unless the operator left something
     int num_threads;
 
     int64_t num_rows(const Slice& s) const { return s.rows == Rows::tokens ? batch.num_tokens : batch.num_logit_rows; }
@@ -109,7 +110,8 @@ class Op {
 public:
     virtual ~Op() = default;
     virtual void run(const Step& step, Worker& worker) const = 0;
-    virtual int64_t scratch_bytes() const { return 0; }
+    virtual int64_t scratch_bytes() const { return 0; }  // of every thread
+    virtual int64_t shared_bytes() const { return 0; }   // of all threads together
     virtual void check(const Batch&, const KvPool&) const {}  // before any thread starts; throws BadInput
 };
 

@@ -1,5 +1,6 @@
 // Operators that touch the KV pages: kv_write, rope_kv, attention.
 #include <algorithm>
+#include <atomic>
 #include <string>
 
 #include "base/error.h"
@@ -11,6 +12,9 @@ namespace {
 // Query rows (tokens × heads of a group) of one attention task; the kernel takes at most 64.
 constexpr int kTaskRows = 32;
 constexpr int kMaxTaskRows = 64;
+// With fewer tasks than this per thread, threads share the splits of a task.
+constexpr int64_t kFewTasks = 4, kMaxSharedTasks = 64;
+constexpr int64_t kCounterBytes = 4 * kMaxSharedTasks, kPartsBytes = int64_t{4} << 20;
 
 void check_pool(const KvPool& kv, int64_t layer, int64_t num_kv_heads, int64_t head_dim) {
     if (layer >= kv.num_layers() || num_kv_heads != kv.num_kv_heads() || head_dim != kv.layout().head_dim)
@@ -112,51 +116,116 @@ public:
         return 4 * (attention_scratch_floats(rows, head_dim_) + rows * head_dim_) + 128;
     }
 
+    int64_t shared_bytes() const override { return kCounterBytes + kPartsBytes; }
+
     void run(const Step& step, Worker& worker) const override {
-        const Batch& batch = step.batch;
         int64_t num_tiles = 0;
-        for (int s = 0; s < batch.num_sequences; ++s) num_tiles += tiles_of(batch, s);
-        const int64_t num_items = num_tiles * num_kv_heads_;
-        for (int64_t item = worker.claim(); item < num_items; item = worker.claim()) {
-            // Last tiles first: they see the most positions.
-            int64_t tile = num_tiles - 1 - item / num_kv_heads_;
-            int s = 0;
-            while (tile >= tiles_of(batch, s)) tile -= tiles_of(batch, s++);
-            run_task(step, worker, s, batch.sequence_offsets[s] + tile * tile_tokens(), item % num_kv_heads_);
+        for (int s = 0; s < step.batch.num_sequences; ++s) num_tiles += tiles_of(step.batch, s);
+        const int64_t num_tasks = num_tiles * num_kv_heads_;
+        if (num_tasks < std::min<int64_t>(kFewTasks * step.num_threads, kMaxSharedTasks) &&
+            run_shared(step, worker, num_tiles, num_tasks))
+            return;
+        for (int64_t item = worker.claim(); item < num_tasks; item = worker.claim()) {
+            const Task task = task_of(step, worker, num_tiles, item);
+            kernels().attention(task.kernel);
+            quantize(step, task);
         }
     }
 
 private:
+    struct Task {
+        AttentionTask kernel;
+        int64_t t0, column;
+    };
+
     int64_t tiles_of(const Batch& batch, int s) const {
         return (batch.sequence_offsets[s + 1] - batch.sequence_offsets[s] + tile_tokens() - 1) / tile_tokens();
     }
 
-    void run_task(const Step& step, Worker& worker, int sequence, int64_t t0, int64_t kv_head) const {
-        const int64_t num_tokens = std::min<int64_t>(tile_tokens(), step.batch.sequence_offsets[sequence + 1] - t0);
-        const int64_t column = kv_head * group_ * head_dim_, row_width = group_ * head_dim_;
+    Task task_of(const Step& step, Worker& worker, int64_t num_tiles, int64_t item) const {
+        const Batch& batch = step.batch;
+        // Last tiles first: they see the most positions.
+        int64_t tile = num_tiles - 1 - item / num_kv_heads_;
+        int s = 0;
+        while (tile >= tiles_of(batch, s)) tile -= tiles_of(batch, s++);
+        const int64_t kv_head = item % num_kv_heads_, t0 = batch.sequence_offsets[s] + tile * tile_tokens();
+        const int64_t num_tokens = std::min<int64_t>(tile_tokens(), batch.sequence_offsets[s + 1] - t0);
+        const int64_t column = kv_head * group_ * head_dim_;
         auto* scratch = reinterpret_cast<float*>(worker.scratch);
-        float* rows = scratch + attention_scratch_floats(tile_tokens() * group_, head_dim_);
-        const bool quantized = out_.quantized();
-        kernels().attention(AttentionTask{
+        const AttentionTask kernel{
             .layout = step.kv.layout(),
             .pages = step.kv.pages(static_cast<int>(layer_), static_cast<int>(kv_head)),
             .page_stride = step.kv.block_stride(),
-            .block_table = step.batch.block_tables + int64_t{sequence} * step.batch.max_blocks,
+            .block_table = batch.block_tables + int64_t{s} * batch.max_blocks,
             .q = q_.f32(step.arena, t0) + column,
             .q_stride = q_.stride / 4,
-            .positions = step.batch.positions + t0,
+            .positions = batch.positions + t0,
             .num_tokens = static_cast<int>(num_tokens),
             .group = static_cast<int>(group_),
             .scale = scale_,
             .window = static_cast<int>(window_),
             .softcap = softcap_,
-            .out = quantized ? rows : out_.f32(step.arena, t0) + column,
-            .out_stride = quantized ? row_width : out_.stride / 4,
+            .out = out_.quantized() ? scratch + attention_scratch_floats(tile_tokens() * group_, head_dim_)
+                                    : out_.f32(step.arena, t0) + column,
+            .out_stride = out_.quantized() ? group_ * head_dim_ : out_.stride / 4,
             .scratch = scratch,
+        };
+        return {kernel, t0, column};
+    }
+
+    void quantize(const Step& step, const Task& task) const {
+        for (int64_t t = 0; out_.quantized() && t < task.kernel.num_tokens; ++t)
+            kernels().quantize_groups(task.kernel.out + t * task.kernel.out_stride, out_.q8(step.arena, task.t0 + t),
+                                      out_.width, out_.wide(), task.column / kGroup,
+                                      (task.column + task.kernel.out_stride) / kGroup);
+    }
+
+    // Few tasks, as in a decode step, are shared split by split; whoever finishes a task's last split merges them. Returns false,
+    // having done nothing, where every task has one split or the parts would not fit.
+    bool run_shared(const Step& step, Worker& worker, int64_t num_tiles, int64_t num_tasks) const {
+        Task tasks[kMaxSharedTasks];
+        int64_t first_item[kMaxSharedTasks + 1] = {0}, first_float[kMaxSharedTasks + 1] = {0};
+        for (int64_t i = 0; i < num_tasks; ++i) {
+            tasks[i] = task_of(step, worker, num_tiles, i);
+            const AttentionTask& kernel = tasks[i].kernel;
+            const int64_t splits = kernel.end_split() - kernel.first_split();
+            first_item[i + 1] = first_item[i] + splits;
+            first_float[i + 1] = first_float[i] + splits * attention_part_floats(kernel.num_rows(), head_dim_);
+        }
+        if (first_item[num_tasks] == num_tasks || 4 * first_float[num_tasks] > kPartsBytes) return false;
+        auto* counters = reinterpret_cast<int32_t*>(step.shared);
+        auto* parts = reinterpret_cast<float*>(step.shared + kCounterBytes);
+        const auto task_at = [&](int64_t item, int64_t i) {
+            while (item >= first_item[i + 1]) ++i;
+            return i;
+        };
+        const int64_t num_items = first_item[num_tasks],
+                      chunk = std::max<int64_t>(1, num_items / (4 * step.num_threads));
+        int64_t i = 0;
+        worker.for_chunks(num_items, chunk, [&](int64_t item, int64_t later) {
+            i = task_at(item, i);
+            const AttentionTask& kernel = tasks[i].kernel;
+            const int64_t split = item - first_item[i];
+            const int number = kernel.first_split() + static_cast<int>(split);
+            const uint8_t* ahead[kSplitPages];
+            if (later < num_items) {
+                const int64_t j = task_at(later, i);
+                const AttentionTask& then = tasks[j].kernel;
+                const int first = (then.first_split() + static_cast<int>(later - first_item[j])) * kSplitPages;
+                for (int k = 0; k < kSplitPages; ++k)
+                    ahead[k] =
+                        then.page(std::clamp(first + k, then.begin() / kPageTokens, (then.end() - 1) / kPageTokens));
+            }
+            kernels().attention_split(
+                kernel, number, parts + first_float[i] + split * attention_part_floats(kernel.num_rows(), head_dim_),
+                later < num_items ? ahead : nullptr);
+            std::atomic_ref<int32_t> done(counters[i]);
+            if (done.fetch_add(1, std::memory_order_acq_rel) + 1 < first_item[i + 1] - first_item[i]) return;
+            done.store(0, std::memory_order_relaxed);  // for the next operator
+            kernels().attention_merge(kernel, parts + first_float[i]);
+            quantize(step, tasks[i]);
         });
-        for (int64_t t = 0; quantized && t < num_tokens; ++t)
-            kernels().quantize_groups(rows + t * row_width, out_.q8(step.arena, t0 + t), out_.width, out_.wide(),
-                                      column / kGroup, (column + row_width) / kGroup);
+        return true;
     }
 
     int64_t layer_, head_dim_, num_kv_heads_, group_ = 1;

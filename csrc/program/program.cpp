@@ -30,9 +30,13 @@ Program::Program(Parts parts)
       counters_(parts_.ops.size()),
       op_seconds_(parts_.ops.size()) {
     kernels();  // chooses the tier here, where a bad MIAOTUI_ISA can be reported; a pool thread must not throw
-    for (const auto& op : parts_.ops)
+    int64_t shared_bytes = 0;
+    for (const auto& op : parts_.ops) {
         scratch_stride_ = std::max(scratch_stride_, (op->scratch_bytes() + 4095) / 4096 * 4096);
+        shared_bytes = std::max(shared_bytes, op->shared_bytes());
+    }
     scratch_ = AlignedBuffer(static_cast<size_t>(scratch_stride_ * num_threads_));
+    shared_ = AlignedBuffer(static_cast<size_t>(shared_bytes));
     int64_t floats = 0;
     for (const int64_t dim : parts_.limits.rope_dims) floats += dim * parts_.limits.max_tokens;
     rope_memory_ = AlignedBuffer(static_cast<size_t>(4 * floats));
@@ -81,7 +85,7 @@ void Program::run(const Batch& batch, KvPool& kv) {
     for (auto& counter : counters_) counter.store(0, std::memory_order_relaxed);
     num_logit_rows_ = batch.num_logit_rows;
     const auto task = [&](int thread, int num_threads) {
-        run_thread({batch, kv, arena_.data(), rope_tables_, num_threads}, thread);
+        run_thread({batch, kv, arena_.data(), rope_tables_, shared_.data(), num_threads}, thread);
     };
     if (batch.num_tokens < kLongStepTokens)
         thread_pool().run_uncrowded(turn, task);

@@ -52,7 +52,7 @@ private:
     Parts parts_;
     int num_threads_;
     int64_t scratch_stride_ = 0;
-    AlignedBuffer arena_, scratch_, rope_memory_;
+    AlignedBuffer arena_, scratch_, shared_, rope_memory_;
     std::vector<float*> rope_tables_;
     std::vector<std::atomic<int64_t>> counters_;  // one per operator
     std::vector<double> op_seconds_;

@@ -234,5 +234,9 @@ def kernel_attention(
     scale: float = 1.0,
     window: int = 0,
     softcap: float = 0.0,
+    shared: bool = False,
 ) -> _Floats:
-    """Attend with q [tokens, heads · head_dim] at the last positions of k and v [positions, head_dim]."""
+    """Attend with q [tokens, heads · head_dim] at the last positions of k and v [positions, head_dim].
+
+    Shared: in two steps, as threads that share the splits of a task do.
+    """

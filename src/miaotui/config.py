@@ -127,7 +127,9 @@ SETTINGS = (
     Setting("threads", "MIAOTUI_THREADS", _integer(1, 1024), None, "threads of the native core"),
     Setting("isa", "MIAOTUI_ISA", _text, None, "instruction-set tier to force"),
     Setting("activations", "MIAOTUI_ACTIVATIONS", _choice(*ACTIVATIONS), "int16", "type activations are computed in"),
-    Setting("kv_dtype", "MIAOTUI_KV_DTYPE", _choice("f32", "f16", "bf16", "int8"), "f16", "type of the KV cache"),
+    Setting(
+        "kv_dtype", "MIAOTUI_KV_DTYPE", _choice("int16", "f16", "bf16", "int8", "f32"), "int16", "type of the KV cache"
+    ),
     Setting("context_length", "MIAOTUI_CONTEXT_LENGTH", _integer(16, 2**24), None, "most tokens of one sequence"),
     Setting("kv_memory_bytes", "MIAOTUI_KV_MEMORY", parse_bytes, None, "memory for the KV cache"),
     Setting("offline", "MIAOTUI_OFFLINE", _truth, False, "never use the network"),

@@ -57,14 +57,18 @@ def read_rows(rows: Bytes, cols: int) -> QuantizedRows:
     return QuantizedRows(codes, *others)
 
 
-def quantize(x: Floats, group: int = GROUP) -> tuple[NDArray[np.int8], Floats]:
-    """Return codes and scales of int8 groups, rounded as every tier must round them."""
+STEPS = {"int8": 127, "int16": 8191}
+"""Largest code of keys and values of that type."""
+
+
+def quantize(x: Floats, group: int = GROUP, steps: int = 127) -> tuple[NDArray[np.int16], Floats]:
+    """Return codes and scales of groups, rounded as every tier must round them."""
     grouped = x.reshape(*x.shape[:-1], -1, group)
     largest = np.abs(grouped).max(axis=-1)
     usable = largest >= SMALLEST_GROUP
-    factor = np.where(usable, np.float32(127) / np.where(usable, largest, np.float32(1)), np.float32(0))
-    codes = np.rint(grouped * factor[..., None].astype(np.float32)).astype(np.int8)
-    return codes.reshape(x.shape), (largest / np.float32(127)).astype(np.float32)
+    factor = np.where(usable, np.float32(steps) / np.where(usable, largest, np.float32(1)), np.float32(0))
+    codes = np.rint(grouped * factor[..., None].astype(np.float32)).astype(np.int16)
+    return codes.reshape(x.shape), (largest / np.float32(steps)).astype(np.float32)
 
 
 def outlier_share(x: Floats) -> Doubles:
@@ -97,7 +101,7 @@ def through_page(x: Floats, kv_dtype: str) -> Doubles:
         return x.astype(np.float16).astype(np.float64)
     if kv_dtype == "bf16":
         return from_bfloat(to_bfloat(x)).astype(np.float64)
-    codes, scales = quantize(x, x.shape[-1])
+    codes, scales = quantize(x, x.shape[-1], STEPS[kv_dtype])
     return codes * scales.astype(np.float64)
 
 
@@ -143,8 +147,8 @@ class AttentionShape:
     softcap: float = 0.0
 
 
-def attention(q: Doubles, k: Doubles, v: Doubles, shape: AttentionShape) -> tuple[Doubles, float]:
-    """Queries [tokens][heads][dim] at the last positions of k and v [positions][dim]; and the largest Σ|q·k|·scale."""
+def attention_weights(q: Doubles, k: Doubles, shape: AttentionShape) -> tuple[Doubles, float]:
+    """Weights [tokens][heads][positions], the largest 1, of queries at the last positions of k; and max Σ|q·k|·scale."""
     num_positions, num_tokens = k.shape[0], q.shape[0]
     scores = np.einsum("thd,pd->thp", q, k) * shape.scale
     largest = float(np.einsum("thd,pd->thp", np.abs(q), np.abs(k)).max() * abs(shape.scale))
@@ -154,7 +158,12 @@ def attention(q: Doubles, k: Doubles, v: Doubles, shape: AttentionShape) -> tupl
     seen = np.arange(num_positions)[None, :]
     visible = (seen <= position) & ((seen > position - shape.window) if shape.window else True)
     scores = np.where(visible[:, None, :], scores, -np.inf)
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return np.exp(scores - scores.max(axis=-1, keepdims=True)), largest
+
+
+def attention(q: Doubles, k: Doubles, v: Doubles, shape: AttentionShape) -> tuple[Doubles, float]:
+    """Queries [tokens][heads][dim] at the last positions of k and v [positions][dim]; and the largest Σ|q·k|·scale."""
+    weights, largest = attention_weights(q, k, shape)
     return np.einsum("thp,pd->thd", weights / weights.sum(axis=-1, keepdims=True), v), largest
 
 

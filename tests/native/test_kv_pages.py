@@ -16,14 +16,15 @@ STAIN = 0xFF  # of slots that nobody wrote
 
 
 def expected_keys(x: Floats, kv_dtype: str, half_bytes: int) -> Bytes:
-    """Keys lie column by column; int8 keys four columns at a time, then the scales of the 16 slots."""
+    """Keys lie column by column; integers two columns at a time, then the scales of the 16 slots."""
     tokens, head_dim = x.shape
     page = np.full(half_bytes, STAIN, np.uint8)
-    if kv_dtype == "int8":
-        codes, scales = oracles.quantize(x, head_dim)
-        grid = page[: SLOTS * head_dim].reshape(head_dim // 4, SLOTS, 4)
-        grid[:, :tokens] = (codes.view(np.uint8) ^ 0x80).reshape(tokens, -1, 4).transpose(1, 0, 2)
-        page[SLOTS * head_dim :].view(np.float32)[:tokens] = scales[:, 0]
+    if kv_dtype in oracles.STEPS:
+        codes, scales = stored_codes(x, kv_dtype)
+        codes_bytes = codes.itemsize * SLOTS * head_dim
+        grid = page[:codes_bytes].view(codes.dtype).reshape(head_dim // 2, SLOTS, 2)
+        grid[:, :tokens] = codes.reshape(tokens, -1, 2).transpose(1, 0, 2)
+        page[codes_bytes : codes_bytes + 4 * SLOTS].view(np.float32)[:tokens] = scales
         return page
     stored = as_stored(x, kv_dtype)
     grid = page[: stored.itemsize * SLOTS * head_dim].view(stored.dtype).reshape(head_dim, SLOTS)
@@ -32,17 +33,25 @@ def expected_keys(x: Floats, kv_dtype: str, half_bytes: int) -> Bytes:
 
 
 def expected_values(x: Floats, kv_dtype: str, half_bytes: int) -> Bytes:
-    """Values lie token by token, then the scales of int8 values."""
+    """Values lie token by token; integers two tokens at a time, then the scales of the 16 slots."""
     tokens, head_dim = x.shape
     page = np.full(half_bytes, STAIN, np.uint8)
-    if kv_dtype == "int8":
-        codes, scales = oracles.quantize(x, head_dim)
-        page[: tokens * head_dim] = (codes.view(np.uint8) ^ 0x80).reshape(-1)
-        page[SLOTS * head_dim :].view(np.float32)[:tokens] = scales[:, 0]
+    if kv_dtype in oracles.STEPS:
+        codes, scales = stored_codes(x, kv_dtype)
+        codes_bytes = codes.itemsize * SLOTS * head_dim
+        grid = page[:codes_bytes].view(codes.dtype).reshape(SLOTS // 2, head_dim, 2)
+        for token in range(tokens):
+            grid[token // 2, :, token % 2] = codes[token]
+        page[codes_bytes : codes_bytes + 4 * SLOTS].view(np.float32)[:tokens] = scales
         return page
     stored = as_stored(x, kv_dtype)
     page[: stored.nbytes] = stored.reshape(-1).view(np.uint8)
     return page
+
+
+def stored_codes(x: Floats, kv_dtype: str) -> tuple[np.ndarray, Floats]:
+    codes, scales = oracles.quantize(x, x.shape[1], oracles.STEPS[kv_dtype])
+    return codes.astype(kv_dtype), scales[:, 0]
 
 
 def as_stored(x: Floats, kv_dtype: str) -> np.ndarray:
@@ -52,7 +61,7 @@ def as_stored(x: Floats, kv_dtype: str) -> np.ndarray:
     return oracles.to_bfloat(x) if kv_dtype == "bf16" else x
 
 
-@pytest.mark.parametrize("kv_dtype", ["f32", "f16", "bf16", "int8"])
+@pytest.mark.parametrize("kv_dtype", ["f32", "f16", "bf16", "int16", "int8"])
 @given(
     head_dim=st.sampled_from([32, 64, 96, 128, 256]),
     tokens=st.integers(1, 16),
@@ -67,8 +76,8 @@ def test_a_page_holds_what_numpy_rounds_to(kv_dtype: str, head_dim: int, tokens:
         np.testing.assert_array_equal(values, expected_values(v, kv_dtype, values.size), err_msg=f"values, {tier}")
 
 
-@pytest.mark.parametrize("kv_dtype", ["f32", "f16", "bf16"])
-def test_head_dimensions_that_are_no_multiple_of_32_have_float_pages(kv_dtype: str) -> None:
+@pytest.mark.parametrize("kv_dtype", ["f32", "f16", "bf16", "int16", "int8"])
+def test_head_dimensions_need_not_be_multiples_of_32(kv_dtype: str) -> None:
     k = make_activations(16, 80, "normal", 0)
     for tier in TIERS:
         keys, values = _native.kernel_kv_store(tier, kv_dtype, k, k)
@@ -80,8 +89,9 @@ def test_pool_sizes_are_what_block_bytes_announces() -> None:
     assert _native.KvPool.BLOCK_TOKENS == SLOTS
     for kv_dtype, per_value in (("f32", 4), ("f16", 2), ("bf16", 2)):
         assert _native.KvPool.block_bytes(3, 2, 64, kv_dtype) == 3 * 2 * 2 * SLOTS * 64 * per_value
-    assert _native.KvPool.block_bytes(3, 2, 64, "int8") == 3 * 2 * 2 * SLOTS * (64 + 4)
-    for kv_dtype in ("f32", "f16", "bf16", "int8"):
+    for kv_dtype, per_value in (("int16", 2), ("int8", 1)):
+        assert _native.KvPool.block_bytes(3, 2, 64, kv_dtype) == 3 * 2 * 2 * SLOTS * (64 * per_value + 4)
+    for kv_dtype in ("f32", "f16", "bf16", "int16", "int8"):
         pool = _native.KvPool(3, 2, 64, 5, kv_dtype)
         assert pool.nbytes == 5 * _native.KvPool.block_bytes(3, 2, 64, kv_dtype)
         assert pool.num_blocks == 5
@@ -94,9 +104,8 @@ def test_pool_sizes_are_what_block_bytes_announces() -> None:
         ((1, 4097, 64, 1, "f16"), "num_kv_heads is 4097"),
         ((1, 1, 528, 1, "f16"), "head_dim is 528"),
         ((1, 1, 72, 1, "f16"), "head_dim 72 is not a multiple of 16"),
-        ((1, 1, 80, 1, "int8"), "int8 pages need a head_dim that is a multiple of 32, got 80; use kv_dtype f16"),
         ((1, 1, 64, 0, "f16"), "num_blocks is 0"),
-        ((1, 1, 64, 1, "fp8"), "KV dtype fp8 is not one of f32, f16, bf16, int8"),
+        ((1, 1, 64, 1, "fp8"), "KV dtype fp8 is not one of f32, f16, bf16, int16, int8"),
         ((4096, 4096, 512, 2**31 - 1, "f32"), "num_blocks is 2147483647"),  # 2^71 bytes
     ],
 )

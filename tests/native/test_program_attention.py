@@ -146,7 +146,9 @@ def test_several_sequences_attend_to_their_own_pages(setup: Setup) -> None:
         assert_within(np.concatenate(story.got), want, bound + slack)
 
 
-@pytest.mark.parametrize("setup", [*SETUPS, Setup("int8"), Setup("int8", rotate="neox", window=50)], ids=repr)
+@pytest.mark.parametrize(
+    "setup", [*SETUPS, Setup("int16"), Setup("int16", rotate="neox", window=50), Setup("int8")], ids=repr
+)
 def test_company_chunks_and_page_order_change_no_bit(setup: Setup) -> None:
     program, kv = setup.program(), setup.pool()
     together = stories([300, 37, 5])
@@ -163,7 +165,7 @@ def test_company_chunks_and_page_order_change_no_bit(setup: Setup) -> None:
 
 
 @pytest.mark.parametrize("pairing", ["neox", "interleaved"])
-@pytest.mark.parametrize("kv_dtype", ["f32", "f16", "bf16", "int8"])
+@pytest.mark.parametrize("kv_dtype", ["f32", "f16", "bf16", "int16", "int8"])
 def test_rope_fused_with_the_kv_write_changes_no_bit(kv_dtype: str, pairing: str) -> None:
     results = []
     for fused in (True, False):

@@ -61,7 +61,7 @@ def add_model_options(parser: ArgumentParser) -> None:
     group.add_argument(
         "--activations", metavar="TYPE", help="int16 (default), int8 (faster, less exact) or float32 (slow)"
     )
-    group.add_argument("--kv-dtype", metavar="TYPE", help="type of the KV cache: f16 (default), bf16, int8, f32")
+    group.add_argument("--kv-dtype", metavar="TYPE", help="type of the KV cache: int16 (default), f16, bf16, int8, f32")
     group.add_argument("--context-length", metavar="N", help="most tokens of question and answer together")
     group.add_argument("--kv-memory", metavar="SIZE", help="memory for the KV cache, such as 256MiB")
     group.add_argument(

@@ -40,7 +40,7 @@ class LLM:
 
     model: a name in the model store ("smollm2:135m") or the path of a GGUF file or Hugging Face folder.
     activations: what quantized weights are multiplied with, "int16", "int8" or "float32" (`miaotui.core.Activations`).
-    kv_dtype: element type of keys and values, "f16", "bf16", "int8" or "f32".
+    kv_dtype: element type of keys and values, "int16", "f16", "bf16", "int8" or "f32".
     context_length: most tokens of prompt and output together; None: the model's, as far as memory allows.
     kv_memory_bytes: memory of keys and values at most; None: 1 GiB or a quarter of the free memory, the less.
     max_tokens_per_step: prompts are read in chunks of at most so many tokens.
@@ -63,7 +63,7 @@ class LLM:
         model: str | os.PathLike[str],
         *,
         activations: Activations = "int16",
-        kv_dtype: str = "f16",
+        kv_dtype: str = "int16",
         context_length: int | None = None,
         kv_memory_bytes: int | None = None,
         max_tokens_per_step: int = 512,

@@ -20,7 +20,7 @@ from miaotui.graph.compile import CompiledProgram, CompileOptions, compile_graph
 from miaotui.graph.nodes import Graph
 from miaotui.models import build_graph
 
-KV_DTYPES = ("f16", "bf16", "int8", "f32")
+KV_DTYPES = ("int16", "f16", "bf16", "int8", "f32")
 MAX_SEQUENCES = 4096
 MAX_STEP = 65536
 """Most tokens, and most logit rows, that one step may be made for."""
@@ -39,7 +39,7 @@ class LoadOptions:
     """
 
     activations: Activations = "int16"
-    kv_dtype: str = "f16"
+    kv_dtype: str = "int16"
     context_length: int | None = None
     kv_memory_bytes: int | None = None
     max_tokens_per_step: int = 512
