@@ -188,7 +188,9 @@ def test_show_gives_spec_types_memory_and_rates(capfd: pytest.CaptureFixture[str
     assert sum(t["bytes"] for t in report["tensor_types"]) == report["memory"]["weight_bytes"] < report["file_bytes"]
     assert [t["type"] for t in report["tensor_types"]] == ["Q8_0", "F32"]
     assert report["memory"]["context_length"] == report["memory"]["model_context_length"] == 1024
-    assert report["memory"]["kv_bytes_per_token"] == 2 * 2 * 2 * (16 * 2 + 4)  # layers x heads x (k, v) x (width x int16 + scale)
+    assert report["memory"]["kv_bytes_per_token"] == 2 * 2 * 2 * (
+        16 * 2 + 4
+    )  # layers x heads x (k, v) x (width x int16 + scale)
     assert report["predicted"]["decode_tokens_per_s"] > 0
     assert report["predicted"]["prefill_tokens_per_s"] > 0
     text = call(capfd, "show", tiny_model, "--context-length", "64")[1]
