@@ -85,7 +85,7 @@ nb::object kernel_unpack(const std::string& tier, const PackedWeight& weight, in
     const PackedView& w = weight.view();
     expect(!is_float(w.type) && block >= 0 && block < w.num_blocks(), "there is no such block of codes");
     const OwnedPanel panel(panel_size(w));
-    table_of(tier).unpack_block(w, block, panel.view);
+    table_of(tier).unpack_block(w, block, panel.view, w.data);
     const auto tiles = static_cast<size_t>(w.cols / kGroup),
                groups = static_cast<size_t>(panel_size(w).scale_floats / kBlockRows);
     return nb::make_tuple(byte_array(panel.view.codes, tiles, kBlockRows * kGroup),
@@ -122,7 +122,7 @@ nb::object kernel_linear(const std::string& tier, const std::string& variant, co
         std::vector<PanelView> panels;
         for (int64_t b = 0; b < w.num_blocks(); ++b) {
             panels.push_back(owned.emplace_back(panel_size(w)).view);
-            table.unpack_block(w, b, panels.back());
+            table.unpack_block(w, b, panels.back(), w.data);
         }
         table.linear_panels(w, 0, w.num_blocks(), panels.data(), q, 0, num_tokens, out);
     }
@@ -232,9 +232,21 @@ nb::object kernel_attention(const std::string& tier, const std::string& kv_dtype
     std::vector<float> y(q.size()), scratch(static_cast<size_t>(attention_scratch_floats(tile * group, head_dim)));
     const int64_t stride = static_cast<int64_t>(q.shape(1));
     for (int t = 0; t < num_tokens; t += tile) {
-        const AttentionTask task{pool.layout(), pool.pages(0, 0), pool.block_stride(), block_table.data(),
-                                 q.data() + t * stride, stride, positions.data() + t, std::min(tile, num_tokens - t),
-                                 group, scale, window, softcap, y.data() + t * stride, stride, scratch.data()};
+        const AttentionTask task{pool.layout(),
+                                 pool.pages(0, 0),
+                                 pool.block_stride(),
+                                 block_table.data(),
+                                 q.data() + t * stride,
+                                 stride,
+                                 positions.data() + t,
+                                 std::min(tile, num_tokens - t),
+                                 group,
+                                 scale,
+                                 window,
+                                 softcap,
+                                 y.data() + t * stride,
+                                 stride,
+                                 scratch.data()};
         if (!shared) {
             table.attention(task);
             continue;

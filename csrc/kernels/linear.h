@@ -319,12 +319,14 @@ static void linear_q8(const PackedView& w, int64_t block0, int64_t block1, const
 }
 
 template <WeightType TYPE>
-static void unpack(const PackedView& w, int64_t block, const PanelView& panel) {
+static void unpack(const PackedView& w, int64_t block, const PanelView& panel, const uint8_t* next) {
     using P = Packed<TYPE>;
     const P p = P::open(w, block);
+    Prefetcher ahead = Prefetcher::open(p.block, w.block_bytes, next);
     constexpr int kPieces = kGroup / P::kGroupColumns;
     for (int lane = 0; lane < kBlockRows; lane += W)
         for_tiles(p, w.cols, lane, [&](const auto& section, int j, int64_t g) MT_LAMBDA {
+            if (lane == 0) ahead.fetch<P::kTileBytes>();
             Codes c[8];
             P::tile(section, j, lane, c);
             for (int q = 0; q < 8; ++q) store_codes(panel.codes + 512 * g + 64 * q, lane, c[q]);
@@ -336,10 +338,11 @@ static void unpack(const PackedView& w, int64_t block, const PanelView& panel) {
         });
 }
 
-static void unpack_block(const PackedView& w, int64_t block, const PanelView& panel) {
+// `next` is what this thread reads of packed weights afterwards.
+static void unpack_block(const PackedView& w, int64_t block, const PanelView& panel, const uint8_t* next) {
     switch (w.type) {
 #define MT_CASE(T) \
-    case WeightType::T: return unpack<WeightType::T>(w, block, panel);
+    case WeightType::T: return unpack<WeightType::T>(w, block, panel, next);
         MT_QUANTIZED_TYPES(MT_CASE)
 #undef MT_CASE
         default: return;

@@ -123,9 +123,7 @@ static void layer_norm(const float* x, const float* gain, const float* bias, flo
 MT_INLINE float largest_magnitude(const float* x, int64_t n) {
     I32 m = iset1(0);
     for (int64_t i = 0; i < n; i += W) m = imax(magnitude_bits(load(x + i)), m);
-    int32_t lanes[W], largest = 0;
-    store_i32(lanes, m);
-    for (int i = 0; i < W; ++i) largest = lanes[i] > largest ? lanes[i] : largest;
+    const int32_t largest = lane_max(m);
     float result;
     __builtin_memcpy(&result, &largest, 4);
     return result;
@@ -152,6 +150,12 @@ MT_INLINE bool has_outlier(const float* x, float largest) {
     return largest * largest > kOutlierShare * sum_of_squares(x, kGroup, 0.0F);
 }
 
+MT_INLINE int32_t sum_of_codes(const int8_t* codes) {  // of half a group
+    I32 sum = iset1(0);
+    for (int i = 0; i < kGroup / 2; i += W) sum = iadd(sum, load_i8_as_int(codes + i));
+    return lane_sum(sum);
+}
+
 // Writes groups g0 … g1 of one quantized row from the floats x (x[0] is the first column of group g0).
 static void quantize_groups(const float* x, uint8_t* row, int64_t cols, bool wide, int64_t g0, int64_t g1) {
     for (int64_t g = g0; g < g1; ++g, x += kGroup) {
@@ -160,14 +164,13 @@ static void quantize_groups(const float* x, uint8_t* row, int64_t cols, bool wid
         const F32 inverse = set1(code_factor(largest, 127));
         auto& group = reinterpret_cast<Q8Group*>(row)[g];
         for (int i = 0; i < kGroup; i += W) store_i8(group.codes + i, round_i32(mul(load(x + i), inverse)));
-        int32_t first = 0, second = 0;
-        for (int i = 0; i < 16; ++i) first += group.codes[i], second += group.codes[i + 16];
+        int32_t first = sum_of_codes(group.codes), second = sum_of_codes(group.codes + 16);
         group.has_low = wide || has_outlier(x, largest) ? 1 : 0;
         if (group.has_low != 0) {
             auto* low = reinterpret_cast<int8_t*>(row + q8_low_offset(cols)) + kGroup * g;
             quantize_rest(x, group.codes, d, inverse, low);
-            first *= 256, second *= 256;
-            for (int i = 0; i < 16; ++i) first += low[i], second += low[i + 16];
+            first = 256 * first + sum_of_codes(low);
+            second = 256 * second + sum_of_codes(low + 16);
             d *= 0x1p-8F;
         }
         group.scale = d;

@@ -34,6 +34,19 @@ MT_INLINE F32 load_i8(const uint8_t* p) {
 MT_INLINE void store_f16(uint16_t* p, F32 x) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
+MT_INLINE I32 load_i8_as_int(const int8_t* p) {
+    return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
+MT_INLINE int32_t lane_sum(I32 a) {
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4E));
+    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xB1)));
+}
+MT_INLINE int32_t lane_max(I32 a) {
+    __m128i s = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    s = _mm_max_epi32(s, _mm_shuffle_epi32(s, 0x4E));
+    return _mm_cvtsi128_si32(_mm_max_epi32(s, _mm_shuffle_epi32(s, 0xB1)));
+}
 MT_INLINE F32 add(F32 a, F32 b) { return _mm256_add_ps(a, b); }
 MT_INLINE F32 sub(F32 a, F32 b) { return _mm256_sub_ps(a, b); }
 MT_INLINE F32 mul(F32 a, F32 b) { return _mm256_mul_ps(a, b); }

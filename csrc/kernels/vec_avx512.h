@@ -35,6 +35,11 @@ MT_INLINE void store_f16(uint16_t* p, F32 x) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
                         _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
+MT_INLINE I32 load_i8_as_int(const int8_t* p) {
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+MT_INLINE int32_t lane_sum(I32 a) { return _mm512_reduce_add_epi32(a); }
+MT_INLINE int32_t lane_max(I32 a) { return _mm512_reduce_max_epi32(a); }
 MT_INLINE F32 add(F32 a, F32 b) { return _mm512_add_ps(a, b); }
 MT_INLINE F32 sub(F32 a, F32 b) { return _mm512_sub_ps(a, b); }
 MT_INLINE F32 mul(F32 a, F32 b) { return _mm512_mul_ps(a, b); }

@@ -52,6 +52,9 @@ MT_INLINE void store_f16(uint16_t* p, F32 x) {  // to nearest, ties to even
     }
     *p = static_cast<uint16_t>(sign | half);
 }
+MT_INLINE I32 load_i8_as_int(const int8_t* p) { return *p; }
+MT_INLINE int32_t lane_sum(I32 a) { return a; }
+MT_INLINE int32_t lane_max(I32 a) { return a; }
 MT_INLINE F32 add(F32 a, F32 b) { return a + b; }
 MT_INLINE F32 sub(F32 a, F32 b) { return a - b; }
 MT_INLINE F32 mul(F32 a, F32 b) { return a * b; }
@@ -80,9 +83,7 @@ MT_INLINE I32 round_i32(F32 a) {  // to nearest even; INT32_MIN for NaN and out 
     return a >= -0x1p31F && a < 0x1p31F ? static_cast<int32_t>(__builtin_lrintf(a)) : INT32_MIN;
 }
 MT_INLINE void store_i8(int8_t* p, I32 a) { *p = static_cast<int8_t>(a < -128 ? -128 : a > 127 ? 127 : a); }
-MT_INLINE void store_i16(int16_t* p, I32 a) {
-    *p = static_cast<int16_t>(a < -32768 ? -32768 : a > 32767 ? 32767 : a);
-}
+MT_INLINE void store_i16(int16_t* p, I32 a) { *p = static_cast<int16_t>(a < -32768 ? -32768 : a > 32767 ? 32767 : a); }
 MT_INLINE void store_i32(int32_t* p, I32 a) { *p = a; }
 
 MT_INLINE Codes load_codes(const uint8_t* line, int lane) {

@@ -87,22 +87,22 @@ struct Worker {
     // First item of the next `count` unclaimed ones.
     int64_t claim(int64_t count = 1) { return next.fetch_add(count, std::memory_order_relaxed); }
 
-    // Runs body(begin, end) on ranges of at most `count` items until none is left.
+    // Runs body(begin, end, later) on ranges of at most `count` items until none is left; `later` is where this thread goes on, or
+    // num_items.
     template <class BODY>
     void for_ranges(int64_t num_items, int64_t count, BODY body) {
-        for (int64_t first = claim(count); first < num_items; first = claim(count))
-            body(first, std::min(first + count, num_items));
+        for (int64_t first = claim(count), later; first < num_items; first = later) {
+            later = claim(count);
+            body(first, std::min(first + count, num_items), std::min(later, num_items));
+        }
     }
 
     // Runs body(item, the item this thread runs next, or num_items) on chunks of the items until none is left.
     template <class BODY>
     void for_chunks(int64_t num_items, int64_t chunk, BODY body) {
-        for (int64_t first = claim(chunk), later; first < num_items; first = later) {
-            const int64_t end = std::min(first + chunk, num_items);
-            later = claim(chunk);
-            for (int64_t item = first; item < end; ++item)
-                body(item, std::min(item + 1 < end ? item + 1 : later, num_items));
-        }
+        for_ranges(num_items, chunk, [&](int64_t begin, int64_t end, int64_t later) {
+            for (int64_t item = begin; item < end; ++item) body(item, item + 1 < end ? item + 1 : later);
+        });
     }
 };
 
@@ -110,8 +110,8 @@ class Op {
 public:
     virtual ~Op() = default;
     virtual void run(const Step& step, Worker& worker) const = 0;
-    virtual int64_t scratch_bytes() const { return 0; }  // of every thread
-    virtual int64_t shared_bytes() const { return 0; }   // of all threads together
+    virtual int64_t scratch_bytes() const { return 0; }       // of every thread
+    virtual int64_t shared_bytes() const { return 0; }        // of all threads together
     virtual void check(const Batch&, const KvPool&) const {}  // before any thread starts; throws BadInput
 };
 

@@ -21,14 +21,18 @@ int64_t panel_bytes(const PackedView& w) {
 
 using Panels = std::array<PanelView, kPanelBlocks>;
 
-// Unpacks blocks block … block + num_blocks − 1 into memory of num_blocks · panel_bytes(w).
-Panels unpack(uint8_t* memory, const PackedView& w, int64_t block, int64_t num_blocks) {
+const uint8_t* block_at(const PackedView& w, int64_t block) { return w.data + block * w.block_bytes; }
+
+// Unpacks blocks block … block + num_blocks − 1 into memory of num_blocks · panel_bytes(w); `next` is what this thread reads
+// afterwards.
+Panels unpack(uint8_t* memory, const PackedView& w, int64_t block, int64_t num_blocks, const uint8_t* next) {
     const PanelSize size = panel_size(w);
     Panels panels{};
     for (int64_t b = 0; b < num_blocks; ++b, memory += panel_bytes(w)) {
         auto* scales = reinterpret_cast<float*>(memory + round_up64(size.code_bytes));
         panels[static_cast<size_t>(b)] = {memory, scales, scales + round_up64(4 * size.scale_floats) / 4};
-        kernels().unpack_block(w, block + b, panels[static_cast<size_t>(b)]);
+        kernels().unpack_block(w, block + b, panels[static_cast<size_t>(b)],
+                               b + 1 < num_blocks ? block_at(w, block + b + 1) : next);
     }
     return panels;
 }
@@ -40,15 +44,13 @@ void expect_fits(const OpArguments& a, const PackedView& w, const Slice& in, siz
     a.expect(!in.quantized() || !is_float(w.type), name + " is a float matrix and needs a float input");
 }
 
-const uint8_t* block_at(const PackedView& w, int64_t block) { return w.data + block * w.block_bytes; }
-
-// One block of a matrix times tokens t0 … t1 of the input; `next` is what this thread reads afterwards.
-void block_product(const PackedView& w, int64_t block, const Slice& in, uint8_t* arena, int64_t t0, int64_t t1,
-                   const LinearOut& out, const uint8_t* next) {
+// Some blocks of a matrix times tokens t0 … t1 of the input; `next` is what this thread reads afterwards.
+void direct_product(const PackedView& w, int64_t block, int64_t num_blocks, const Slice& in, uint8_t* arena, int64_t t0,
+                    int64_t t1, const LinearOut& out, const uint8_t* next) {
     if (in.quantized())
-        kernels().linear_q8(w, block, block + 1, in.q8_rows(arena), t0, t1, out, next);
+        kernels().linear_q8(w, block, block + num_blocks, in.q8_rows(arena), t0, t1, out, next);
     else
-        kernels().linear_f32(w, block, block + 1, F32Rows{in.f32(arena, 0), in.stride / 4}, t0, t1, out);
+        kernels().linear_f32(w, block, block + num_blocks, F32Rows{in.f32(arena, 0), in.stride / 4}, t0, t1, out);
 }
 
 class Linear : public Op {
@@ -75,16 +77,20 @@ public:
     int64_t scratch_bytes() const override { return scratch_; }
 
     void run(const Step& step, Worker& worker) const override {
-        const int64_t num_tokens = step.num_rows(in_);
-        if (in_.quantized() && num_tokens >= kPanelTokens)
-            return worker.for_ranges(num_blocks_, kPanelBlocks,
-                                     [&](int64_t begin, int64_t end) { run_panels(begin, end, step, worker); });
-        const int64_t chunk = std::max<int64_t>(1, num_blocks_ / (12 * step.num_threads));
-        worker.for_chunks(num_blocks_, chunk, [&](int64_t item, int64_t later) {
-            const Part &part = part_of(item), &then = part_of(std::min(later, num_blocks_ - 1));
-            const uint8_t* next = block_at(then.weight->view(), later - then.first_block);
-            block_product(part.weight->view(), item - part.first_block, in_, step.arena, 0, num_tokens, out(part, step),
-                          next);
+        const bool panels = in_.quantized() && step.num_rows(in_) >= kPanelTokens;
+        const int64_t count =
+            panels ? kPanelBlocks : std::max<int64_t>(kPanelBlocks, num_blocks_ / (12 * step.num_threads));
+        worker.for_ranges(num_blocks_, count, [&](int64_t begin, int64_t end, int64_t later) {
+            while (begin < end) {  // the blocks may belong to several matrices
+                const Part& part = part_of(begin);
+                const int64_t block = begin - part.first_block;
+                const int64_t num_blocks = std::min(end - begin, part.weight->view().num_blocks() - block);
+                begin += num_blocks;
+                const int64_t after = begin < end ? begin : std::min(later, num_blocks_ - 1);
+                const Part& then = part_of(after);
+                run_blocks(part, block, num_blocks, step, worker, panels,
+                           block_at(then.weight->view(), after - then.first_block));
+            }
         });
     }
 
@@ -102,23 +108,16 @@ private:
         return parts_[i];
     }
 
-    LinearOut out(const Part& part, const Step& step) const {
+    void run_blocks(const Part& part, int64_t block, int64_t num_blocks, const Step& step, Worker& worker, bool panels,
+                    const uint8_t* next) const {
+        const PackedView& w = part.weight->view();
         LinearOut out{part.out.f32(step.arena, 0), part.out.stride / 4, part.bias.empty() ? nullptr : part.bias.data(),
                       nullptr, 0};
         if (has_residual_) out.residual = residual_.f32(step.arena, 0), out.residual_stride = residual_.stride / 4;
-        return out;
-    }
-
-    void run_panels(int64_t begin, int64_t end, const Step& step, Worker& worker) const {
-        while (begin < end) {  // the blocks may belong to two matrices
-            const Part& part = part_of(begin);
-            const PackedView& w = part.weight->view();
-            const int64_t block = begin - part.first_block, count = std::min(end - begin, w.num_blocks() - block);
-            const Panels panels = unpack(worker.scratch, w, block, count);
-            kernels().linear_panels(w, block, count, panels.data(), in_.q8_rows(step.arena), 0, step.num_rows(in_),
-                                    out(part, step));
-            begin += count;
-        }
+        const int64_t num_tokens = step.num_rows(in_);
+        if (!panels) return direct_product(w, block, num_blocks, in_, step.arena, 0, num_tokens, out, next);
+        const Panels unpacked = unpack(worker.scratch, w, block, num_blocks, next);
+        kernels().linear_panels(w, block, num_blocks, unpacked.data(), in_.q8_rows(step.arena), 0, num_tokens, out);
     }
 
     Slice in_{}, residual_{};
@@ -163,8 +162,9 @@ private:
         uint8_t* memory = worker.scratch + 3 * 4 * kGatedTokens * kGroup;
         Panels gate_panels{}, up_panels{};
         if (panels) {
-            gate_panels = unpack(memory, gate(), first_block, num_blocks);
-            up_panels = unpack(memory + num_blocks * panel_bytes(gate()), up(), first_block, num_blocks);
+            gate_panels = unpack(memory, gate(), first_block, num_blocks, block_at(up(), first_block));
+            up_panels = unpack(memory + num_blocks * panel_bytes(gate()), up(), first_block, num_blocks,
+                               block_at(gate(), 2 * later));
         }
         for (int64_t t0 = 0; t0 < num_tokens; t0 += kGatedTokens) {
             const int64_t t1 = std::min(t0 + kGatedTokens, num_tokens);
@@ -173,9 +173,7 @@ private:
                 if (panels)
                     return kernels().linear_panels(w, first_block, num_blocks, all.data(), in_.q8_rows(step.arena), t0,
                                                    t1, out);
-                for (int64_t b = 0; b < num_blocks; ++b)
-                    block_product(w, first_block + b, in_, step.arena, t0, t1, out,
-                                  b + 1 < num_blocks ? block_at(w, first_block + b + 1) : next);
+                direct_product(w, first_block, num_blocks, in_, step.arena, t0, t1, out, next);
             };
             products(gate(), gate_panels, 0, block_at(up(), first_block));
             products(up(), up_panels, 1, block_at(gate(), 2 * later));

@@ -148,7 +148,7 @@ class AttentionShape:
 
 
 def attention_weights(q: Doubles, k: Doubles, shape: AttentionShape) -> tuple[Doubles, float]:
-    """Weights [tokens][heads][positions], the largest 1, of queries at the last positions of k; and max Σ|q·k|·scale."""
+    """Weights [tokens][heads][positions], the largest 1, of queries at the last positions of k; max Σ|q·k|·scale."""
     num_positions, num_tokens = k.shape[0], q.shape[0]
     scores = np.einsum("thd,pd->thp", q, k) * shape.scale
     largest = float(np.einsum("thd,pd->thp", np.abs(q), np.abs(k)).max() * abs(shape.scale))
