@@ -13,6 +13,7 @@
 #include <optional>
 #include <string>
 
+#include "base/checksum.h"
 #include "base/error.h"
 #include "base/thread_pool.h"
 #include "bindings/bindings.h"
@@ -92,6 +93,30 @@ std::vector<std::shared_ptr<PackedWeight>> pack_weights(const std::vector<FileMa
             {static_cast<WeightType>(type), data.data(), static_cast<int64_t>(data.nbytes()), rows, cols});
     const nb::gil_scoped_release release;
     return PackedWeight::pack(sources);
+}
+
+// Matrices packed by pack_weights and kept somewhere, such as in a mapped file: their `data`.
+std::vector<std::shared_ptr<PackedWeight>> adopt_packed(const std::vector<FileMatrix>& items) {
+    std::vector<std::shared_ptr<PackedWeight>> adopted;
+    for (const auto& [type, data, rows, cols] : items) {
+        const std::shared_ptr<const void> owner(new Vector<uint8_t>(data), [](const void* p) {
+            const nb::gil_scoped_acquire gil;
+            delete static_cast<const Vector<uint8_t>*>(p);
+        });
+        adopted.push_back(PackedWeight::adopt(static_cast<WeightType>(type), rows, cols, data.data(),
+                                              static_cast<int64_t>(data.nbytes()), owner));
+    }
+    return adopted;
+}
+
+uint64_t checksum_of(const std::vector<Vector<uint8_t>>& arrays) {
+    std::vector<std::span<const uint8_t>> parts;
+    for (const Vector<uint8_t>& array : arrays) {
+        if (array.size() % 64 != 0) throw BadInput("a checksum is of multiples of 64 bytes");
+        parts.emplace_back(array.data(), array.size());
+    }
+    const nb::gil_scoped_release release;
+    return checksum(parts);
 }
 
 // A program and the file memory that its embedding reads.
@@ -208,10 +233,25 @@ void bind_program(nb::module_& m) {
         .def_prop_ro("cols", [](const PackedWeight& w) { return w.view().cols; })
         .def_prop_ro("type", [](const PackedWeight& w) { return static_cast<int>(w.view().type); })
         .def_prop_ro("nbytes", &PackedWeight::bytes)
+        .def_prop_ro("data",
+                     [](nb::handle self) {
+                         const auto& w = nb::cast<const PackedWeight&>(self);
+                         return nb::cast(nb::ndarray<nb::numpy, const uint8_t>(w.view().data, {w.bytes()}, self),
+                                         nb::rv_policy::reference);
+                     })
         .def("dequantize", [](const PackedWeight& w) {
             return float_array(w.dequantize().data(),
                                {static_cast<size_t>(w.view().rows), static_cast<size_t>(w.view().cols)});
         });
+    m.attr("PACK_LAYOUT") = kPackLayout;
+    m.def(
+        "packed_bytes",
+        [](int type, int64_t rows, int64_t cols) {
+            return packed_bytes(plan_packed(static_cast<WeightType>(type), rows, cols));
+        },
+        nb::arg("type"), nb::arg("rows"), nb::arg("cols"));
+    m.def("adopt_packed", &adopt_packed, nb::arg("items"));
+    m.def("checksum", &checksum_of, nb::arg("parts"));
     m.def("pack_weights", &pack_weights, nb::arg("items"));
 
     nb::class_<KvPool>(m, "KvPool")

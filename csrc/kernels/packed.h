@@ -17,6 +17,9 @@
 
 namespace miaotui {
 
+// Goes up with every change of the layout: packed matrices are kept in files.
+inline constexpr int kPackLayout = 1;
+
 inline constexpr int kBlockRows = 16;
 inline constexpr int kGroup = 32;          // columns of a tile, and activations that share one int8 scale
 inline constexpr int kSuperColumns = 256;  // columns of a section, which share the float scale of a K-quant

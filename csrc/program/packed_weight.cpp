@@ -28,13 +28,23 @@ std::vector<std::shared_ptr<PackedWeight>> PackedWeight::pack(const std::vector<
     const auto memory = std::make_shared<AlignedBuffer>(static_cast<size_t>(num_bytes), Pages::huge);
     std::vector<std::shared_ptr<PackedWeight>> packed;
     for (size_t i = 0; i < views.size(); ++i)
-        packed.push_back(std::shared_ptr<PackedWeight>(new PackedWeight(views[i], memory, offset[i])));
+        packed.push_back(std::shared_ptr<PackedWeight>(new PackedWeight(views[i], memory->data() + offset[i], memory)));
     thread_pool().for_each(num_blocks, [&](int64_t item) {
         const auto after = std::upper_bound(first_block.begin(), first_block.end(), item);
         const auto i = static_cast<size_t>(after - first_block.begin() - 1);
         pack_block(packed[i]->view_, item - first_block[i], sources[i].data, memory->data() + offset[i]);
     });
     return packed;
+}
+
+std::shared_ptr<PackedWeight> PackedWeight::adopt(WeightType type, int64_t rows, int64_t cols, const uint8_t* data,
+                                                  int64_t num_bytes, std::shared_ptr<const void> owner) {
+    const PackedView view = plan_packed(type, rows, cols);
+    if (num_bytes != packed_bytes(view) || reinterpret_cast<uintptr_t>(data) % 64 != 0)
+        throw BadInput("a packed matrix of " + std::to_string(rows) + " x " + std::to_string(cols) + " has " +
+                       std::to_string(packed_bytes(view)) + " bytes on a 64-byte boundary, got " +
+                       std::to_string(num_bytes));
+    return std::shared_ptr<PackedWeight>(new PackedWeight(view, data, std::move(owner)));
 }
 
 std::vector<float> PackedWeight::dequantize() const {

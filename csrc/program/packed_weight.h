@@ -24,17 +24,21 @@ public:
     };
     static std::vector<std::shared_ptr<PackedWeight>> pack(const std::vector<Source>& sources);
 
+    // A matrix that `owner` keeps in memory, as `pack` once laid it out. `data` has to be aligned to 64 bytes.
+    static std::shared_ptr<PackedWeight> adopt(WeightType type, int64_t rows, int64_t cols, const uint8_t* data,
+                                               int64_t num_bytes, std::shared_ptr<const void> owner);
+
     // Float value of every weight, row-major rows × cols, computed by the chosen tier's own kernels.
     std::vector<float> dequantize() const;
 
 private:
-    PackedWeight(PackedView view, std::shared_ptr<AlignedBuffer> memory, int64_t offset)
-        : view_(view), memory_(std::move(memory)) {
-        view_.data = memory_->data() + offset;
+    PackedWeight(PackedView view, const uint8_t* data, std::shared_ptr<const void> owner)
+        : view_(view), owner_(std::move(owner)) {
+        view_.data = data;
     }
 
     PackedView view_;
-    std::shared_ptr<AlignedBuffer> memory_;  // shared by all matrices packed at once
+    std::shared_ptr<const void> owner_;  // of the memory, which matrices packed at once share
 };
 
 }  // namespace miaotui

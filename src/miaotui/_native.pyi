@@ -70,11 +70,25 @@ class PackedWeight:
     def type(self) -> int: ...
     @property
     def nbytes(self) -> int: ...
+    @property
+    def data(self) -> _Bytes:
+        """The packed bytes, read-only."""
     def dequantize(self) -> _Floats:
         """Return the weights [rows, cols]."""
 
 def pack_weights(items: Sequence[_FileMatrix]) -> list[PackedWeight]:
     """Pack matrices in parallel; the file's bytes are not needed afterwards."""
+
+PACK_LAYOUT: int
+
+def packed_bytes(type: int, rows: int, cols: int) -> int:
+    """Bytes of a packed matrix. Raises ModelFileError for what cannot be packed."""
+
+def adopt_packed(items: Sequence[_FileMatrix]) -> list[PackedWeight]:
+    """Take over the `data` of packed matrices, which stays where it is. Raises ModelFileError unless sizes agree."""
+
+def checksum(parts: Sequence[_Bytes]) -> int:
+    """Return a checksum of arrays of multiples of 64 bytes, against damage, at the speed of memory."""
 
 # Programs.
 

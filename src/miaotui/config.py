@@ -43,6 +43,7 @@ class Config:
     context_length: int | None
     kv_memory_bytes: int | None
     offline: bool
+    pack_cache_bytes: int
     sources: Mapping[str, str]
 
 
@@ -106,6 +107,10 @@ def parse_bytes(value: object) -> int:
     return size
 
 
+def _limit(value: object) -> int:
+    return 0 if value == 0 or str(value).strip() == "0" else parse_bytes(value)
+
+
 def default_home(environ: Mapping[str, str]) -> Path:
     """`$XDG_CACHE_HOME/miaotui`, or `~/.cache/miaotui` where that is unset or relative (XDG base directories, 0.8)."""
     return _xdg(environ, "XDG_CACHE_HOME", ".cache") / "miaotui"
@@ -132,6 +137,9 @@ SETTINGS = (
     ),
     Setting("context_length", "MIAOTUI_CONTEXT_LENGTH", _integer(16, 2**24), None, "most tokens of one sequence"),
     Setting("kv_memory_bytes", "MIAOTUI_KV_MEMORY", parse_bytes, None, "memory for the KV cache"),
+    Setting(
+        "pack_cache_bytes", "MIAOTUI_PACK_CACHE", _limit, 16 << 30, "most bytes of packed weights kept on disk, or 0"
+    ),
     Setting("offline", "MIAOTUI_OFFLINE", _truth, False, "never use the network"),
 )
 

@@ -195,7 +195,7 @@ def test_pip_module_in_the_current_folder_is_not_run(
 @pytest.mark.usefixtures("no_pip")
 def test_full_disk_is_noticed_before_the_download(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(store_files.shutil, "disk_usage", lambda _: usage(10**9, 10**9, 1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 1000))
     with pytest.raises(DownloadError, match=r"needs 3\d\.\d kB .* 1\.0 kB are free.*MIAOTUI_HOME"):
         store.pull("tiny:1k")
 

@@ -67,6 +67,9 @@ def add_model_options(parser: ArgumentParser) -> None:
     group.add_argument(
         "--threads", metavar="N", help="1 to 1024 (default: the CPUs this process may use; more are slower)"
     )
+    group.add_argument(
+        "--no-pack-cache", action="store_true", help="neither keep packed weights on disk nor use those kept"
+    )
     group.add_argument("--isa", metavar="TIER", help="instruction-set tier to force; `miaotui doctor` lists them")
 
 
@@ -77,9 +80,10 @@ def config_of(args: Namespace) -> Config:
     flags = {
         name: getattr(args, name, None) for name in ("activations", "kv_dtype", "context_length", "threads", "isa")
     }
-    config = load_config(
-        flags | {"kv_memory_bytes": getattr(args, "kv_memory", None), "model": getattr(args, "model", None)}
-    )
+    flags |= {"kv_memory_bytes": getattr(args, "kv_memory", None), "model": getattr(args, "model", None)}
+    if getattr(args, "no_pack_cache", False):
+        flags["pack_cache_bytes"] = 0
+    config = load_config(flags)
     export_native_settings(config)
     return config
 
@@ -122,5 +126,6 @@ def open_llm(config: Config, *, fetch: bool = False, **options: Any) -> LLM:
         kv_dtype=config.kv_dtype,
         context_length=config.context_length,
         kv_memory_bytes=config.kv_memory_bytes,
+        pack_cache_bytes=config.pack_cache_bytes,
         **options,
     )

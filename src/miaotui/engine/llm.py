@@ -46,6 +46,8 @@ class LLM:
     max_tokens_per_step: prompts are read in chunks of at most so many tokens.
     max_sequences, max_logit_rows: at most so many sequences take part in a step, and rows are computed into logits.
     disabled_passes: names of fusions to leave out: slower, the same bits.
+    pack_cache_bytes: packed weights are kept on disk for the next start, at most so many bytes; 0: not; None: as
+        configured (16 GiB).
     chat_template: Jinja source to use instead of the model's own.
 
     The threads are the process's: MIAOTUI_THREADS sets their number, MIAOTUI_ISA the instruction set, before first use.
@@ -71,6 +73,7 @@ class LLM:
         max_logit_rows: int = 16,
         disabled_passes: Collection[str] = (),
         chat_template: str | None = None,
+        pack_cache_bytes: int | None = None,
     ) -> None:
         options = LoadOptions(
             activations=activations,
@@ -81,6 +84,7 @@ class LLM:
             max_sequences=max_sequences,
             max_logit_rows=max_logit_rows,
             disabled_passes=frozenset(disabled_passes),
+            pack_cache_bytes=pack_cache_bytes,
         )
         self._loaded: LoadedModel | None = load_model(find_model(model), options)
         self._own_template = chat_template

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 
 from miaotui import _native
+from miaotui.config import load_config
 from miaotui.core import Activations
 from miaotui.engine.block_pool import BlockPool, num_blocks_for
 from miaotui.engine.engine import Engine, Vocabulary
@@ -18,6 +19,7 @@ from miaotui.formats.detokenize import StreamDecoder
 from miaotui.formats.tokenizer import Tokenizer
 from miaotui.graph.compile import CompiledProgram, CompileOptions, compile_graph
 from miaotui.graph.nodes import Graph
+from miaotui.graph.pack_cache import PackCache
 from miaotui.models import build_graph
 
 KV_DTYPES = ("int16", "f16", "bf16", "int8", "f32")
@@ -36,6 +38,7 @@ class LoadOptions:
     max_sequences, max_logit_rows: at most so many sequences take part in a step, and rows are computed into logits; it
     needs at least one token and one row for each sequence.
     disabled_passes: names of fusions to leave out (`miaotui.graph.passes.PASSES`): slower, the same bits.
+    pack_cache_bytes: packed weights are kept on disk, at most so many bytes; 0: not; None: as configured.
     """
 
     activations: Activations = "int16"
@@ -46,6 +49,7 @@ class LoadOptions:
     max_sequences: int = 16
     max_logit_rows: int = 16
     disabled_passes: frozenset[str] = frozenset()
+    pack_cache_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if self.kv_dtype not in KV_DTYPES:
@@ -53,6 +57,8 @@ class LoadOptions:
         for name in ("context_length", "kv_memory_bytes"):
             if getattr(self, name) is not None:
                 _check_size(name, getattr(self, name), 1, 2**63 - 1)
+        if self.pack_cache_bytes is not None:
+            _check_size("pack_cache_bytes", self.pack_cache_bytes, 0, 2**63 - 1)
         _check_size("max_sequences", self.max_sequences, 1, MAX_SEQUENCES)
         for name in ("max_tokens_per_step", "max_logit_rows"):
             _check_size(name, getattr(self, name), self.max_sequences, MAX_STEP)
@@ -109,12 +115,17 @@ def load_model(file: ModelFile, options: LoadOptions) -> LoadedModel:
     tokenizer = Tokenizer.from_model(file)
     graph = build_graph(spec, file.weights)
     limits = StepLimits(options.max_tokens_per_step, options.max_sequences, options.max_logit_rows)
-    compiled = compile_graph(graph, file.weights, options=_compile_options(options))
+    compiled = compile_graph(graph, file.weights, options=_compile_options(options), pack_cache=_pack_cache(options))
     kv = _native.KvPool(*kv_shape, plan.num_blocks, options.kv_dtype)
     runner = Runner(compiled.program, kv, limits, num_blocks_for(plan.context.length))
     vocabulary = Vocabulary(spec.vocab_size, tokenizer.eos_ids, lambda: StreamDecoder(tokenizer))
     engine = Engine(Scheduler(BlockPool(plan.num_blocks), limits), runner, vocabulary, plan.context)
     return LoadedModel(file, tokenizer, graph, compiled, plan, engine)
+
+
+def _pack_cache(options: LoadOptions) -> PackCache | None:
+    config = load_config({"pack_cache_bytes": options.pack_cache_bytes})
+    return PackCache(config.home / "packed", config.pack_cache_bytes) if config.pack_cache_bytes else None
 
 
 def _compile_options(options: LoadOptions) -> CompileOptions:

@@ -6,7 +6,6 @@ downloads, `.locks/` one lock per model. A model appears in its final folder in 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -192,6 +191,8 @@ class ModelStore:
         return StoredModel(record.name, path, record.size_bytes, record.source)
 
     def _fetch(self, model: ModelName, progress: Progress | None) -> StoredModel:
+        import shutil
+
         workspace = self._workspace(model)
         workspace.mkdir(parents=True, exist_ok=True)
         staged = workspace / "finished"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -70,6 +68,8 @@ def require_space(folder: Path, needed_bytes: int, name: str) -> None:
         DownloadError: `folder`'s disk has less than `needed_bytes` free, counting what an earlier try left there.
     """
     missing_bytes = needed_bytes - folder_bytes(folder)
+    import shutil
+
     free_bytes = shutil.disk_usage(folder).free
     if missing_bytes > free_bytes:
         raise DownloadError(
@@ -84,6 +84,8 @@ def copy_and_digest(source: BinaryIO, target: Path, limit_bytes: int) -> str:
     Raises:
         DownloadError: the stream is longer than `limit_bytes`.
     """
+    import hashlib
+
     digest = hashlib.sha256()
     copied_bytes = 0
     with target.open("wb") as out:
@@ -100,6 +102,8 @@ def copy_and_digest(source: BinaryIO, target: Path, limit_bytes: int) -> str:
 
 def digest_file(path: Path) -> str:
     """The sha256 of a file."""
+    import hashlib
+
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -125,4 +129,6 @@ def delete(path: Path) -> None:
     if path.is_symlink() or path.is_file():
         path.unlink()
     elif path.exists():
+        import shutil
+
         shutil.rmtree(path)

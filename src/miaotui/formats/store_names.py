@@ -6,7 +6,6 @@ the parsed parts, never the text, become a folder of the store.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -62,6 +61,8 @@ class HubModel:
     @property
     def folder(self) -> str:
         """Name of its folder in the store; a digest keeps `a/b.gguf` and `a-b.gguf` apart."""
+        import hashlib  # few names need it; it takes 3 ms
+
         suffix = "--" + hashlib.sha256(self.file.encode()).hexdigest()[:12] if self.file else ""
         return f"hf--{self.organization}--{self.repository}{suffix}"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import sys
 import threading
 import time
@@ -94,6 +93,8 @@ class Progress:
         self.stream.flush()
 
     def _draw(self) -> None:
+        import shutil
+
         self._drawn_at = self.clock()
         self.stream.write("\r" + self.line(shutil.get_terminal_size().columns - 1))
         self.stream.flush()

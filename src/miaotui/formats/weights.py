@@ -123,6 +123,8 @@ class MappedFile:
         finally:
             os.close(descriptor)
         self.bytes: NDArray[np.uint8] = np.frombuffer(self._map, dtype=np.uint8)
+        self.identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        """Changes whenever the file is written or replaced."""
 
     @property
     def size(self) -> int:
@@ -161,6 +163,11 @@ class Weights(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._tensors)
+
+    @property
+    def files(self) -> tuple[MappedFile, ...]:
+        """The files that hold the tensors."""
+        return tuple(self._files)
 
     @property
     def file_bytes(self) -> int:

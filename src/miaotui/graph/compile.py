@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from miaotui.errors import ConfigError, ModelFileError
 from miaotui.formats.weights import Weights
 from miaotui.graph.memory import MemoryPlan, plan_memory
 from miaotui.graph.nodes import Graph, Node, Value, Weight
+from miaotui.graph.pack_cache import PackCache, Packed
 from miaotui.graph.passes import PASSES, optimize
 
 PACK_GROUP_BYTES = 32 << 20
@@ -55,8 +56,10 @@ class CompiledProgram:
     weight_bytes: int
 
 
-def compile_graph(graph: Graph, weights: Weights, *, options: CompileOptions | None = None) -> CompiledProgram:
-    """Fuse, pack, plan and build.
+def compile_graph(
+    graph: Graph, weights: Weights, *, options: CompileOptions | None = None, pack_cache: PackCache | None = None
+) -> CompiledProgram:
+    """Fuse, pack (or take what `pack_cache` kept), plan and build.
 
     `weights` must stay open while the program lives: the embedding reads its rows from the file's mapping.
     Raises ModelFileError when a tensor cannot be packed.
@@ -69,7 +72,12 @@ def compile_graph(graph: Graph, weights: Weights, *, options: CompileOptions | N
         max_logit_rows=options.max_logit_rows,
         row_bytes=_native.row_bytes,
     )
-    packed = _pack(graph, weights)
+    matrices = {weight.tensor: weight for node in graph.nodes if node.kind != "embedding" for weight in node.matrices}
+    packed = pack_cache.find(weights, list(matrices.values())) if pack_cache else None
+    if packed is None:
+        packed = _pack(matrices.values(), weights)
+        if pack_cache:
+            pack_cache.keep(weights, packed)
     builder = _native.ProgramBuilder(options.max_tokens, options.max_sequences, options.max_logit_rows)
     _add_operators(builder, graph, plan, packed, weights)
     program = builder.build(plan.arena_bytes)
@@ -118,14 +126,13 @@ def read_vector(weight: Weight, weights: Weights) -> NDArray[np.float32]:
     return vector + np.float32(weight.offset) if weight.offset else vector
 
 
-def _pack(graph: Graph, weights: Weights) -> dict[str, _native.PackedWeight]:
-    """Pack every matrix of a linear once, by tensor name, giving the file's pages back group by group.
+def _pack(matrices: Iterable[Weight], weights: Weights) -> Packed:
+    """Pack every matrix of a linear, by tensor name, giving the file's pages back group by group.
 
     A matrix larger than a group (a head) comes first: while it is there twice, little else is there yet.
     """
-    matrices = {weight.tensor: weight for node in graph.nodes if node.kind != "embedding" for weight in node.matrices}
-    packed: dict[str, _native.PackedWeight] = {}
-    ordered = sorted(matrices.values(), key=lambda w: -w.nbytes if w.nbytes > PACK_GROUP_BYTES else 0)
+    packed: Packed = {}
+    ordered = sorted(matrices, key=lambda w: -w.nbytes if w.nbytes > PACK_GROUP_BYTES else 0)
     for group in _groups(ordered):
         items = [(int(w.type), weights[w.tensor].data, w.num_rows, w.num_cols) for w in group]
         try:

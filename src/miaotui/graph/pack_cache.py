@@ -1,0 +1,182 @@
+"""Packed weights kept on disk: the next start maps them instead of packing, and processes share their pages.
+
+A file `DIGEST-LAYOUT.pack` holds the packed matrices of one model, then a table of them as JSON, then a trailer. DIGEST
+is the sha256 of the model's files; as reading them takes longer than packing, `files/` remembers the digest of each set
+of files that was seen, by device, inode, size and times. The layout is the same for every instruction-set tier. Nothing
+here is needed: what is missing, damaged or of another layout is packed again, and where nothing can be written, nothing
+is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from miaotui import _native
+from miaotui.errors import MiaotuiError
+from miaotui.formats.weights import MappedFile, Weights
+from miaotui.graph.nodes import Weight
+
+MIN_BYTES = 16 << 20
+"""Less than this is packed faster than a file is found."""
+
+Packed = dict[str, _native.PackedWeight]
+Shape = tuple[int, int, int]
+"""Type, rows, columns."""
+
+_TRAILER = struct.Struct("<8sQQQQ")  # magic, bytes of the matrices, their checksum, bytes of the table, its CRC-32
+_MAGIC = b"MTPACK\r\n"
+_MAX_TABLE_BYTES = 64 << 20
+
+
+class PackCache:
+    """The packed models of one folder, together at most `limit_bytes`; those not used for longest make room.
+
+    Several processes may use it at once: files appear whole, by renaming, and stay as they are until they are removed.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: int) -> None:
+        self.folder, self.limit_bytes = folder, limit_bytes
+
+    def find(self, weights: Weights, wanted: Sequence[Weight]) -> Packed | None:
+        """The wanted matrices by tensor name, if they are here, whole and undamaged."""
+        try:
+            digest = self._note_of(weights).read_text("ascii")
+            file = self._file(digest)
+            with suppress(OSError):
+                os.utime(file)
+            return _read(file, {w.tensor: (int(w.type), w.num_rows, w.num_cols) for w in wanted})
+        except (OSError, ValueError, KeyError, TypeError, MiaotuiError) as error:
+            if not isinstance(error, FileNotFoundError):
+                _note(f"packed again: {error}")
+            return None
+
+    def keep(self, weights: Weights, packed: Packed) -> threading.Thread | None:
+        """Start to write the matrices in the background; None if they are too few, or too many for the limit.
+
+        The interpreter waits for it at exit. Failures are logged and change nothing.
+        """
+        num_bytes = sum(matrix.nbytes for matrix in packed.values())
+        if not MIN_BYTES <= num_bytes <= self.limit_bytes:
+            return None
+        thread = threading.Thread(target=self._keep, args=(weights, dict(packed)), name="miaotui-pack-cache")
+        thread.start()
+        return thread
+
+    def _keep(self, weights: Weights, packed: Packed) -> None:
+        try:
+            digest = _digest(weights.files)
+            file = self._file(digest)
+            self._remove_stale_parts()
+            try:
+                _read(file, {name: _shape(matrix) for name, matrix in packed.items()})
+            except (OSError, ValueError, KeyError, TypeError, MiaotuiError):
+                self._write(file, lambda out: _write(out, packed))
+            note = self._note_of(weights)
+            self._write(note, lambda out: out.write(digest.encode("ascii")))
+            self._make_room(file)
+        except (OSError, ValueError, MiaotuiError) as error:
+            _note(f"not kept: {error}")
+
+    def _file(self, digest: str) -> Path:
+        if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+            raise ValueError("a digest is 64 hexadecimal digits")
+        return self.folder / f"{digest}-{_native.PACK_LAYOUT}.pack"
+
+    def _note_of(self, weights: Weights) -> Path:
+        identities = [file.identity for file in weights.files]
+        first = "-".join(f"{part:x}" for part in identities[0])
+        return self.folder / "files" / f"{first}-{len(identities)}-{zlib.crc32(repr(identities).encode()):x}"
+
+    def _write(self, file: Path, write: Callable[[BinaryIO], object]) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_name(f"{file.name}.{os.getpid()}-{threading.get_ident()}.part")
+        try:
+            with part.open("xb") as out:
+                write(out)
+            part.replace(file)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+    def _remove_stale_parts(self) -> None:
+        """What a process that was killed left half written an hour ago or more."""
+        for part in self.folder.glob("**/*.part"):
+            with suppress(OSError):
+                if part.stat().st_mtime < time.time() - 3600:
+                    part.unlink()
+
+    def _make_room(self, kept: Path) -> None:
+        files = sorted(self.folder.glob("*.pack"), key=lambda f: f.stat().st_mtime)
+        total = sum(file.stat().st_size for file in files)
+        for file in files:
+            if total > self.limit_bytes and file != kept:
+                total -= file.stat().st_size
+                file.unlink(missing_ok=True)
+
+
+def _note(what: str) -> None:
+    import logging  # seldom needed, as what this module does for speed must not cost speed
+
+    logging.getLogger(__name__).info("packed weights are %s", what)
+
+
+def _digest(files: Sequence[MappedFile]) -> str:
+    import hashlib
+
+    digests = []
+    for file in files:
+        with file.path.open("rb") as stream:
+            status = os.fstat(stream.fileno())
+            if (status.st_dev, status.st_ino, status.st_size) != file.identity[:3]:
+                raise ValueError(f"{file.path} was replaced")
+            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode("ascii")).hexdigest()
+
+
+def _write(out: BinaryIO, packed: Packed) -> None:
+    table: list[list[object]] = []
+    num_bytes = 0
+    for name, matrix in packed.items():
+        out.write(matrix.data.data)
+        table.append([name, *_shape(matrix), num_bytes])
+        num_bytes += matrix.nbytes
+    checksum = _native.checksum([matrix.data for matrix in packed.values()])
+    text = json.dumps(table, separators=(",", ":")).encode()
+    out.write(text)
+    out.write(_TRAILER.pack(_MAGIC, num_bytes, checksum, len(text), zlib.crc32(text)))
+
+
+def _read(path: Path, wanted: Mapping[str, Shape]) -> Packed:
+    """Map a file. Raises ValueError, KeyError, TypeError or ModelFileError where it does not hold what is wanted."""
+    file = MappedFile(path)
+    if file.size < _TRAILER.size:
+        raise ValueError(f"{path} is cut off")
+    magic, num_bytes, checksum, table_bytes, crc = _TRAILER.unpack(file.bytes[-_TRAILER.size :].tobytes())
+    if magic != _MAGIC or table_bytes > _MAX_TABLE_BYTES or num_bytes + table_bytes + _TRAILER.size != file.size:
+        raise ValueError(f"{path} is no whole file of packed weights")
+    text = file.bytes[num_bytes : num_bytes + table_bytes].tobytes()
+    if zlib.crc32(text) != crc:
+        raise ValueError(f"the table of {path} is damaged")
+    found = {}
+    for name, kind, rows, cols, offset in json.loads(text):
+        data = file.bytes[:num_bytes][offset : offset + _native.packed_bytes(kind, rows, cols)]
+        found[name] = (kind, data, rows, cols)
+    if _native.checksum([data for _, data, _, _ in found.values()]) != checksum:
+        raise ValueError(f"{path} is damaged")
+    items = [found[name] for name in wanted]
+    if [(kind, rows, cols) for kind, _, rows, cols in items] != list(wanted.values()):
+        raise ValueError(f"{path} holds other matrices")
+    return dict(zip(wanted, _native.adopt_packed(items), strict=True))
+
+
+def _shape(matrix: _native.PackedWeight) -> Shape:
+    return matrix.type, matrix.rows, matrix.cols
