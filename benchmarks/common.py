@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-PEERS = {"llama-cpp-python": "llama-cpp-python==0.3.36"}
+PEERS = {"llama-cpp-python": "llama-cpp-python==0.3.36", "openvino-genai": "openvino-genai==2026.4.1.0"}
 
 
 def peer_python(name: str) -> str:

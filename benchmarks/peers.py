@@ -1,7 +1,8 @@
-"""Prefill and decode of miaotui beside llama.cpp: same file, same threads, alternating runs, prompts never repeated.
+"""miaotui beside other engines: same file, same threads, alternating runs, prompts never repeated.
 
-usage: peers.py [--runs N] [--out FILE.json] [MODEL ...]      (default model: smollm2:135m)
-Prints medians, spread and ratios; --out also writes every single figure with the machine and the commit.
+usage: peers.py [--runs N] [--long] [--openvino] [--out FILE.json] [MODEL ...]      (default model: smollm2:135m)
+Prints medians, spread and the median of the runs' ratios to llama.cpp; --out also writes every figure with machine and commit.
+--long adds a context of 4,096 tokens (slow), --openvino adds OpenVINO GenAI for files that it reads (Q4_0, Q8_0, F16).
 """
 
 from __future__ import annotations
@@ -12,13 +13,36 @@ import random
 import statistics
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from common import machine_facts, peer_python, resolve
 
-PREFILL_TOKENS = 512
-DECODE_PROMPT_TOKENS = 32
-DECODE_TOKENS = 128
+Rates = dict[str, dict[str, list[float]]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A job, and which of its two times counts for how many tokens."""
+
+    name: str
+    sequences: int
+    prompt_tokens: int
+    output_tokens: int
+
+    def rate(self, times: dict[str, float]) -> float:
+        if not self.output_tokens:
+            return self.sequences * self.prompt_tokens / times["prefill_s"]
+        return self.sequences * self.output_tokens / times["decode_s"]
+
+
+SHORT = (
+    Kind("prefill 512", 1, 512, 0),
+    Kind("decode 128", 1, 32, 128),
+    Kind("decode, 4 sequences", 4, 32, 48),
+    Kind("decode, 16 sequences", 16, 32, 32),
+)
+LONG = (Kind("prefill 4096", 1, 4096, 0), Kind("decode behind 4096", 1, 4096, 48))
 
 
 class Worker:
@@ -38,11 +62,14 @@ class Worker:
             sys.exit("a benchmark worker died; its message is above.")
         return json.loads(line)
 
-    def run(self, prompt: list[int], num_tokens: int) -> dict[str, float]:
+    def run(self, kind: Kind, dice: random.Random, vocab_size: int) -> float:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"prompt": prompt, "num_tokens": num_tokens}) + "\n")
+        prompts = [
+            [dice.randrange(100, vocab_size - 100) for _ in range(kind.prompt_tokens)] for _ in range(kind.sequences)
+        ]
+        self._process.stdin.write(json.dumps([prompts, kind.output_tokens]) + "\n")
         self._process.stdin.flush()
-        return self._answer()
+        return kind.rate(self._answer())
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -50,52 +77,60 @@ class Worker:
         self._process.wait()
 
 
-def measure(model: Path, runs: int) -> dict[str, dict[str, list[float]]]:
-    """Tokens per second of every run: {"prefill" | "decode": {engine: [...]}}; the first round only warms up."""
-    workers = {
-        "miaotui": Worker("miaotui", sys.executable, model),
-        "llama.cpp": Worker("llama.cpp", peer_python("llama-cpp-python"), model),
-    }
-    rates: dict[str, dict[str, list[float]]] = {kind: {name: [] for name in workers} for kind in ("prefill", "decode")}
-    dice = random.Random(1)
+def measure(model: Path, runs: int, kinds: tuple[Kind, ...], *, openvino: bool) -> Rates:
+    """Tokens per second of every run, {kind: {engine: [...]}}; the first round only warms up."""
+    pythons = {"miaotui": sys.executable, "miaotui-int8": sys.executable, "llama.cpp": peer_python("llama-cpp-python")}
+    if openvino:
+        pythons["openvino"] = peer_python("openvino-genai")
+    workers = {name: Worker(name, python, model) for name, python in pythons.items()}
+    rates: Rates = {kind.name: {name: [] for name in workers} for kind in kinds}
+    dice, vocab_size = random.Random(1), min(worker.vocab_size for worker in workers.values())
     for round_index in range(runs + 1):
-        for name, worker in workers.items():
-            ids = [dice.randrange(100, worker.vocab_size - 100) for _ in range(PREFILL_TOKENS)]
-            prefill = PREFILL_TOKENS / worker.run(ids, 1)["first_s"]
-            job = worker.run(ids[:DECODE_PROMPT_TOKENS][::-1], DECODE_TOKENS + 1)
-            if round_index > 0:
-                rates["prefill"][name].append(prefill)
-                rates["decode"][name].append(DECODE_TOKENS / job["rest_s"])
+        for kind in kinds:
+            order = list(workers) if round_index % 2 else list(workers)[::-1]
+            for name in order:
+                if name == "openvino" and kind.sequences > 1:
+                    continue  # its pipeline for token ids takes one sequence
+                rate = workers[name].run(kind, dice, vocab_size)
+                if round_index > 0:
+                    rates[kind.name][name].append(rate)
     for worker in workers.values():
         worker.close()
     return rates
 
 
-def report(name: str, rates: dict[str, dict[str, list[float]]]) -> None:
-    print(f"\n{name}")
-    print(f"{'':<14}{'miaotui t/s':>24}{'llama.cpp t/s':>24}{'ratio':>8}")
+def report(name: str, rates: Rates) -> None:
+    """Print a table: rate (range) and ratio to llama.cpp of each engine."""
+    print(f"\n{name}, tokens/s")
     for kind, engines in rates.items():
-        row = f"{kind + (' 512' if kind == 'prefill' else ' 128'):<14}"
-        for values in engines.values():
-            row += f"{statistics.median(values):>10.1f} ({min(values):.0f}–{max(values):.0f})".rjust(24)
-        ratio = statistics.median(ours / theirs for ours, theirs in zip(*engines.values(), strict=True))
-        print(f"{row}{ratio:>7.2f}x")
+        cells = []
+        for engine, values in engines.items():
+            if not values:
+                continue
+            ratio = statistics.median(a / b for a, b in zip(values, engines["llama.cpp"], strict=True))
+            cells.append(
+                f"{engine} {statistics.median(values):.0f} ({min(values):.0f}–{max(values):.0f}) {ratio:.2f}x".ljust(36)
+            )
+        print(f"  {kind:<21}{'  '.join(cells)}".rstrip(), flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=["smollm2:135m"])
     parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--long", action="store_true")
+    parser.add_argument("--openvino", action="store_true")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     results = {}
     for name in arguments.models:
         model = resolve(name)
-        results[model.name] = measure(model, arguments.runs)
+        kinds = SHORT + (LONG if arguments.long else ())
+        results[model.name] = measure(model, arguments.runs, kinds, openvino=arguments.openvino)
         report(model.name, results[model.name])
-    if arguments.out:
-        record = {"machine": machine_facts(), "prefill_and_decode_tokens_per_s": results}
-        arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+        if arguments.out:
+            record = {"machine": machine_facts(), "tokens_per_s": results}
+            arguments.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
