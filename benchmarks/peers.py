@@ -1,7 +1,7 @@
 """miaotui beside other engines: same file, same threads, alternating runs, prompts never repeated.
 
 usage: peers.py [--runs N] [--long] [--openvino] [--out FILE.json] [MODEL ...]      (default model: smollm2:135m)
-Prints medians, spread and the median of the runs' ratios to llama.cpp; --out also writes every figure with machine and commit.
+Prints medians, spread and the median of the runs' ratios to llama.cpp; --out also writes every figure.
 --long adds a context of 4,096 tokens (slow), --openvino adds OpenVINO GenAI for files that it reads (Q4_0, Q8_0, F16).
 """
 

@@ -53,6 +53,7 @@ def _no_personal_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iter
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         patch.setenv("MIAOTUI_PACK_CACHE", "0")
+        patch.setenv("MIAOTUI_TUNE", "0")
         yield
 
 

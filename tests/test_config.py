@@ -47,6 +47,7 @@ def test_every_setting_can_be_set_in_every_place(environ: dict[str, str], tmp_pa
         "kv_memory_bytes": "256MiB",
         "offline": True,
         "pack_cache_bytes": 0,
+        "tune": False,
     }
     assert good.keys() == {setting.name for setting in SETTINGS}
     by_flag = load_config(good, environ)

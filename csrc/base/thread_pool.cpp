@@ -5,6 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/cpu.h"
@@ -111,9 +112,9 @@ void ThreadPool::run(const Turn&, const std::function<void(int)>& task, int thre
     }
 }
 
-void ThreadPool::run_uncrowded(const Turn& turn, const std::function<void(int, int)>& task) {
+void ThreadPool::run_uncrowded(const Turn& turn, const std::function<void(int, int)>& task, int most) {
     const double start_s = seconds(CLOCK_MONOTONIC);
-    const int threads = crowding_.threads(start_s);
+    const int threads = std::min(most, crowding_.threads(start_s));
     std::atomic<double> most_lost_s{0};
     run(
         turn,

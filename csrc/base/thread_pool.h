@@ -45,8 +45,8 @@ public:
     void run(const std::function<void(int)>& task) { run(turn(), task, threads_); }
     void run(const Turn& turn, const std::function<void(int)>& task, int threads);  // for callers that have their turn
 
-    // The same for tasks that never sleep, on as many threads as are worth it now: task(thread index, threads).
-    void run_uncrowded(const Turn& turn, const std::function<void(int, int)>& task);
+    // The same for tasks that never sleep, on as many threads as are worth it now, at most `most`: task(thread index, threads).
+    void run_uncrowded(const Turn& turn, const std::function<void(int, int)>& task, int most);
 
     // Runs body(item) for every item, items claimed one by one. The body must not throw.
     void for_each(int64_t num_items, const std::function<void(int64_t)>& body);

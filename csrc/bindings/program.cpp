@@ -168,7 +168,7 @@ struct BoundBuilder {
 
 void run(BoundProgram& self, KvPool& kv, const Vector<int32_t>& token_ids, const Vector<int32_t>& positions,
          const Vector<int32_t>& sequence_offsets, const Matrix<int32_t>& block_tables,
-         const Vector<int32_t>& logit_rows) {
+         const Vector<int32_t>& logit_rows, const std::optional<size_t>& num_ops) {
     constexpr size_t kMost = size_t{1} << 24;
     if (positions.size() != token_ids.size() || sequence_offsets.size() != block_tables.shape(0) + 1 ||
         token_ids.size() > kMost || block_tables.size() > (size_t{1} << 30) || logit_rows.size() > kMost)
@@ -183,7 +183,7 @@ void run(BoundProgram& self, KvPool& kv, const Vector<int32_t>& token_ids, const
                       static_cast<int>(block_tables.shape(1)),
                       static_cast<int>(logit_rows.size())};
     const nb::gil_scoped_release release;
-    self.program->run(batch, kv);
+    self.program->run(batch, kv, num_ops.value_or(self.program->op_names().size()));
 }
 
 using FloatView = nb::ndarray<nb::numpy, const float, nb::ndim<2>>;
@@ -274,7 +274,24 @@ void bind_program(nb::module_& m) {
 
     nb::class_<BoundProgram>(m, "Program")
         .def("run", &run, nb::arg("kv"), nb::arg("token_ids"), nb::arg("positions"), nb::arg("sequence_offsets"),
-             nb::arg("block_tables"), nb::arg("logit_rows"))
+             nb::arg("block_tables"), nb::arg("logit_rows"), nb::arg("num_ops") = nb::none())
+        .def(
+            "tune",
+            [](BoundProgram& p, int64_t panel_tokens, int64_t panel_blocks, int short_threads, int long_threads) {
+                p.program->tune({panel_tokens, panel_blocks, short_threads, long_threads});
+            },
+            nb::kw_only(), nb::arg("panel_tokens"), nb::arg("panel_blocks"), nb::arg("short_threads"),
+            nb::arg("long_threads"))
+        .def_prop_ro("tuning",
+                     [](const BoundProgram& p) {
+                         const Tuning& t = p.program->tuning();
+                         nb::dict d;
+                         d["panel_tokens"] = t.panel_tokens;
+                         d["panel_blocks"] = t.panel_blocks;
+                         d["short_threads"] = std::min(t.short_threads, thread_pool().size());
+                         d["long_threads"] = std::min(t.long_threads, thread_pool().size());
+                         return d;
+                     })
         .def_prop_ro("logits", &logits)
         .def_prop_ro("op_names", [](const BoundProgram& p) { return p.program->op_names(); })
         .def_prop_ro("arena_bytes", [](const BoundProgram& p) { return p.program->arena_bytes(); })

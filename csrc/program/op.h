@@ -13,6 +13,7 @@
 #include "program/batch.h"
 #include "program/kv_pool.h"
 #include "program/packed_weight.h"
+#include "program/tuning.h"
 
 namespace miaotui {
 
@@ -74,6 +75,7 @@ struct Step {
     uint8_t* arena;
     const std::vector<float*>& rope_tables;  // [token][rope_dim / 2][cos, sin]
     uint8_t* shared;                         // shared_bytes() of the operator; zero unless the operator left something
+    const Tuning& tuning;
     int num_threads;
 
     int64_t num_rows(const Slice& s) const { return s.rows == Rows::tokens ? batch.num_tokens : batch.num_logit_rows; }

@@ -8,9 +8,7 @@
 namespace miaotui {
 namespace {
 
-// From this many tokens on, blocks are unpacked once into panels that all tokens then share; two at a time, which share what is
-// loaded of the activations.
-constexpr int64_t kPanelTokens = 24, kPanelBlocks = 2;
+constexpr int64_t kPanelBlocks = 2;  // Tuning::panel_blocks is at most this
 // Tokens whose gate and up values wait in scratch for the activation.
 constexpr int64_t kGatedTokens = 64;
 
@@ -35,6 +33,15 @@ Panels unpack(uint8_t* memory, const PackedView& w, int64_t block, int64_t num_b
                                b + 1 < num_blocks ? block_at(w, block + b + 1) : next);
     }
     return panels;
+}
+
+// Those panels times tokens t0 … t1 of the input.
+void panel_products(const PackedView& w, int64_t block, int64_t num_blocks, const Panels& panels, const Slice& in,
+                    const Step& step, int64_t t0, int64_t t1, const LinearOut& out) {
+    const int64_t together = step.tuning.panel_blocks;
+    for (int64_t b = 0; b < num_blocks; b += together)
+        kernels().linear_panels(w, block + b, std::min(together, num_blocks - b), panels.data() + b,
+                                in.q8_rows(step.arena), t0, t1, out);
 }
 
 void expect_fits(const OpArguments& a, const PackedView& w, const Slice& in, size_t i) {
@@ -77,7 +84,7 @@ public:
     int64_t scratch_bytes() const override { return scratch_; }
 
     void run(const Step& step, Worker& worker) const override {
-        const bool panels = in_.quantized() && step.num_rows(in_) >= kPanelTokens;
+        const bool panels = in_.quantized() && step.num_rows(in_) >= step.tuning.panel_tokens;
         const int64_t count =
             panels ? kPanelBlocks : std::max<int64_t>(kPanelBlocks, num_blocks_ / (12 * step.num_threads));
         worker.for_ranges(num_blocks_, count, [&](int64_t begin, int64_t end, int64_t later) {
@@ -117,7 +124,7 @@ private:
         const int64_t num_tokens = step.num_rows(in_);
         if (!panels) return direct_product(w, block, num_blocks, in_, step.arena, 0, num_tokens, out, next);
         const Panels unpacked = unpack(worker.scratch, w, block, num_blocks, next);
-        kernels().linear_panels(w, block, num_blocks, unpacked.data(), in_.q8_rows(step.arena), 0, num_tokens, out);
+        panel_products(w, block, num_blocks, unpacked, in_, step, 0, num_tokens, out);
     }
 
     Slice in_{}, residual_{};
@@ -158,7 +165,7 @@ private:
     void run_item(int64_t item, int64_t later, const Step& step, Worker& worker) const {
         const int64_t num_tokens = step.num_rows(in_), first_block = 2 * item;
         const int64_t num_blocks = std::min<int64_t>(2, gate().num_blocks() - first_block);
-        const bool panels = in_.quantized() && num_tokens >= kPanelTokens;
+        const bool panels = in_.quantized() && num_tokens >= step.tuning.panel_tokens;
         uint8_t* memory = worker.scratch + 3 * 4 * kGatedTokens * kGroup;
         Panels gate_panels{}, up_panels{};
         if (panels) {
@@ -170,9 +177,7 @@ private:
             const int64_t t1 = std::min(t0 + kGatedTokens, num_tokens);
             const auto products = [&](const PackedView& w, const Panels& all, int which, const uint8_t* next) {
                 const LinearOut out = temporary_out(worker, which, first_block, t0);
-                if (panels)
-                    return kernels().linear_panels(w, first_block, num_blocks, all.data(), in_.q8_rows(step.arena), t0,
-                                                   t1, out);
+                if (panels) return panel_products(w, first_block, num_blocks, all, in_, step, t0, t1, out);
                 direct_product(w, first_block, num_blocks, in_, step.arena, t0, t1, out, next);
             };
             products(gate(), gate_panels, 0, block_at(up(), first_block));

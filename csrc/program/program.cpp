@@ -1,5 +1,6 @@
 #include "program/program.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <string>
@@ -16,8 +17,6 @@ void expect(bool condition, const std::string& what) {
 
 constexpr int64_t kMaxWidth = int64_t{1} << 24;
 constexpr int64_t kMaxArenaBytes = int64_t{1} << 40;
-// From here on operators are longer than a scheduler's slice: threads that lose their core for one hold nobody up for long.
-constexpr int kLongStepTokens = 128;
 
 }  // namespace
 
@@ -61,11 +60,11 @@ void Program::fill_rope_tables(const Batch& batch) {
     }
 }
 
-void Program::run_thread(const Step& step, int thread) {
+void Program::run_thread(const Step& step, int thread, size_t num_ops) {
     using Clock = std::chrono::steady_clock;
     Barrier& barrier = thread_pool().barrier();
     auto before = profiling_ ? Clock::now() : Clock::time_point();
-    for (size_t i = 0; i < parts_.ops.size(); ++i) {
+    for (size_t i = 0; i < num_ops; ++i) {
         Worker worker{counters_[i], scratch_.data() + thread * scratch_stride_};
         parts_.ops[i]->run(step, worker);
         barrier.wait();
@@ -77,7 +76,8 @@ void Program::run_thread(const Step& step, int thread) {
     }
 }
 
-void Program::run(const Batch& batch, KvPool& kv) {
+void Program::run(const Batch& batch, KvPool& kv, size_t num_ops) {
+    expect(num_ops <= parts_.ops.size(), "there are not so many operators");
     const auto turn = thread_pool().turn();
     batch.check(kv, parts_.limits.max_tokens, parts_.limits.max_sequences, parts_.limits.max_logit_rows);
     for (const auto& op : parts_.ops) op->check(batch, kv);
@@ -85,12 +85,22 @@ void Program::run(const Batch& batch, KvPool& kv) {
     for (auto& counter : counters_) counter.store(0, std::memory_order_relaxed);
     num_logit_rows_ = batch.num_logit_rows;
     const auto task = [&](int thread, int num_threads) {
-        run_thread({batch, kv, arena_.data(), rope_tables_, shared_.data(), num_threads}, thread);
+        run_thread({batch, kv, arena_.data(), rope_tables_, shared_.data(), tuning_, num_threads}, thread, num_ops);
     };
     if (batch.num_tokens < kLongStepTokens)
-        thread_pool().run_uncrowded(turn, task);
-    else
-        thread_pool().run(turn, [&](int thread) { task(thread, num_threads_); }, num_threads_);
+        thread_pool().run_uncrowded(turn, task, std::min(tuning_.short_threads, num_threads_));
+    else {
+        const int threads = std::min(tuning_.long_threads, num_threads_);
+        thread_pool().run(turn, [&](int thread) { task(thread, threads); }, threads);
+    }
+}
+
+void Program::tune(const Tuning& tuning) {
+    expect(tuning.panel_tokens >= 1 && (tuning.panel_blocks == 1 || tuning.panel_blocks == 2),
+           "panels need at least 1 token and 1 or 2 blocks");
+    expect(tuning.short_threads >= 1 && tuning.long_threads >= 1, "a step needs a thread");
+    const auto turn = thread_pool().turn();
+    tuning_ = tuning;
 }
 
 void Program::profile(bool enable) {

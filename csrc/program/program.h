@@ -31,7 +31,13 @@ public:
 
     // Runs one step on the process's thread pool. Allocates nothing. Throws BadInput before touching anything if the batch or
     // the pool does not fit. One caller at a time.
-    void run(const Batch& batch, KvPool& kv);
+    void run(const Batch& batch, KvPool& kv) { run(batch, kv, parts_.ops.size()); }
+    // The same with the first operators only, for measurements: the logits are then of no use.
+    void run(const Batch& batch, KvPool& kv, size_t num_ops);
+
+    // For the steps that follow. Throws BadInput if a choice is out of range.
+    void tune(const Tuning& tuning);
+    const Tuning& tuning() const { return tuning_; }
 
     const float* logits() const { return parts_.logits.f32(arena_.data(), 0); }
     int64_t vocab_size() const { return parts_.logits.width; }
@@ -47,9 +53,10 @@ public:
 
 private:
     void fill_rope_tables(const Batch& batch);
-    void run_thread(const Step& step, int thread);
+    void run_thread(const Step& step, int thread, size_t num_ops);
 
     Parts parts_;
+    Tuning tuning_;
     int num_threads_;
     int64_t scratch_stride_ = 0;
     AlignedBuffer arena_, scratch_, shared_, rope_memory_;

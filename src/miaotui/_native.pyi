@@ -115,12 +115,20 @@ class Program:
         sequence_offsets: _Ints,
         block_tables: _Ints,
         logit_rows: _Ints,
+        num_ops: int | None = None,
     ) -> None:
         """Run one step without the GIL; nothing is touched when an argument is out of range.
 
         token_ids, positions: [tokens]; sequence_offsets: [sequences + 1]; block_tables: [sequences, blocks];
-        logit_rows: [rows], indices of tokens.
+        logit_rows: [rows], indices of tokens. num_ops: only the first operators, for measurements.
         """
+
+    def tune(self, *, panel_tokens: int, panel_blocks: int, short_threads: int, long_threads: int) -> None:
+        """Set what changes the speed of later steps and no result; see csrc/program/tuning.h."""
+
+    @property
+    def tuning(self) -> dict[str, int]:
+        """What `tune` set, or the defaults."""
 
     @property
     def logits(self) -> _Floats:

@@ -44,6 +44,7 @@ class Config:
     kv_memory_bytes: int | None
     offline: bool
     pack_cache_bytes: int
+    tune: bool
     sources: Mapping[str, str]
 
 
@@ -140,6 +141,7 @@ SETTINGS = (
     Setting(
         "pack_cache_bytes", "MIAOTUI_PACK_CACHE", _limit, 16 << 30, "most bytes of packed weights kept on disk, or 0"
     ),
+    Setting("tune", "MIAOTUI_TUNE", _truth, True, "measure once what is fastest on this machine"),
     Setting("offline", "MIAOTUI_OFFLINE", _truth, False, "never use the network"),
 )
 

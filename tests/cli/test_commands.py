@@ -239,6 +239,20 @@ def test_bench_gives_rates_beside_the_ceilings(capfd: pytest.CaptureFixture[str]
     assert "threads" in err
 
 
+def test_tune_measures_keeps_and_doctor_shows_it(capfd: pytest.CaptureFixture[str], tiny_model: Path) -> None:
+    report = call_json(capfd, "tune", tiny_model, "--seconds", "1")
+    assert set(report["choices"]) == {"panel_tokens", "panel_blocks", "short_threads", "long_threads"}
+    kept = json.loads(Path(report["file"]).read_text())
+    assert kept["choices"] == report["choices"]
+    code, out, _ = call(capfd, "tune", tiny_model, "--seconds", "1")
+    assert code == 0
+    assert "threads" in out
+    assert Path(report["file"]).name in out
+    tunings = call_json(capfd, "doctor")["tuning"]
+    assert list(tunings) == [Path(report["file"]).stem]
+    assert "tuned for this machine" in call(capfd, "doctor")[1]
+
+
 def test_bench_shows_where_the_time_goes(capfd: pytest.CaptureFixture[str], tiny_model: Path) -> None:
     options = ("--prompt-tokens", "40", "--output-tokens", "8", "--repeats", "2", "--ops")
     report = call_json(capfd, "bench", tiny_model, *options)

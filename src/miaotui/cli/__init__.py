@@ -19,6 +19,7 @@ COMMANDS = {
     "rm": "delete a downloaded model",
     "eval": "measure a model's quality: eval ppl",
     "bench": "measure a model's speed beside the machine's limits",
+    "tune": "measure what is fastest for a model on this machine, and keep it",
     "doctor": "check this machine and installation",
 }
 

@@ -49,12 +49,20 @@ def run(args: Namespace) -> int:
     findings += problems
     report["store"], problems = _store(config)
     findings += problems
+    if native:
+        report["tuning"] = _tuning(config)
     report["findings"] = [asdict(finding) for finding in findings]
     if args.json:
         print_json(report)
     else:
         _print(report, findings)
     return 1 if any(finding.fatal for finding in findings) else 0
+
+
+def _tuning(config: Config) -> dict[str, Any]:
+    from miaotui.engine.tuning import kept
+
+    return {name: asdict(tuning) for name, tuning in kept(config.home).items()}
 
 
 def _software() -> dict[str, str | None]:
@@ -149,10 +157,18 @@ def _print(report: dict[str, Any], findings: list[Finding]) -> None:
     print_pairs("software", [(name, text or "missing") for name, text in report["software"].items()])
     here = ", ".join(store["models"]) or "no models"
     print_pairs("models", [("folder", f"{store['folder']} ({format_bytes(store['free_bytes'])} free)"), ("here", here)])
+    if tunings := report.get("tuning"):
+        print_pairs("tuned for this machine", [(name, _tuned(row)) for name, row in tunings.items()])
     changed = [(n, f"{s['value']} ({s['source']})") for n, s in report["settings"].items() if s["source"] != "default"]
     if changed:
         print_pairs("settings", changed)
     print_pairs("to do" if findings else "all is well", [(f"{f.fix}", f.problem) for f in findings])
+
+
+def _tuned(row: dict[str, Any]) -> str:
+    gains = ", ".join(f"{name} {gain:.2f}x" for name, gain in row["gains"].items()) or "the defaults"
+    c = row["choices"]
+    return f"{c['short_threads']}/{c['long_threads']} threads, unpack from {c['panel_tokens']} tokens ({gains})"
 
 
 def _of(memory: dict[str, int]) -> str:

@@ -48,6 +48,8 @@ class LLM:
     disabled_passes: names of fusions to leave out: slower, the same bits.
     pack_cache_bytes: packed weights are kept on disk for the next start, at most so many bytes; 0: not; None: as
         configured (16 GiB).
+    tune: whether to measure what is fastest, once per machine and shape of model, for at most 1.5 s; None: as
+        configured (yes).
     chat_template: Jinja source to use instead of the model's own.
 
     The threads are the process's: MIAOTUI_THREADS sets their number, MIAOTUI_ISA the instruction set, before first use.
@@ -74,6 +76,7 @@ class LLM:
         disabled_passes: Collection[str] = (),
         chat_template: str | None = None,
         pack_cache_bytes: int | None = None,
+        tune: bool | None = None,
     ) -> None:
         options = LoadOptions(
             activations=activations,
@@ -85,6 +88,7 @@ class LLM:
             max_logit_rows=max_logit_rows,
             disabled_passes=frozenset(disabled_passes),
             pack_cache_bytes=pack_cache_bytes,
+            tune=tune,
         )
         self._loaded: LoadedModel | None = load_model(find_model(model), options)
         self._own_template = chat_template

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from miaotui import _native
 from miaotui.config import load_config
 from miaotui.core import Activations
+from miaotui.engine import tuning
 from miaotui.engine.block_pool import BlockPool, num_blocks_for
 from miaotui.engine.engine import Engine, Vocabulary
 from miaotui.engine.kv_memory import KvPlan, available_memory_bytes, plan_kv
@@ -16,6 +17,7 @@ from miaotui.engine.scheduler import Scheduler, StepLimits
 from miaotui.errors import ConfigError, InvalidRequestError, brief
 from miaotui.formats import ModelFile, open_model
 from miaotui.formats.detokenize import StreamDecoder
+from miaotui.formats.spec import ModelSpec
 from miaotui.formats.tokenizer import Tokenizer
 from miaotui.graph.compile import CompiledProgram, CompileOptions, compile_graph
 from miaotui.graph.nodes import Graph
@@ -24,6 +26,9 @@ from miaotui.models import build_graph
 
 KV_DTYPES = ("int16", "f16", "bf16", "int8", "f32")
 MAX_SEQUENCES = 4096
+TUNING_S = 1.5
+"""Most seconds that the first start of a model on a machine spends measuring."""
+
 MAX_STEP = 65536
 """Most tokens, and most logit rows, that one step may be made for."""
 
@@ -39,6 +44,7 @@ class LoadOptions:
     needs at least one token and one row for each sequence.
     disabled_passes: names of fusions to leave out (`miaotui.graph.passes.PASSES`): slower, the same bits.
     pack_cache_bytes: packed weights are kept on disk, at most so many bytes; 0: not; None: as configured.
+    tune: whether to measure, once per machine and shape of model, what is fastest; None: as configured.
     """
 
     activations: Activations = "int16"
@@ -50,6 +56,7 @@ class LoadOptions:
     max_logit_rows: int = 16
     disabled_passes: frozenset[str] = frozenset()
     pack_cache_bytes: int | None = None
+    tune: bool | None = None
 
     def __post_init__(self) -> None:
         if self.kv_dtype not in KV_DTYPES:
@@ -116,11 +123,26 @@ def load_model(file: ModelFile, options: LoadOptions) -> LoadedModel:
     graph = build_graph(spec, file.weights)
     limits = StepLimits(options.max_tokens_per_step, options.max_sequences, options.max_logit_rows)
     compiled = compile_graph(graph, file.weights, options=_compile_options(options), pack_cache=_pack_cache(options))
+    _tune(compiled, spec, options)
     kv = _native.KvPool(*kv_shape, plan.num_blocks, options.kv_dtype)
     runner = Runner(compiled.program, kv, limits, num_blocks_for(plan.context.length))
     vocabulary = Vocabulary(spec.vocab_size, tokenizer.eos_ids, lambda: StreamDecoder(tokenizer))
     engine = Engine(Scheduler(BlockPool(plan.num_blocks), limits), runner, vocabulary, plan.context)
     return LoadedModel(file, tokenizer, graph, compiled, plan, engine)
+
+
+def _tune(compiled: CompiledProgram, spec: ModelSpec, options: LoadOptions) -> None:
+    """Take the choices made for this machine, or make them."""
+    config = load_config({"tune": options.tune})
+    if not config.tune or compiled.weight_bytes < tuning.MIN_WEIGHT_BYTES:
+        return
+    file = tuning.tuning_file(config.home, compiled, spec)
+    found = tuning.load(file)
+    if found is None:
+        limits = {"max_tokens": options.max_tokens_per_step, "budget_s": TUNING_S}
+        found = tuning.measure(compiled, spec, options.kv_dtype, **limits)
+        tuning.save(file, found)
+    tuning.apply(compiled, found)
 
 
 def _pack_cache(options: LoadOptions) -> PackCache | None:

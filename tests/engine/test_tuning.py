@@ -1,0 +1,161 @@
+"""Choices by measurement: never another result, never a choice because of one noisy figure, never an error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from miaotui import LLM
+from miaotui.engine import tuning
+from miaotui.engine.tuning import NEVER, PANEL_TOKENS, Tuning
+from miaotui.errors import ModelFileError
+
+DEFAULTS = {"panel_tokens": 24, "panel_blocks": 2, "short_threads": 2, "long_threads": 2}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MIAOTUI_HOME", str(tmp_path))
+    monkeypatch.setattr(tuning, "MIN_WEIGHT_BYTES", 0)
+    return tmp_path
+
+
+@pytest.mark.parametrize("activations", ["int16", "int8"])
+def test_no_choice_changes_a_bit(tiny_model: Path, activations: Any) -> None:
+    with LLM(tiny_model, context_length=160, activations=activations) as llm:
+        program = llm.loaded.compiled.program
+        prompt = [i % 90 + 5 for i in range(150)]
+        want = llm.logits(prompt)
+        for panel_tokens in (1, NEVER):
+            for panel_blocks in (1, 2):
+                for threads in (1, 2):
+                    program.tune(
+                        panel_tokens=panel_tokens,
+                        panel_blocks=panel_blocks,
+                        short_threads=threads,
+                        long_threads=threads,
+                    )
+                    np.testing.assert_array_equal(llm.logits(prompt), want)
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+@pytest.mark.parametrize("value", [0, -1])
+def test_choices_out_of_range_are_refused(tiny_model: Path, name: str, value: int) -> None:
+    with LLM(tiny_model, context_length=64) as llm:
+        program = llm.loaded.compiled.program
+        before = program.tuning
+        with pytest.raises(ModelFileError):
+            program.tune(**{**DEFAULTS, name: value})
+        assert program.tuning == before
+
+
+def test_the_first_start_measures_and_later_ones_do_not(
+    tiny_model: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LLM(tiny_model, context_length=64, tune=True) as llm:
+        chosen = llm.loaded.compiled.program.tuning
+    (file,) = home.glob("tuning/*.json")
+    monkeypatch.setattr(tuning, "measure", lambda *_, **__: pytest.fail("measured again"))
+    with LLM(tiny_model, context_length=64, tune=True) as llm:
+        assert llm.loaded.compiled.program.tuning == chosen
+    row = json.loads(file.read_text())
+    row["choices"] |= {"panel_tokens": 77, "short_threads": 1}
+    file.write_text(json.dumps(row))
+    with LLM(tiny_model, context_length=64, tune=True) as llm:
+        assert llm.loaded.compiled.program.tuning == row["choices"]
+
+
+def damaged(change: Callable[[dict[str, Any]], object]) -> str:
+    row = json.loads(Tuning(DEFAULTS, {"decode": 1.5}, 1.0).to_json())
+    change(row)
+    return json.dumps(row)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        damaged(lambda row: row.update(version=0)),
+        damaged(lambda row: row.pop("choices")),
+        damaged(lambda row: row["choices"].pop("panel_tokens")),
+        damaged(lambda row: row["choices"].update(more=1)),
+        damaged(lambda row: row["choices"].update(panel_tokens=0)),
+        damaged(lambda row: row["choices"].update(panel_tokens=True)),
+        damaged(lambda row: row["choices"].update(panel_tokens="24")),
+        damaged(lambda row: row["choices"].update(panel_blocks=1 << 40)),
+        damaged(lambda row: row.update(gains={"decode": "much"})),
+    ],
+)
+def test_a_stale_or_damaged_file_is_ignored_and_rebuilt(text: str, tiny_model: Path, home: Path) -> None:
+    with LLM(tiny_model, context_length=64, tune=True):
+        pass
+    (file,) = home.glob("tuning/*.json")
+    file.write_text(text)
+    assert tuning.load(file) is None
+    with LLM(tiny_model, context_length=64, tune=True):
+        pass
+    assert tuning.load(file) is not None
+
+
+def test_what_was_chosen_is_what_is_kept(home: Path) -> None:
+    chosen = Tuning(DEFAULTS, {"decode": 1.25}, 0.5)
+    tuning.save(home / "tuning" / "x.json", chosen)
+    assert tuning.load(home / "tuning" / "x.json") == chosen
+    assert tuning.kept(home) == {"x": chosen}
+    assert not list(home.glob("tuning/*.part"))
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(tiny_model: Path, home: Path) -> None:
+    (home / "tuning").write_text("in the way")
+    with LLM(tiny_model, context_length=64, tune=True) as llm:
+        assert llm.generate("the cat", max_tokens=2).text
+
+
+def test_without_time_the_defaults_stay(tiny_model: Path) -> None:
+    with LLM(tiny_model, context_length=64) as llm:
+        before = llm.loaded.compiled.program.tuning
+        loaded = llm.loaded
+        found = tuning.measure(loaded.compiled, loaded.file.spec, "int16", max_tokens=512, budget_s=0.0)
+        assert found.choices == before == loaded.compiled.program.tuning
+        assert not found.gains
+
+
+class MadeUpBench:
+    """Steps that take as long as the test says."""
+
+    def __init__(self, direct_s: Callable[[int], float], panels_s: Callable[[int], float]) -> None:
+        self.direct_s, self.panels_s = direct_s, panels_s
+
+    def compare(self, candidates: list[dict[str, int]], tokens: int, *, whole: bool) -> list[float]:
+        del whole
+        return [(self.panels_s if c["panel_tokens"] <= tokens else self.direct_s)(tokens) for c in candidates]
+
+
+def choose(direct_s: Callable[[int], float], panels_s: Callable[[int], float]) -> tuple[int, dict[str, float]]:
+    choices, gains = dict(DEFAULTS), dict[str, float]()
+    tuning._choose_panel_tokens(MadeUpBench(direct_s, panels_s), choices, gains)  # type: ignore[arg-type]
+    return choices["panel_tokens"], gains
+
+
+@pytest.mark.parametrize("crossing", PANEL_TOKENS)
+def test_the_crossing_is_found(crossing: int) -> None:
+    chosen, gains = choose(lambda n: n * 1.0, lambda n: n * (0.8 if n >= crossing else 1.25))
+    assert chosen == crossing
+    assert gains == ({} if crossing == DEFAULTS["panel_tokens"] else {"small batches": pytest.approx(1.25)})
+
+
+def test_one_noisy_figure_decides_nothing() -> None:
+    noisy = {96: 3.0}
+    assert choose(lambda n: n * 1.0, lambda n: n * (0.7 if n >= 24 else 1.3) * noisy.get(n, 1.0)) == (24, {})
+
+
+def test_a_gain_within_the_noise_changes_nothing() -> None:
+    assert choose(lambda n: n * 1.0, lambda n: n * 0.99) == (24, {})
