@@ -139,8 +139,8 @@ def _tune(compiled: CompiledProgram, spec: ModelSpec, options: LoadOptions) -> N
     file = tuning.tuning_file(config.home, compiled, spec)
     found = tuning.load(file)
     if found is None:
-        limits = {"max_tokens": options.max_tokens_per_step, "budget_s": TUNING_S}
-        found = tuning.measure(compiled, spec, options.kv_dtype, **limits)
+        largest = options.max_tokens_per_step
+        found = tuning.measure(compiled, spec, options.kv_dtype, max_tokens=largest, budget_s=TUNING_S)
         tuning.save(file, found)
     tuning.apply(compiled, found)
 

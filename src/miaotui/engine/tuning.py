@@ -120,7 +120,7 @@ def measure(compiled: CompiledProgram, spec: ModelSpec, kv_dtype: str, *, max_to
     bench = _Bench(compiled, spec, kv_dtype, max_tokens, time.monotonic() + budget_s)
     start = time.monotonic()
     defaults = compiled.program.tuning
-    choices, gains = dict(defaults), {}
+    choices, gains = dict(defaults), dict[str, float]()
 
     def choose(name: str, candidates: tuple[int, ...], tokens: int, label: str, *, whole: bool) -> None:
         """Take the fastest of a choice's candidates for a step of so many tokens, if it is worth it."""
