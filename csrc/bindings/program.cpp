@@ -8,6 +8,9 @@
 #include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <optional>
@@ -107,6 +110,32 @@ std::vector<std::shared_ptr<PackedWeight>> adopt_packed(const std::vector<FileMa
                                               static_cast<int64_t>(data.nbytes()), owner));
     }
     return adopted;
+}
+
+// The first `bytes` bytes of a file in huge pages of this process: files lie in small ones, which cost a quarter of the bandwidth.
+nb::object read_into_memory(const std::string& path, int64_t bytes) {
+    constexpr int64_t kPieceBytes = int64_t{4} << 20;
+    if (bytes < 1) throw BadInput("there is nothing to read");
+    std::unique_ptr<AlignedBuffer> memory;
+    {
+        const nb::gil_scoped_release release;
+        memory = std::make_unique<AlignedBuffer>(static_cast<size_t>(bytes), Pages::huge);
+        const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+        std::atomic<bool> complete{file >= 0};
+        thread_pool().for_each((bytes + kPieceBytes - 1) / kPieceBytes, [&](int64_t piece) {
+            const int64_t end = std::min((piece + 1) * kPieceBytes, bytes);
+            for (int64_t at = piece * kPieceBytes; at < end && complete;) {
+                const ssize_t got = pread(file, memory->data() + at, static_cast<size_t>(end - at), at);
+                if (got <= 0) complete = false;
+                at += got;
+            }
+        });
+        if (file >= 0) close(file);
+        if (!complete) throw BadInput(path + " cannot be read to its end");
+    }
+    const uint8_t* data = memory->data();
+    nb::capsule owner(memory.release(), [](void* p) noexcept { delete static_cast<AlignedBuffer*>(p); });
+    return nb::cast(nb::ndarray<nb::numpy, const uint8_t>(data, {static_cast<size_t>(bytes)}, owner));
 }
 
 uint64_t checksum_of(const std::vector<Vector<uint8_t>>& arrays) {
@@ -251,6 +280,7 @@ void bind_program(nb::module_& m) {
         },
         nb::arg("type"), nb::arg("rows"), nb::arg("cols"));
     m.def("adopt_packed", &adopt_packed, nb::arg("items"));
+    m.def("read_into_memory", &read_into_memory, nb::arg("path"), nb::arg("bytes"));
     m.def("checksum", &checksum_of, nb::arg("parts"));
     m.def("pack_weights", &pack_weights, nb::arg("items"));
 

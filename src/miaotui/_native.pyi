@@ -87,6 +87,9 @@ def packed_bytes(type: int, rows: int, cols: int) -> int:
 def adopt_packed(items: Sequence[_FileMatrix]) -> list[PackedWeight]:
     """Take over the `data` of packed matrices, which stays where it is. Raises ModelFileError unless sizes agree."""
 
+def read_into_memory(path: str, bytes: int) -> _Bytes:
+    """Read the beginning of a file into huge pages, on all threads. Raises ModelFileError where it is shorter."""
+
 def checksum(parts: Sequence[_Bytes]) -> int:
     """Return a checksum of arrays of multiples of 64 bytes, against damage, at the speed of memory."""
 

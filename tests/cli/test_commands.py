@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -268,6 +269,25 @@ def test_bench_shows_where_the_time_goes(capfd: pytest.CaptureFixture[str], tiny
     code, out, _ = call(capfd, "bench", tiny_model, *options)
     assert code == 0
     assert "of roofline" in out
+
+
+def test_bench_draws_where_the_time_goes(capfd: pytest.CaptureFixture[str], tiny_model: Path, tmp_path: Path) -> None:
+    options = ("--prompt-tokens", "40", "--output-tokens", "8", "--repeats", "1")
+    picture = tmp_path / "ops.svg"
+    code, _, err = call(capfd, "bench", tiny_model, *options, "--plot", picture)
+    assert code == 2
+    assert "add --ops" in err
+    report = call_json(capfd, "bench", tiny_model, *options, "--ops", "--plot", picture)
+    drawing = ElementTree.parse(picture).getroot()
+    texts = [element.text or "" for element in drawing.iter("{http://www.w3.org/2000/svg}text")]
+    for phase in ("prefill", "decode"):
+        for op in report["ops"][phase]:
+            if op["share"] > 0.02:
+                assert any(f"{op['kind']} {op['name']}, {op['of_roofline']:.0%}" in text for text in texts)
+    assert drawing.findall("{http://www.w3.org/2000/svg}circle")
+    code, _, err = call(capfd, "bench", tiny_model, *options, "--ops", "--plot", tmp_path / "no" / "folder.svg")
+    assert code == 1
+    assert "folder.svg" in err
 
 
 def test_doctor_knows_the_machine_and_what_is_missing(

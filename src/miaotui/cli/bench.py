@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from miaotui.cli.bench_ops import OpTime, decode_ops, op_report, prefill_ops, print_ops
@@ -29,11 +30,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--ops", action="store_true", help="also the time of every kind of operator, and how near its roofline that is"
     )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="with --ops: draw it into an SVG file")
     add_model_options(parser)
 
 
 def run(args: Namespace) -> int:
     """Measure; every figure of one call comes from one process."""
+    if args.plot and not args.ops:
+        note("miaotui: --plot draws operators; add --ops")
+        return 2
     config = config_of(args)
     from miaotui import _native
 
@@ -48,6 +53,11 @@ def run(args: Namespace) -> int:
         ceilings = _native.measure_ceilings()
         ops = _ops(llm, args, cast(dict[str, float], ceilings)) if args.ops else {}
     cpu = cpu_info(config)
+    if args.plot:
+        from miaotui.cli.bench_plot import write_plot
+
+        facts = f"{cpu['model']}, {cpu['tier']}, {cpu['threads']} threads"
+        write_plot(args.plot, f"{config.model} on {facts}", ops, cast(dict[str, float], ceilings))
     report["machine"] = ceilings | {name: cpu[name] for name in ("model", "tier", "threads")}
     if args.json:
         print_json(report | ({"ops": {phase: op_report(times) for phase, times in ops.items()}} if ops else {}))

@@ -115,18 +115,25 @@ def _by_name(llm: LLM, times: list[float], work: Workload, ceilings: Mapping[str
     for node, seconds in zip(llm.loaded.compiled.graph.nodes, times, strict=True):
         name = _NUMBER.sub("", node.label)
         groups.setdefault((node.kind, name), []).append((node, seconds))
-    ops = [_op_time(kind, name, members, work, ceilings) for (kind, name), members in groups.items()]
+    integer_kv = llm.loaded.kv_dtype.startswith("int")
+    ops = [_op_time(*key, members, work, ceilings, integer_kv=integer_kv) for key, members in groups.items()]
     return sorted(ops, key=lambda op: -op.seconds)
 
 
 def _op_time(
-    kind: str, name: str, members: list[tuple[Node, float]], work: Workload, ceilings: Mapping[str, float]
+    kind: str,
+    name: str,
+    members: list[tuple[Node, float]],
+    work: Workload,
+    ceilings: Mapping[str, float],
+    *,
+    integer_kv: bool,
 ) -> OpTime:
     from miaotui.cli.workload import operations
 
     done = moved = ceiling_s = 0.0
     for node, _ in members:
-        node_operations, integer, node_bytes = operations(node, work)
+        node_operations, integer, node_bytes = operations(node, work, integer_kv=integer_kv)
         arithmetic_s = node_operations / (ceilings["int8_gops" if integer else "f32_gflops"] * 1e9)
         ceiling_s += max(arithmetic_s, node_bytes / (ceilings["read_gb_per_s"] * 1e9))
         done, moved = done + node_operations, moved + node_bytes

@@ -19,19 +19,22 @@ def decode_work(context_tokens: float) -> Workload:
 def prefill_operations(graph: Graph, num_tokens: int) -> float:
     """Operations of one step that reads a prompt.
 
-    A product with 16-bit activations takes two int8 ones and counts as such.
+    A product of 16 bits takes two int8 ones and counts as such.
     """
     work = prefill_work(num_tokens)
     return sum(operations(node, work)[0] for node in graph.nodes)
 
 
-def operations(node: Node, work: Workload) -> tuple[float, bool, float]:
+def operations(node: Node, work: Workload, *, integer_kv: bool = False) -> tuple[float, bool, float]:
     """Operations of a node in a step, whether they are integer products, and the bytes it must read from memory.
 
-    Weights and the KV pages of the context are read once, everything else stays in the caches.
+    Weights and the KV pages of the context are read once, everything else stays in the caches. integer_kv: attention
+    multiplies integers of 16 bits.
     """
     cost = node_cost(node, work)
     factor = {"q8": 1, "q16": 2}.get(node.inputs[0].dtype if node.inputs else "", 0)
+    if node.kind == "attention" and integer_kv:
+        factor = 2
     return cost.flops * max(factor, 1), factor > 0, cost.weight_bytes + cost.kv_bytes / work.num_tokens
 
 

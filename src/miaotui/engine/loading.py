@@ -86,6 +86,7 @@ class LoadedModel:
     graph: Graph
     compiled: CompiledProgram
     kv_plan: KvPlan
+    kv_dtype: str
     engine: Engine
 
 
@@ -128,7 +129,7 @@ def load_model(file: ModelFile, options: LoadOptions) -> LoadedModel:
     runner = Runner(compiled.program, kv, limits, num_blocks_for(plan.context.length))
     vocabulary = Vocabulary(spec.vocab_size, tokenizer.eos_ids, lambda: StreamDecoder(tokenizer))
     engine = Engine(Scheduler(BlockPool(plan.num_blocks), limits), runner, vocabulary, plan.context)
-    return LoadedModel(file, tokenizer, graph, compiled, plan, engine)
+    return LoadedModel(file, tokenizer, graph, compiled, plan, options.kv_dtype, engine)
 
 
 def _tune(compiled: CompiledProgram, spec: ModelSpec, options: LoadOptions) -> None:

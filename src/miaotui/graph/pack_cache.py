@@ -1,4 +1,4 @@
-"""Packed weights kept on disk: the next start maps them instead of packing, and processes share their pages.
+"""Packed weights kept on disk: the next start reads them instead of packing.
 
 A file `DIGEST-LAYOUT.pack` holds the packed matrices of one model, then a table of them as JSON, then a trailer. DIGEST
 is the sha256 of the model's files; as reading them takes longer than packing, `files/` remembers the digest of each set
@@ -156,7 +156,7 @@ def _write(out: BinaryIO, packed: Packed) -> None:
 
 
 def _read(path: Path, wanted: Mapping[str, Shape]) -> Packed:
-    """Map a file. Raises ValueError, KeyError, TypeError or ModelFileError where it does not hold what is wanted."""
+    """Read a file. Raises ValueError, KeyError, TypeError or ModelFileError where it does not hold what is wanted."""
     file = MappedFile(path)
     if file.size < _TRAILER.size:
         raise ValueError(f"{path} is cut off")
@@ -166,9 +166,10 @@ def _read(path: Path, wanted: Mapping[str, Shape]) -> Packed:
     text = file.bytes[num_bytes : num_bytes + table_bytes].tobytes()
     if zlib.crc32(text) != crc:
         raise ValueError(f"the table of {path} is damaged")
+    memory = _native.read_into_memory(str(path), num_bytes)
     found = {}
     for name, kind, rows, cols, offset in json.loads(text):
-        data = file.bytes[:num_bytes][offset : offset + _native.packed_bytes(kind, rows, cols)]
+        data = memory[offset : offset + _native.packed_bytes(kind, rows, cols)]
         found[name] = (kind, data, rows, cols)
     if _native.checksum([data for _, data, _, _ in found.values()]) != checksum:
         raise ValueError(f"{path} is damaged")
