@@ -85,8 +85,7 @@ public:
 
     void run(const Step& step, Worker& worker) const override {
         const bool panels = in_.quantized() && step.num_rows(in_) >= step.tuning.panel_tokens;
-        const int64_t count =
-            panels ? kPanelBlocks : std::max<int64_t>(1, num_blocks_ / (12 * step.num_threads));
+        const int64_t count = panels ? kPanelBlocks : std::max<int64_t>(1, num_blocks_ / (12 * step.num_threads));
         worker.for_ranges(num_blocks_, count, [&](int64_t begin, int64_t end, int64_t later) {
             while (begin < end) {  // the blocks may belong to several matrices
                 const Part& part = part_of(begin);

@@ -75,8 +75,8 @@ def _roofline(top: int, phase: str, colors: Mapping[OpTime, str], ceilings: Mapp
     yield _text(x(start) + 6, y(start * bandwidth) - 8, f"{bandwidth:.0f} GB/s", size=11)
     for op in shown:
         gops = op.operations / op.seconds / 1e9
-        at = f'cx="{x(op.operations / op.bytes):.1f}" cy="{y(gops):.1f}"'
-        yield f'<circle {at} r="6" fill="{colors[op]}"><title>{escape(op.name)}: {gops:.0f} GOPS</title></circle>'
+        place = f'cx="{x(op.operations / op.bytes):.1f}" cy="{y(gops):.1f}"'
+        yield f'<circle {place} r="6" fill="{colors[op]}"><title>{escape(op.name)}: {gops:.0f} GOPS</title></circle>'
 
 
 def _bar(top: int, times: Sequence[OpTime], colors: Mapping[OpTime, str]) -> Iterator[str]:
