@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("model", nargs="?", default="smollm2:135m")
     parser.add_argument("--prompts", type=int, default=10)
     parser.add_argument("--activations", default="int16", choices=["int16", "int8"])
-    parser.add_argument("--kv-dtype", default="f16")
+    parser.add_argument("--kv-dtype", default="int16")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     model = resolve(arguments.model)
