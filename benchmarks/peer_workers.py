@@ -65,8 +65,8 @@ def llama_engine(model: str) -> tuple[Job, int]:
     import llama_cpp as api
     import numpy as np
 
-    silent = api.llama_log_callback(lambda *_: None)  # must outlive all calls
-    api.llama_log_set(silent, None)
+    api.silent = api.llama_log_callback(lambda *_: None)  # must outlive all calls
+    api.llama_log_set(api.silent, None)
     api.llama_backend_init()
     weights = api.llama_model_load_from_file(model.encode(), api.llama_model_default_params())
     vocab_size = api.llama_vocab_n_tokens(api.llama_model_get_vocab(weights))
@@ -89,7 +89,7 @@ def llama_engine(model: str) -> tuple[Job, int]:
         api.llama_synchronize(context)
         return time.perf_counter() - start
 
-    def run(prompts: list[list[int]], num_tokens: int, _: object = silent) -> Times:
+    def run(prompts: list[list[int]], num_tokens: int) -> Times:
         api.llama_memory_clear(api.llama_get_memory(context), True)
         length = len(prompts[0])
         rows = [(token, i, s, i == length - 1) for s, prompt in enumerate(prompts) for i, token in enumerate(prompt)]

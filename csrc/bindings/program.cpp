@@ -98,7 +98,7 @@ std::vector<std::shared_ptr<PackedWeight>> pack_weights(const std::vector<FileMa
     return PackedWeight::pack(sources);
 }
 
-// Matrices packed by pack_weights and kept somewhere, such as in a mapped file: their `data`.
+// Matrices that pack_weights packed once, from where their `data` was kept.
 std::vector<std::shared_ptr<PackedWeight>> adopt_packed(const std::vector<FileMatrix>& items) {
     std::vector<std::shared_ptr<PackedWeight>> adopted;
     for (const auto& [type, data, rows, cols] : items) {

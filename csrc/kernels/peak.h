@@ -24,9 +24,8 @@ static void peak_dot(int64_t rounds, const int8_t* x, int64_t* operations) {
     I32 sum = acc[0];
 #pragma GCC unroll 12
     for (int c = 1; c < kPeakChains; ++c) sum = iadd(sum, acc[c]);
-    int32_t lanes[W];
-    store_i32(lanes, sum);
-    __asm__ volatile("" ::"m"(lanes));
+    const int32_t total = lane_sum(sum);
+    __asm__ volatile("" ::"r"(total));
     *operations = rounds * kPeakChains * 8 * W * 4 * 2;
 }
 

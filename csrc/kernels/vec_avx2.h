@@ -77,7 +77,6 @@ MT_INLINE void store_i16(int16_t* p, I32 a) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
                      _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1)));
 }
-MT_INLINE void store_i32(int32_t* p, I32 a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a); }
 
 MT_INLINE Codes load_codes(const uint8_t* line, int lane) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(line + 4 * lane));

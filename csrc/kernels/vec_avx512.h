@@ -66,7 +66,6 @@ MT_INLINE void store_i8(int8_t* p, I32 a) { _mm_storeu_si128(reinterpret_cast<__
 MT_INLINE void store_i16(int16_t* p, I32 a) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtsepi32_epi16(a));
 }
-MT_INLINE void store_i32(int32_t* p, I32 a) { _mm512_storeu_si512(p, a); }
 
 MT_INLINE Codes load_codes(const uint8_t* line, int lane) {
     (void)lane;  // all 16 rows at once

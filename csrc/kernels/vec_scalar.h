@@ -84,7 +84,6 @@ MT_INLINE I32 round_i32(F32 a) {  // to nearest even; INT32_MIN for NaN and out 
 }
 MT_INLINE void store_i8(int8_t* p, I32 a) { *p = static_cast<int8_t>(a < -128 ? -128 : a > 127 ? 127 : a); }
 MT_INLINE void store_i16(int16_t* p, I32 a) { *p = static_cast<int16_t>(a < -32768 ? -32768 : a > 32767 ? 32767 : a); }
-MT_INLINE void store_i32(int32_t* p, I32 a) { *p = a; }
 
 MT_INLINE Codes load_codes(const uint8_t* line, int lane) {
     Codes c;

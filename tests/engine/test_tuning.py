@@ -91,6 +91,7 @@ def damaged(change: Callable[[dict[str, Any]], object]) -> str:
         damaged(lambda row: row["choices"].update(panel_tokens=True)),
         damaged(lambda row: row["choices"].update(panel_tokens="24")),
         damaged(lambda row: row["choices"].update(panel_blocks=1 << 40)),
+        damaged(lambda row: row.update(seconds=[])),
         damaged(lambda row: row.update(gains={"decode": "much"})),
     ],
 )
@@ -103,6 +104,16 @@ def test_a_stale_or_damaged_file_is_ignored_and_rebuilt(text: str, tiny_model: P
     with LLM(tiny_model, context_length=64, tune=True):
         pass
     assert tuning.load(file) is not None
+
+
+def test_choices_that_the_program_does_not_have_are_measured_anew(tiny_model: Path, home: Path) -> None:
+    with LLM(tiny_model, context_length=64, tune=True):
+        pass
+    (file,) = home.glob("tuning/*.json")
+    file.write_text(damaged(lambda row: row["choices"].update(panel_blocks=3)))
+    with LLM(tiny_model, context_length=64, tune=True) as llm:
+        assert llm.loaded.compiled.program.tuning["panel_blocks"] in (1, 2)
+    assert json.loads(file.read_text())["choices"]["panel_blocks"] in (1, 2)
 
 
 def test_what_was_chosen_is_what_is_kept(home: Path) -> None:

@@ -158,17 +158,14 @@ def _print(report: dict[str, Any], findings: list[Finding]) -> None:
     here = ", ".join(store["models"]) or "no models"
     print_pairs("models", [("folder", f"{store['folder']} ({format_bytes(store['free_bytes'])} free)"), ("here", here)])
     if tunings := report.get("tuning"):
-        print_pairs("tuned for this machine", [(name, _tuned(row)) for name, row in tunings.items()])
+        from miaotui.engine.tuning import Tuning, describe
+
+        for name, row in tunings.items():
+            print_pairs(f"tuned for this machine: {name}", describe(Tuning(**row)))
     changed = [(n, f"{s['value']} ({s['source']})") for n, s in report["settings"].items() if s["source"] != "default"]
     if changed:
         print_pairs("settings", changed)
     print_pairs("to do" if findings else "all is well", [(f"{f.fix}", f.problem) for f in findings])
-
-
-def _tuned(row: dict[str, Any]) -> str:
-    gains = ", ".join(f"{name} {gain:.2f}x" for name, gain in row["gains"].items()) or "the defaults"
-    c = row["choices"]
-    return f"{c['short_threads']}/{c['long_threads']} threads, unpack from {c['panel_tokens']} tokens ({gains})"
 
 
 def _of(memory: dict[str, int]) -> str:

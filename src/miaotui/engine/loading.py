@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from miaotui import _native
-from miaotui.config import load_config
+from miaotui.config import Config, load_config
 from miaotui.core import Activations
 from miaotui.engine import tuning
 from miaotui.engine.block_pool import BlockPool, num_blocks_for
@@ -122,9 +122,10 @@ def load_model(file: ModelFile, options: LoadOptions) -> LoadedModel:
     )
     tokenizer = Tokenizer.from_model(file)
     graph = build_graph(spec, file.weights)
+    config = load_config({"pack_cache_bytes": options.pack_cache_bytes, "tune": options.tune})
     limits = StepLimits(options.max_tokens_per_step, options.max_sequences, options.max_logit_rows)
-    compiled = compile_graph(graph, file.weights, options=_compile_options(options), pack_cache=_pack_cache(options))
-    _tune(compiled, spec, options)
+    compiled = compile_graph(graph, file.weights, options=_compile_options(options), pack_cache=_pack_cache(config))
+    _tune(compiled, spec, options, config)
     kv = _native.KvPool(*kv_shape, plan.num_blocks, options.kv_dtype)
     runner = Runner(compiled.program, kv, limits, num_blocks_for(plan.context.length))
     vocabulary = Vocabulary(spec.vocab_size, tokenizer.eos_ids, lambda: StreamDecoder(tokenizer))
@@ -132,22 +133,18 @@ def load_model(file: ModelFile, options: LoadOptions) -> LoadedModel:
     return LoadedModel(file, tokenizer, graph, compiled, plan, options.kv_dtype, engine)
 
 
-def _tune(compiled: CompiledProgram, spec: ModelSpec, options: LoadOptions) -> None:
+def _tune(compiled: CompiledProgram, spec: ModelSpec, options: LoadOptions, config: Config) -> None:
     """Take the choices made for this machine, or make them."""
-    config = load_config({"tune": options.tune})
     if not config.tune or compiled.weight_bytes < tuning.MIN_WEIGHT_BYTES:
         return
     file = tuning.tuning_file(config.home, compiled, spec)
     found = tuning.load(file)
-    if found is None:
+    if found is None or not tuning.apply(compiled, found):
         largest = options.max_tokens_per_step
-        found = tuning.measure(compiled, spec, options.kv_dtype, max_tokens=largest, budget_s=TUNING_S)
-        tuning.save(file, found)
-    tuning.apply(compiled, found)
+        tuning.save(file, tuning.measure(compiled, spec, options.kv_dtype, max_tokens=largest, budget_s=TUNING_S))
 
 
-def _pack_cache(options: LoadOptions) -> PackCache | None:
-    config = load_config({"pack_cache_bytes": options.pack_cache_bytes})
+def _pack_cache(config: Config) -> PackCache | None:
     return PackCache(config.home / "packed", config.pack_cache_bytes) if config.pack_cache_bytes else None
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 import zlib
 from contextlib import suppress
@@ -19,6 +18,7 @@ from statistics import median
 import numpy as np
 
 from miaotui import __version__, _native
+from miaotui.errors import ModelFileError
 from miaotui.formats.spec import ModelSpec
 from miaotui.graph.compile import CompiledProgram
 
@@ -76,7 +76,7 @@ def load(file: Path) -> Tuning | None:
     """What was chosen before; None if nothing was, or the file cannot be used."""
     try:
         return Tuning.from_json(file.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         return None
 
 
@@ -88,16 +88,19 @@ def kept(home: Path) -> dict[str, Tuning]:
 
 def save(file: Path, tuning: Tuning) -> None:
     """Keep the choices; where nothing can be written, they are measured again next time."""
+    from miaotui.formats.store_files import write_whole
+
     with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(f".{os.getpid()}.part")
-        part.write_text(tuning.to_json(), "utf-8")
-        part.replace(file)
+        write_whole(file, lambda out: out.write(tuning.to_json().encode()))
 
 
-def apply(compiled: CompiledProgram, tuning: Tuning) -> None:
-    """Use the choices from the next step on."""
-    compiled.program.tune(**tuning.choices)
+def apply(compiled: CompiledProgram, tuning: Tuning) -> bool:
+    """Use the choices from the next step on; False if the program has no such choices."""
+    try:
+        compiled.program.tune(**tuning.choices)
+    except ModelFileError:
+        return False
+    return True
 
 
 def describe(tuning: Tuning) -> list[tuple[str, str]]:

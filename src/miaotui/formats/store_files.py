@@ -5,7 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -115,6 +116,19 @@ def require_digest(name: str, actual: str, expected: str) -> None:
             f"{name} arrived damaged or changed: its sha256 is {actual}, not {expected}; "
             "nothing was stored. Try again; if it stays so, the source has changed and must not be trusted"
         )
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file that appears at once, whole, in a folder that need not exist; if `write` fails, nothing stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        with part.open("xb") as out:
+            write(out)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def place(staged: Path, final: Path) -> None:

@@ -15,7 +15,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -47,16 +47,19 @@ class PackCache:
         self.folder, self.limit_bytes = folder, limit_bytes
 
     def find(self, weights: Weights, wanted: Sequence[Weight]) -> Packed | None:
-        """The wanted matrices by tensor name, if they are here, whole and undamaged."""
+        """The wanted matrices by tensor name, if they are here, whole and undamaged; a file that is not is removed."""
         try:
-            digest = self._note_of(weights).read_text("ascii")
-            file = self._file(digest)
-            with suppress(OSError):
-                os.utime(file)
+            file = self._file(self._note_of(weights).read_text("ascii"))
+        except (OSError, ValueError):
+            return None  # never seen, or the note is damaged
+        with suppress(OSError):
+            os.utime(file)
+        try:
             return _read(file, {w.tensor: (int(w.type), w.num_rows, w.num_cols) for w in wanted})
         except (OSError, ValueError, KeyError, TypeError, MiaotuiError) as error:
-            if not isinstance(error, FileNotFoundError):
-                _note(f"packed again: {error}")
+            _note(f"packed again: {error}")
+            with suppress(OSError):
+                file.unlink()
             return None
 
     def keep(self, weights: Weights, packed: Packed) -> threading.Thread | None:
@@ -72,16 +75,15 @@ class PackCache:
         return thread
 
     def _keep(self, weights: Weights, packed: Packed) -> None:
+        from miaotui.formats.store_files import write_whole
+
         try:
             digest = _digest(weights.files)
             file = self._file(digest)
             self._remove_stale_parts()
-            try:
-                _read(file, {name: _shape(matrix) for name, matrix in packed.items()})
-            except (OSError, ValueError, KeyError, TypeError, MiaotuiError):
-                self._write(file, lambda out: _write(out, packed))
-            note = self._note_of(weights)
-            self._write(note, lambda out: out.write(digest.encode("ascii")))
+            if not file.exists():  # a damaged one `find` removes
+                write_whole(file, lambda out: _write(out, packed))
+            write_whole(self._note_of(weights), lambda out: out.write(digest.encode("ascii")))
             self._make_room(file)
         except (OSError, ValueError, MiaotuiError) as error:
             _note(f"not kept: {error}")
@@ -95,17 +97,6 @@ class PackCache:
         identities = [file.identity for file in weights.files]
         first = "-".join(f"{part:x}" for part in identities[0])
         return self.folder / "files" / f"{first}-{len(identities)}-{zlib.crc32(repr(identities).encode()):x}"
-
-    def _write(self, file: Path, write: Callable[[BinaryIO], object]) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f"{file.name}.{os.getpid()}-{threading.get_ident()}.part")
-        try:
-            with part.open("xb") as out:
-                write(out)
-            part.replace(file)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
 
     def _remove_stale_parts(self) -> None:
         """What a process that was killed left half written an hour ago or more."""
@@ -130,15 +121,15 @@ def _note(what: str) -> None:
 
 
 def _digest(files: Sequence[MappedFile]) -> str:
+    """Of the files that were mapped. Raises ValueError if one of them was written or replaced since."""
     import hashlib
 
-    digests = []
+    from miaotui.formats.store_files import digest_file
+
+    digests = [digest_file(file.path) for file in files]
     for file in files:
-        with file.path.open("rb") as stream:
-            status = os.fstat(stream.fileno())
-            if (status.st_dev, status.st_ino, status.st_size) != file.identity[:3]:
-                raise ValueError(f"{file.path} was replaced")
-            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+        if MappedFile(file.path).identity != file.identity:
+            raise ValueError(f"{file.path} was changed")
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode("ascii")).hexdigest()
 
 
@@ -147,7 +138,7 @@ def _write(out: BinaryIO, packed: Packed) -> None:
     num_bytes = 0
     for name, matrix in packed.items():
         out.write(matrix.data.data)
-        table.append([name, *_shape(matrix), num_bytes])
+        table.append([name, matrix.type, matrix.rows, matrix.cols, num_bytes])
         num_bytes += matrix.nbytes
     checksum = _native.checksum([matrix.data for matrix in packed.values()])
     text = json.dumps(table, separators=(",", ":")).encode()
@@ -177,7 +168,3 @@ def _read(path: Path, wanted: Mapping[str, Shape]) -> Packed:
     if [(kind, rows, cols) for kind, _, rows, cols in items] != list(wanted.values()):
         raise ValueError(f"{path} holds other matrices")
     return dict(zip(wanted, _native.adopt_packed(items), strict=True))
-
-
-def _shape(matrix: _native.PackedWeight) -> Shape:
-    return matrix.type, matrix.rows, matrix.cols
