@@ -7,7 +7,7 @@ namespace miaotui {
 
 struct Tuning {
     // From so many tokens on, blocks of weights are unpacked once into panels that all tokens then share …
-    int64_t panel_tokens = 24;
+    int64_t panel_tokens = 48;
     // … and multiplied so many at a time (1 or 2), which then share what is loaded of the activations.
     int64_t panel_blocks = 2;
     // Threads of steps with fewer than kLongStepTokens tokens and of longer ones; at most those of the pool.

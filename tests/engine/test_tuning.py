@@ -15,7 +15,7 @@ from miaotui.engine import tuning
 from miaotui.engine.tuning import NEVER, PANEL_TOKENS, Tuning
 from miaotui.errors import ModelFileError
 
-DEFAULTS = {"panel_tokens": 24, "panel_blocks": 2, "short_threads": 2, "long_threads": 2}
+DEFAULTS = {"panel_tokens": 48, "panel_blocks": 2, "short_threads": 2, "long_threads": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -165,8 +165,8 @@ def test_the_crossing_is_found(crossing: int) -> None:
 
 def test_one_noisy_figure_decides_nothing() -> None:
     noisy = {96: 3.0}
-    assert choose(lambda n: n * 1.0, lambda n: n * (0.7 if n >= 24 else 1.3) * noisy.get(n, 1.0)) == (24, {})
+    assert choose(lambda n: n * 1.0, lambda n: n * (0.7 if n >= 48 else 1.3) * noisy.get(n, 1.0)) == (48, {})
 
 
 def test_a_gain_within_the_noise_changes_nothing() -> None:
-    assert choose(lambda n: n * 1.0, lambda n: n * 0.99) == (24, {})
+    assert choose(lambda n: n * 1.0, lambda n: n * 0.99) == (48, {})

@@ -48,7 +48,7 @@ class LLM:
     disabled_passes: names of fusions to leave out: slower, the same bits.
     pack_cache_bytes: packed weights are kept on disk for the next start, at most so many bytes; 0: not; None: as
         configured (16 GiB).
-    tune: whether to measure what is fastest, once per machine and shape of model, for at most 1.5 s; None: as
+    tune: whether to measure what is fastest, once per machine and shape of model, for at most 2.5 s; None: as
         configured (yes).
     chat_template: Jinja source to use instead of the model's own.
 

@@ -26,7 +26,7 @@ from miaotui.models import build_graph
 
 KV_DTYPES = ("int16", "f16", "bf16", "int8", "f32")
 MAX_SEQUENCES = 4096
-TUNING_S = 1.5
+TUNING_S = 2.5
 """Most seconds that the first start of a model on a machine spends measuring."""
 
 MAX_STEP = 65536

@@ -10,8 +10,11 @@ import json
 import math
 import time
 import zlib
+from bisect import bisect_left
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import accumulate
+from operator import truediv
 from pathlib import Path
 from statistics import median
 
@@ -22,13 +25,16 @@ from miaotui.errors import ModelFileError
 from miaotui.formats.spec import ModelSpec
 from miaotui.graph.compile import CompiledProgram
 
-VERSION = 1
+VERSION = 2
 MIN_WEIGHT_BYTES = 16 << 20
 """Smaller models are fast with any choice, and a measurement would be mostly noise."""
 
-PANEL_TOKENS = (4, 8, 12, 16, 24, 32, 48, 64, 96)
+PANEL_TOKENS = (8, 16, 24, 32, 48, 64, 96)
 NEVER = 1 << 20
-WORTH_IT = 1.03
+DISPLACING_BYTES = 64 << 20
+"""So many bytes of other weights leave nothing of a layer in the caches."""
+
+WORTH_IT = 1.05
 """A choice must be so many times faster than the default to be taken: less is noise."""
 
 
@@ -171,7 +177,7 @@ def _choose_panel_tokens(bench: _Bench, choices: dict[str, int], gains: dict[str
 class _Bench:
     """Runs made-up steps of a program on KV pages of its own."""
 
-    REPEATS = 3
+    REPEATS = 5
 
     def __init__(
         self, compiled: CompiledProgram, spec: ModelSpec, kv_dtype: str, max_tokens: int, deadline_s: float
@@ -183,27 +189,41 @@ class _Bench:
         self._ids = (np.arange(tokens, dtype=np.int32) * 7919 + 13) % spec.vocab_size
         self._positions = np.arange(tokens, dtype=np.int32)
         self._table = np.arange(blocks, dtype=np.int32).reshape(1, -1)
-        layers = [node.layer for node in compiled.graph.nodes]
-        self._two_layers = next((i for i, layer in enumerate(layers) if layer is not None and layer >= 2), len(layers))
+        nodes = compiled.graph.nodes
+        self._two_layers = next((i for i, n in enumerate(nodes) if n.layer is not None and n.layer >= 2), len(nodes))
+        num_bytes = list(accumulate(sum(w.nbytes for w in node.matrices) for node in nodes[self._two_layers :]))
+        self._displacing = self._two_layers + bisect_left(num_bytes, DISPLACING_BYTES) + 1
+        self._displacing = min(self._displacing, len(nodes))
 
     def compare(self, candidates: list[dict[str, int]], tokens: int, *, whole: bool) -> list[float] | None:
-        """Median seconds of a step with each of the candidates in turn; None where the time is up."""
+        """How many times as long a step takes with each of the candidates as with the first; None where time is up.
+
+        Medians of what was measured within milliseconds, as the machine may be slower a moment later.
+
+        It is the whole step, or its first two layers, whose weights later layers have driven out of the caches before: as in a
+        whole step, they come from memory.
+        """
         times: list[list[float]] = [[] for _ in candidates]
         for repeat in range(self.REPEATS + 1):  # the first warms up
             for taken, candidate in zip(times, candidates, strict=True):
                 if time.monotonic() > self._deadline_s:
                     return None
+                if not whole:
+                    self._run(1, self._displacing)
                 self._program.tune(**candidate)
                 start = time.perf_counter()
-                self._program.run(
-                    self._kv,
-                    self._ids[:tokens],
-                    self._positions[:tokens],
-                    np.array([0, tokens], np.int32),
-                    self._table,
-                    np.array([tokens - 1], np.int32),
-                    None if whole else self._two_layers,
-                )
+                self._run(tokens, None if whole else self._two_layers)
                 if repeat:
                     taken.append(time.perf_counter() - start)
-        return [median(taken) for taken in times]
+        return [median(map(truediv, taken, times[0])) for taken in times]
+
+    def _run(self, tokens: int, num_ops: int | None) -> None:
+        self._program.run(
+            self._kv,
+            self._ids[:tokens],
+            self._positions[:tokens],
+            np.array([0, tokens], np.int32),
+            self._table,
+            np.array([tokens - 1], np.int32),
+            num_ops,
+        )

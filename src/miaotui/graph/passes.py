@@ -45,20 +45,20 @@ def optimize(graph: Graph, *, activations: Activations, disabled: Collection[str
 def quantize_activations(graph: Graph, activations: Activations) -> Graph:
     """Feed linears of quantized weights with 16-bit rows or, where "int8" is asked for, with int8 rows.
 
-    The head always gets 16 bits. Siblings share their rows; float weights keep float rows.
+    Siblings share their rows; float weights keep float rows.
     """
-    quantized: dict[tuple[Value, Dtype], Value] = {}
+    dtype: Dtype = "q8" if activations == "int8" else "q16"
+    quantized: dict[Value, Value] = {}
     changes: dict[Node, list[Node]] = {}
     for node in graph.nodes:
         if node.kind not in ("linear", "gated_linear") or not all(w.is_quantized for w in node.matrices):
             continue
         x, *rest = node.inputs
         changes[node] = []
-        dtype: Dtype = "q8" if activations == "int8" and node.layer is not None else "q16"
-        if (x, dtype) not in quantized:
-            quantized[x, dtype] = Value(f"{x.name}.{dtype}", x.width, x.rows, dtype)
-            changes[node].append(Node("quantize", (x,), (quantized[x, dtype],), layer=node.layer))
-        changes[node].append(replace(node, inputs=(quantized[x, dtype], *rest)))
+        if x not in quantized:
+            quantized[x] = Value(f"{x.name}.{dtype}", x.width, x.rows, dtype)
+            changes[node].append(Node("quantize", (x,), (quantized[x],), layer=node.layer))
+        changes[node].append(replace(node, inputs=(quantized[x], *rest)))
     return graph.replace(changes)
 
 
