@@ -21,10 +21,9 @@ inline constexpr int kCodeSteps = 8191, kCodeSum = 32;
 template <class CODE>
 inline constexpr int kSteps = sizeof(CODE) == 1 ? 127 : kCodeSteps;
 
-// Codes of n values with one scale; returns the scale.
+// Codes of n values with one scale, of which this is the largest magnitude; returns the scale.
 template <class CODE>
-MT_INLINE float quantize_head(const float* x, int64_t n, CODE* codes) {
-    const float largest = largest_magnitude(x, n);
+MT_INLINE float quantize_all(const float* x, float largest, int64_t n, CODE* codes) {
     const F32 inverse = set1(code_factor(largest, kSteps<CODE>));
     for (int64_t i = 0; i < n; i += W) {
         const I32 rounded = round_i32(mul(load(x + i), inverse));
@@ -34,6 +33,11 @@ MT_INLINE float quantize_head(const float* x, int64_t n, CODE* codes) {
             store_i16(codes + i, rounded);
     }
     return largest / static_cast<float>(kSteps<CODE>);
+}
+
+template <class CODE>
+MT_INLINE float quantize_head(const float* x, int64_t n, CODE* codes) {
+    return quantize_all(x, largest_magnitude(x, n), n, codes);
 }
 
 template <class CODE>
@@ -233,45 +237,55 @@ MT_INLINE float exp1(float x) {
     return lanes[0];
 }
 
-// Masks and exponentiates one row of scores of the split; returns its maximum (−inf: nothing visible) and the sum of weights.
-static float soften_row(const AttentionTask& task, float* scores, int split, int padded, int position, float* sum) {
-    if (task.softcap > 0.0F) softcap(scores, task.softcap, padded, scores);
-    const int seen_end = position + 1 - split, seen_begin = task.window > 0 ? position + 1 - task.window - split : 0;
-    for (int i = seen_end > 0 ? seen_end : 0; i < padded; ++i) scores[i] = -__builtin_inff();
-    for (int i = 0; i < seen_begin && i < padded; ++i) scores[i] = -__builtin_inff();
-    F32 top = set1(-__builtin_inff());
-    for (int i = 0; i < padded; i += W) top = max(load(scores + i), top);
-    float lanes[W], highest = -__builtin_inff();
-    store(lanes, top);
-    for (int i = 0; i < W; ++i) highest = lanes[i] > highest ? lanes[i] : highest;
-    if (highest == -__builtin_inff()) {
-        for (int i = 0; i < padded; ++i) scores[i] = 0.0F;
-        *sum = 0.0F;
-        return highest;
-    }
-    Sum16 total = sum16_zero();
-    for (int i = 0; i < padded; i += 16)
-        for (int p = 0; p < kParts; ++p) {
-            const F32 e = exp(sub(load(scores + i + p * W), set1(highest)));
-            store(scores + i + p * W, e);
-            total.part[p] = add(total.part[p], e);
-        }
-    *sum = sum16_total(total);
-    return highest;
+// Masks one row of scores of the split: what it does not see is −inf. Returns the highest.
+static float mask_row(const AttentionTask& task, float* scores, const Split& split, int position) {
+    const int first = split.first_page() * kPageTokens, end = split.end_page() * kPageTokens;
+    if (task.softcap > 0.0F) softcap(scores + first, task.softcap, end - first, scores + first);
+    const int seen_end = position + 1 - split.start, seen_begin = task.window > 0 ? seen_end - task.window : 0;
+    for (int i = seen_end > first ? seen_end : first; i < end; ++i) scores[i] = -__builtin_inff();
+    for (int i = first; i < seen_begin && i < end; ++i) scores[i] = -__builtin_inff();
+    constexpr int kChains = 4;  // a single one would wait for itself
+    F32 top[kChains];
+    for (int c = 0; c < kChains; ++c) top[c] = set1(-__builtin_inff());
+    int i = first;
+    for (; i + kChains * W <= end; i += kChains * W)
+        for (int c = 0; c < kChains; ++c) top[c] = max(load(scores + i + c * W), top[c]);
+    for (; i < end; i += W) top[0] = max(load(scores + i), top[0]);
+    for (int c = 1; c < kChains; ++c) top[0] = max(top[c], top[0]);
+    return highest_lane(top[0]);
 }
 
-// Codes of one row's weights of a split, each times the scale of its value; returns their scale.
-static float quantize_weights(const AttentionTask& task, const Split& split, float* weights, int16_t* codes) {
-    const int first = split.first_page() * kPageTokens, count = split.end_page() * kPageTokens - first;
-    for (int i = 0; i < count; i += W) {
-        const int at = first + i;
-        const auto* scales = reinterpret_cast<const float*>(split.pages[at / kPageTokens] + task.layout.half_bytes() +
-                                                            task.layout.codes_bytes());
-        const F32 w = load(weights + at);
-        // What is not seen weighs nothing, even if its slot was never written.
-        store(weights + at, zero_where_less(w, set1(0x1p-126F), mul(w, load(scales + at % kPageTokens))));
+// Turns one row of scores into weights e^(score − highest). For integer pages each is multiplied by the scale of its value and
+// becomes a code; their common scale is set. Returns the highest score (−inf: nothing visible).
+template <bool INTEGER>
+MT_INLINE float soften_row(const AttentionTask& task, const AttentionScratch& s, const Split& split, int row) {
+    float* scores = s.scores + row * kSplitTokens;
+    const int first = split.first_page() * kPageTokens, end = split.end_page() * kPageTokens;
+    const float highest = mask_row(task, scores, split, task.positions[row / task.group]);
+    // Where nothing is visible, no score is above the shift and every weight comes out as exactly 0.
+    const F32 shift = set1(highest == -__builtin_inff() ? 0.0F : highest);
+    Sum16 total = sum16_zero();
+    I32 largest = iset1(0);
+    for (int i = first; i < end; i += 16) {
+        const float* scales = nullptr;
+        if constexpr (INTEGER)
+            scales = reinterpret_cast<const float*>(split.pages[i / kPageTokens] + task.layout.half_bytes() +
+                                                    task.layout.codes_bytes());
+        for (int p = 0; p < kParts; ++p) {
+            F32 e = exp(sub(load(scores + i + p * W), shift));
+            total.part[p] = add(total.part[p], e);
+            if constexpr (INTEGER) {  // what is not seen weighs nothing, even if its slot was never written
+                e = zero_where_less(e, set1(0x1p-126F), mul(e, load(scales + p * W)));
+                largest = imax(magnitude_bits(e), largest);
+            }
+            store(scores + i + p * W, e);
+        }
     }
-    return quantize_head(weights + first, count, codes + first);
+    s.part_sum[row] = sum16_total(total);
+    if constexpr (INTEGER)
+        s.weight_scales[row] = quantize_all(scores + first, float_of_bits(lane_max(largest)), end - first,
+                                            s.weights + row * kSplitTokens + first);
+    return highest;
 }
 
 // Adds a split's part to a row's result: both rescaled to the larger maximum.
@@ -316,15 +330,7 @@ static void attend_split(const AttentionTask& task, const AttentionScratch& s, i
         for (int i = split.first_page(); i < split.end_page(); ++i)
             score_page<TYPE, ROWS>(task, s, split.pages[i], split.ahead[i], row, i * kPageTokens);
     });
-    const int padded = split.end_page() * kPageTokens;
-    for (int r = 0; r < rows; ++r) {
-        float* scores = s.scores + r * kSplitTokens;
-        for (int i = 0; i < split.first_page() * kPageTokens; ++i) scores[i] = -__builtin_inff();
-        s.part_highest[r] =
-            soften_row(task, scores, split.start, padded, task.positions[r / task.group], &s.part_sum[r]);
-        if constexpr (is_integer(TYPE))
-            s.weight_scales[r] = quantize_weights(task, split, scores, s.weights + r * kSplitTokens);
-    }
+    for (int r = 0; r < rows; ++r) s.part_highest[r] = soften_row<is_integer(TYPE)>(task, s, split, r);
     for_rows<kRows>(0, rows, [&]<int ROWS>(int row) MT_LAMBDA { weigh_values<TYPE, ROWS>(task, s, split, row); });
 }
 

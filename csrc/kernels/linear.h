@@ -193,6 +193,12 @@ MT_INLINE void store_rows(const LinearOut& o, int64_t token, int64_t row, int64_
     }
 }
 
+// Asks for what store_rows will touch. Its lines lie a row of the output apart, too far for the processor to foresee.
+MT_INLINE void prefetch_rows(const LinearOut& o, int64_t token, int64_t row) {
+    if (o.residual != nullptr) __builtin_prefetch(o.residual + token * o.residual_stride + row);
+    __builtin_prefetch(o.out + token * o.stride + row, 1);
+}
+
 // One group (or half group) of one token: the arithmetic at the top of this file. Activations with low codes are 256·x + low.
 // Integer sums may be added in any order: short chains of dot products, for in a long one each only waits for the one before it.
 template <class SOURCE, int QUADS>
@@ -249,7 +255,10 @@ static void blocks_times_tokens(const SOURCE* w, const Q8Rows& x, int64_t t0, in
     for (int lane = 0; lane < kBlockRows; lane += W) {
         F32 acc[MT][NB];
         for (int t = 0; t < MT; ++t)
-            for (int b = 0; b < NB; ++b) acc[t][b] = zero();
+            for (int b = 0; b < NB; ++b) {
+                acc[t][b] = zero();
+                prefetch_rows(out, t0 + t, row + b * kBlockRows + lane);
+            }
         for (int64_t number = 0; number * kSuperColumns < x.cols; ++number) {
             const int tiles = section_tiles(x.cols, number);
             typename SOURCE::Section section[NB];

@@ -8,14 +8,6 @@ namespace miaotui::MIAOTUI_TIER {
 
 inline constexpr int kParts = 16 / W;  // registers that hold 16 partial sums
 
-MT_INLINE float tree16(const float* p) {
-    float s[16];
-    for (int i = 0; i < 16; ++i) s[i] = p[i];
-    for (int half = 8; half > 0; half /= 2)
-        for (int i = 0; i < half; ++i) s[i] += s[i + half];
-    return s[0];
-}
-
 struct Sum16 {
     F32 part[kParts];
 };
@@ -26,11 +18,7 @@ MT_INLINE Sum16 sum16_zero() {
     return s;
 }
 
-MT_INLINE float sum16_total(const Sum16& s) {
-    float lanes[16];
-    for (int i = 0; i < kParts; ++i) store(lanes + i * W, s.part[i]);
-    return tree16(lanes);
-}
+MT_INLINE float sum16_total(const Sum16& s) { return sum_of_lanes(s.part); }
 
 // Cephes-style: eˣ = 2ⁿ·eʳ with |r| ≤ ln2/2 and a degree-6 polynomial; relative error below 2e-7. Exactly 0 under −87.3, NaN for
 // NaN (max and min return their second operand then).
@@ -119,14 +107,17 @@ static void layer_norm(const float* x, const float* gain, const float* bias, flo
     for (int64_t i = 0; i < n; ++i) y[i] = (x[i] - mean) * scale * gain[i] + (bias != nullptr ? bias[i] : 0.0F);
 }
 
+MT_INLINE float float_of_bits(int32_t bits) {
+    float x;
+    __builtin_memcpy(&x, &bits, 4);
+    return x;
+}
+
 // Largest magnitude of n values, n a multiple of W; NaN if one of them is. Compared as integers: NaN is above infinity there.
 MT_INLINE float largest_magnitude(const float* x, int64_t n) {
     I32 m = iset1(0);
     for (int64_t i = 0; i < n; i += W) m = imax(magnitude_bits(load(x + i)), m);
-    const int32_t largest = lane_max(m);
-    float result;
-    __builtin_memcpy(&result, &largest, 4);
-    return result;
+    return float_of_bits(lane_max(m));
 }
 
 // Factor from values to codes −steps … steps. Groups below 2⁻¹¹⁰ count as zero: the factor, or that of low codes, would overflow.
@@ -148,12 +139,6 @@ MT_INLINE void quantize_rest(const float* x, const int8_t* codes, float d, F32 i
 inline constexpr float kOutlierShare = 0.35F;
 MT_INLINE bool has_outlier(const float* x, float largest) {
     return largest * largest > kOutlierShare * sum_of_squares(x, kGroup, 0.0F);
-}
-
-MT_INLINE int32_t sum_of_codes(const int8_t* codes) {  // of half a group
-    I32 sum = iset1(0);
-    for (int i = 0; i < kGroup / 2; i += W) sum = iadd(sum, load_i8_as_int(codes + i));
-    return lane_sum(sum);
 }
 
 // Writes groups g0 … g1 of one quantized row from the floats x (x[0] is the first column of group g0).

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "kernels/inline.h"
+#include "kernels/vec_x86.h"
 
 namespace miaotui::MIAOTUI_TIER {
 
@@ -34,9 +34,6 @@ MT_INLINE F32 load_i8(const uint8_t* p) {
 MT_INLINE void store_f16(uint16_t* p, F32 x) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
-MT_INLINE I32 load_i8_as_int(const int8_t* p) {
-    return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
-}
 MT_INLINE int32_t lane_sum(I32 a) {
     __m128i s = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
     s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4E));
@@ -46,6 +43,13 @@ MT_INLINE int32_t lane_max(I32 a) {
     __m128i s = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
     s = _mm_max_epi32(s, _mm_shuffle_epi32(s, 0x4E));
     return _mm_cvtsi128_si32(_mm_max_epi32(s, _mm_shuffle_epi32(s, 0xB1)));
+}
+// 16 lanes of one or more registers: lane i + lane i + 8, of these i + (i + 4) and so on, the same bits on every tier.
+MT_INLINE float sum_of_lanes(const F32* part) { return sum_of_lanes8(_mm256_add_ps(part[0], part[1])); }
+MT_INLINE float highest_lane(F32 a) {
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
 MT_INLINE F32 add(F32 a, F32 b) { return _mm256_add_ps(a, b); }
 MT_INLINE F32 sub(F32 a, F32 b) { return _mm256_sub_ps(a, b); }

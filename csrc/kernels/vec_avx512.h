@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "kernels/inline.h"
+#include "kernels/vec_x86.h"
 
 namespace miaotui::MIAOTUI_TIER {
 
@@ -35,11 +35,13 @@ MT_INLINE void store_f16(uint16_t* p, F32 x) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
                         _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
-MT_INLINE I32 load_i8_as_int(const int8_t* p) {
-    return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-}
 MT_INLINE int32_t lane_sum(I32 a) { return _mm512_reduce_add_epi32(a); }
 MT_INLINE int32_t lane_max(I32 a) { return _mm512_reduce_max_epi32(a); }
+// 16 lanes of one or more registers: lane i + lane i + 8, of these i + (i + 4) and so on, the same bits on every tier.
+MT_INLINE float sum_of_lanes(const F32* part) {
+    return sum_of_lanes8(_mm256_add_ps(_mm512_castps512_ps256(*part), _mm512_extractf32x8_ps(*part, 1)));
+}
+MT_INLINE float highest_lane(F32 a) { return _mm512_reduce_max_ps(a); }
 MT_INLINE F32 add(F32 a, F32 b) { return _mm512_add_ps(a, b); }
 MT_INLINE F32 sub(F32 a, F32 b) { return _mm512_sub_ps(a, b); }
 MT_INLINE F32 mul(F32 a, F32 b) { return _mm512_mul_ps(a, b); }

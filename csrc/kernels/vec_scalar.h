@@ -52,9 +52,22 @@ MT_INLINE void store_f16(uint16_t* p, F32 x) {  // to nearest, ties to even
     }
     *p = static_cast<uint16_t>(sign | half);
 }
-MT_INLINE I32 load_i8_as_int(const int8_t* p) { return *p; }
 MT_INLINE int32_t lane_sum(I32 a) { return a; }
 MT_INLINE int32_t lane_max(I32 a) { return a; }
+// 16 lanes of one or more registers: lane i + lane i + 8, of these i + (i + 4) and so on, the same bits on every tier.
+MT_INLINE float sum_of_lanes(const F32* part) {
+    float s[8];
+    for (int i = 0; i < 8; ++i) s[i] = part[i] + part[i + 8];
+    for (int half = 4; half > 0; half /= 2)
+        for (int i = 0; i < half; ++i) s[i] += s[i + half];
+    return s[0];
+}
+MT_INLINE float highest_lane(F32 a) { return a; }
+MT_INLINE int32_t sum_of_codes(const int8_t* codes) {  // of 16
+    int32_t sum = 0;
+    for (int i = 0; i < 16; ++i) sum += codes[i];
+    return sum;
+}
 MT_INLINE F32 add(F32 a, F32 b) { return a + b; }
 MT_INLINE F32 sub(F32 a, F32 b) { return a - b; }
 MT_INLINE F32 mul(F32 a, F32 b) { return a * b; }

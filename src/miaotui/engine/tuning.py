@@ -200,8 +200,8 @@ class _Bench:
 
         Medians of what was measured within milliseconds, as the machine may be slower a moment later.
 
-        It is the whole step, or its first two layers, whose weights later layers have driven out of the caches before: as in a
-        whole step, they come from memory.
+        It is the whole step, or its first two layers, whose weights later layers have driven out of the caches before:
+        as in a whole step, they come from memory.
         """
         times: list[list[float]] = [[] for _ in candidates]
         for repeat in range(self.REPEATS + 1):  # the first warms up
