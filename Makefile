@@ -5,6 +5,7 @@
 MODEL ?= smollm2:135m
 Q ?=
 BUILD_DIR ?= build/dev
+BENCH := build/bench
 NATIVE_FLAGS ?=
 TESTS ?= tests
 override Q := $(value Q)
@@ -57,10 +58,13 @@ test-native-asan: ## run the native and mutation tests under AddressSanitizer an
 	@scripts/build.sh build/asan -DMIAOTUI_SANITIZE=ON
 	@scripts/test-asan.sh
 
-bench: ## prefill and decode rates of MODEL beside the machine's measured ceilings
-	@scripts/setup.sh run
+bench: ## speed of MODEL beside the machine's ceilings and of SmolLM2 beside other engines, into build/bench
+	@scripts/setup.sh test
 	@scripts/build.sh build/dev
-	.venv/bin/miaotui bench $(MODEL)
+	@mkdir -p $(BENCH)
+	.venv/bin/miaotui bench $(MODEL) --ops --plot $(BENCH)/ops.svg
+	.venv/bin/python benchmarks/requantize.py smollm2:135m $(BENCH)/smollm2-135m-q4_0.gguf
+	.venv/bin/python benchmarks/peers.py --runs 3 --openvino --out $(BENCH)/peers.json smollm2:135m $(BENCH)/smollm2-135m-q4_0.gguf
 
 clean: ## remove .venv, builds and tool caches; models stay ('miaotui rm' removes those)
 	rm -rf .venv build dist src/miaotui/_native*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis .setup.lock

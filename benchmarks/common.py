@@ -12,7 +12,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-PEERS = {"llama-cpp-python": "llama-cpp-python==0.3.36", "openvino-genai": "openvino-genai==2026.4.1.0"}
+LLAMA = "llama-cpp-python==0.3.36"
+PEERS = {"llama-cpp-python": LLAMA, "llama-cpp-python-avx2": LLAMA, "openvino-genai": "openvino-genai==2026.4.1.0"}
+AVX2_ONLY = ("AVX", "AVX2", "FMA", "F16C", "BMI2")  # the others are built for this processor, with all that it has
+BUILT_WITH = {
+    "llama-cpp-python-avx2": " ".join(["-DGGML_NATIVE=OFF", *(f"-DGGML_{feature}=ON" for feature in AVX2_ONLY)])
+}
 
 
 def peer_python(name: str) -> str:
@@ -23,7 +28,10 @@ def peer_python(name: str) -> str:
     if not marker.exists():
         print(f"installing {PEERS[name]} into {folder} …", file=sys.stderr)
         venv.create(folder, with_pip=True, clear=True)
-        done = subprocess.run([str(python), "-m", "pip", "install", "-q", PEERS[name]], check=False)
+        install = [str(python), "-m", "pip", "install", "-q", PEERS[name]]
+        if name in BUILT_WITH:
+            install += ["--no-cache-dir", "--no-binary", "llama-cpp-python"]
+        done = subprocess.run(install, check=False, env={**os.environ, "CMAKE_ARGS": BUILT_WITH.get(name, "")})
         if done.returncode:
             sys.exit(f"{PEERS[name]} could not be installed; its message is above.")
         marker.touch()

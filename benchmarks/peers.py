@@ -1,24 +1,25 @@
 """miaotui beside other engines: same file, same threads, alternating runs, prompts never repeated.
 
-usage: peers.py [--runs N] [--long] [--openvino] [--out FILE.json] [MODEL ...]      (default model: smollm2:135m)
-Prints medians, spread and the median of the runs' ratios to llama.cpp; --out also writes every figure.
---long adds a context of 4,096 tokens (slow), --openvino adds OpenVINO GenAI for files that it reads (Q4_0, Q8_0, F16).
+usage: peers.py [--runs N] [--long] [--openvino] [--avx2] [--out FILE.json] [MODEL ...]      (default: smollm2:135m)
+Prints medians, spread and the median of the runs' ratios to llama.cpp; --out also writes every figure, and a table and
+a plot beside it.
+--long adds a context of 4,096 tokens (slow), --openvino adds OpenVINO GenAI where it can read the file, --avx2 lets
+miaotui and llama.cpp use AVX2 only.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
-import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from common import machine_facts, peer_python, resolve
-
-Rates = dict[str, dict[str, list[float]]]
+from peer_report import Rates, summary, write
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,12 @@ SHORT = (
 LONG = (Kind("prefill 4096", 1, 4096, 0), Kind("decode behind 4096", 1, 4096, 48))
 
 
+class WorkerDied(Exception):
+    """An engine's process has ended, with its message on stderr."""
+
+
 class Worker:
-    """One engine in its own process."""
+    """One engine in its own process. Raises WorkerDied where that engine cannot go on."""
 
     def __init__(self, engine: str, python: str, model: Path) -> None:
         script = str(Path(__file__).with_name("peer_workers.py"))
@@ -59,7 +64,7 @@ class Worker:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            sys.exit("a benchmark worker died; its message is above.")
+            raise WorkerDied
         return json.loads(line)
 
     def run(self, kind: Kind, dice: random.Random, vocab_size: int) -> float:
@@ -77,12 +82,15 @@ class Worker:
         self._process.wait()
 
 
-def measure(model: Path, runs: int, kinds: tuple[Kind, ...], *, openvino: bool) -> Rates:
+def measure(model: Path, runs: int, kinds: tuple[Kind, ...], llama: str, *, openvino: bool) -> Rates:
     """Tokens per second of every run, {kind: {engine: [...]}}; the first round only warms up."""
-    pythons = {"miaotui": sys.executable, "miaotui-int8": sys.executable, "llama.cpp": peer_python("llama-cpp-python")}
-    if openvino:
-        pythons["openvino"] = peer_python("openvino-genai")
+    pythons = {"miaotui": sys.executable, "miaotui-int8": sys.executable, "llama.cpp": peer_python(llama)}
     workers = {name: Worker(name, python, model) for name, python in pythons.items()}
+    if openvino:
+        try:
+            workers["openvino"] = Worker("openvino", peer_python("openvino-genai"), model)
+        except WorkerDied:
+            print(f"OpenVINO GenAI cannot read {model.name}; its message is above.", file=sys.stderr)
     rates: Rates = {kind.name: {name: [] for name in workers} for kind in kinds}
     dice, vocab_size = random.Random(1), min(worker.vocab_size for worker in workers.values())
     for round_index in range(runs + 1):
@@ -107,10 +115,8 @@ def report(name: str, rates: Rates) -> None:
         for engine, values in engines.items():
             if not values:
                 continue
-            ratio = statistics.median(a / b for a, b in zip(values, engines["llama.cpp"], strict=True))
-            cells.append(
-                f"{engine} {statistics.median(values):.0f} ({min(values):.0f}–{max(values):.0f}) {ratio:.2f}x".ljust(36)
-            )
+            median, low, high, ratio = summary(values, engines["llama.cpp"])
+            cells.append(f"{engine} {median:.0f} ({low:.0f}–{high:.0f}) {ratio:.2f}x".ljust(36))
         print(f"  {kind:<21}{'  '.join(cells)}".rstrip(), flush=True)
 
 
@@ -120,17 +126,24 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--long", action="store_true")
     parser.add_argument("--openvino", action="store_true")
+    parser.add_argument("--avx2", action="store_true")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     results = {}
+    llama = "llama-cpp-python"
+    if arguments.avx2:
+        os.environ["MIAOTUI_ISA"] = "avx2"
+        llama += "-avx2"
+    kinds = SHORT + (LONG if arguments.long else ())
     for name in arguments.models:
         model = resolve(name)
-        kinds = SHORT + (LONG if arguments.long else ())
-        results[model.name] = measure(model, arguments.runs, kinds, openvino=arguments.openvino)
+        try:
+            results[model.name] = measure(model, arguments.runs, kinds, llama, openvino=arguments.openvino)
+        except WorkerDied:
+            sys.exit("a benchmark worker died; its message is above.")
         report(model.name, results[model.name])
         if arguments.out:
-            record = {"machine": machine_facts(), "tokens_per_s": results}
-            arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+            write({"machine": machine_facts(), "tokens_per_s": results}, arguments.out)
 
 
 if __name__ == "__main__":

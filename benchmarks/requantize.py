@@ -1,6 +1,6 @@
 """Writes a GGUF model with its 4-bit matrices in another type, for peers that know only some types.
 
-usage: requantize.py MODEL.gguf OUT.gguf [TYPE]      (default type: Q4_0)
+usage: requantize.py MODEL OUT.gguf [TYPE]      (MODEL: name or path; default type: Q4_0)
 Every matrix in a 4-bit type is dequantized and rounded anew by the gguf package; everything else is copied as it is.
 """
 
@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, quants
+
+from common import resolve
 
 FOUR_BITS = {GGMLQuantizationType.Q4_0, GGMLQuantizationType.Q4_1, GGMLQuantizationType.Q4_K}
 
@@ -39,5 +41,5 @@ if __name__ == "__main__":
     if len(sys.argv) not in (3, 4):
         sys.exit(__doc__)
     requantize(
-        Path(sys.argv[1]), Path(sys.argv[2]), GGMLQuantizationType[sys.argv[3] if len(sys.argv) == 4 else "Q4_0"]
+        resolve(sys.argv[1]), Path(sys.argv[2]), GGMLQuantizationType[sys.argv[3] if len(sys.argv) == 4 else "Q4_0"]
     )
