@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <optional>
 #include <string>
 
@@ -126,8 +127,10 @@ nb::object read_into_memory(const std::string& path, int64_t bytes) {
             const int64_t end = std::min((piece + 1) * kPieceBytes, bytes);
             for (int64_t at = piece * kPieceBytes; at < end && complete;) {
                 const ssize_t got = pread(file, memory->data() + at, static_cast<size_t>(end - at), at);
-                if (got <= 0) complete = false;
-                at += got;
+                if (got > 0)
+                    at += got;
+                else if (got == 0 || errno != EINTR)
+                    complete = false;
             }
         });
         if (file >= 0) close(file);

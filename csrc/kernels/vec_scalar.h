@@ -157,7 +157,7 @@ MT_INLINE Codes load_pairs_i8(const uint8_t* p) {  // a pair of int8 as a pair o
 MT_INLINE I32 dot_pairs(I32 acc, Codes pairs, const int16_t* x) {
     int16_t pair[2];
     __builtin_memcpy(pair, pairs.k, 4);
-    return acc + pair[0] * x[0] + pair[1] * x[1];
+    return iadd(iadd(acc, pair[0] * x[0]), pair[1] * x[1]);
 }
 
 }  // namespace miaotui::MIAOTUI_TIER

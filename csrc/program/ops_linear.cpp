@@ -164,13 +164,13 @@ private:
     void run_item(int64_t item, int64_t later, const Step& step, Worker& worker) const {
         const int64_t num_tokens = step.num_rows(in_), first_block = 2 * item;
         const int64_t num_blocks = std::min<int64_t>(2, gate().num_blocks() - first_block);
+        const uint8_t* after = block_at(gate(), std::min(2 * later, gate().num_blocks() - 1));
         const bool panels = in_.quantized() && num_tokens >= step.tuning.panel_tokens;
         uint8_t* memory = worker.scratch + 3 * 4 * kGatedTokens * kGroup;
         Panels gate_panels{}, up_panels{};
         if (panels) {
             gate_panels = unpack(memory, gate(), first_block, num_blocks, block_at(up(), first_block));
-            up_panels = unpack(memory + num_blocks * panel_bytes(gate()), up(), first_block, num_blocks,
-                               block_at(gate(), 2 * later));
+            up_panels = unpack(memory + num_blocks * panel_bytes(gate()), up(), first_block, num_blocks, after);
         }
         for (int64_t t0 = 0; t0 < num_tokens; t0 += kGatedTokens) {
             const int64_t t1 = std::min(t0 + kGatedTokens, num_tokens);
@@ -180,7 +180,7 @@ private:
                 direct_product(w, first_block, num_blocks, in_, step.arena, t0, t1, out, next);
             };
             products(gate(), gate_panels, 0, block_at(up(), first_block));
-            products(up(), up_panels, 1, block_at(gate(), 2 * later));
+            products(up(), up_panels, 1, after);
             activate(step, worker, first_block * kBlockRows, t0, t1);
         }
     }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,6 +102,58 @@ def test_damage_is_noticed_and_repaired(damage: str, tiny_model: Path, home: Pat
     np.testing.assert_array_equal(logits(tiny_model), first)
     assert packings
     assert file.read_bytes() == whole
+
+
+def test_a_file_that_promises_too_much_is_not_read(
+    tiny_model: Path, home: Path, packings: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = logits(tiny_model)
+    file = kept(home)[0]
+    trailer = pack_cache._TRAILER
+    magic, num_bytes, checksum, table_bytes, crc = trailer.unpack(file.read_bytes()[-trailer.size :])
+    table = file.read_bytes()[num_bytes : num_bytes + table_bytes]
+    replacement = home / "sparse"
+    with replacement.open("wb") as out:
+        out.truncate(1 << 38)
+        out.seek(1 << 38)
+        out.write(table + trailer.pack(magic, 1 << 38, checksum, table_bytes, crc))
+    replacement.replace(file)
+    packings.clear()
+    monkeypatch.setattr(_native, "read_into_memory", lambda *_: pytest.fail("as much as that is not needed"))
+    np.testing.assert_array_equal(logits(tiny_model), first)
+    assert packings
+
+
+@pytest.mark.parametrize("table", ["[" * 100_000, '[["x",2,16,32,64]]', "[]"], ids=["deep", "gap", "empty"])
+def test_a_table_of_another_making_is_packed_anew(
+    table: str, tiny_model: Path, home: Path, packings: list[int]
+) -> None:
+    first = logits(tiny_model)
+    file, text = kept(home)[0], table.encode()
+    trailer = pack_cache._TRAILER.pack(pack_cache._MAGIC, 640, 0, len(text), zlib.crc32(text))
+    file.unlink()
+    file.write_bytes(bytes(640) + text + trailer)
+    packings.clear()
+    np.testing.assert_array_equal(logits(tiny_model), first)
+    assert packings
+
+
+def test_a_full_disk_is_left_alone(tiny_model: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(home)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    logits(tiny_model)
+    assert not kept(home)
+
+
+def test_a_model_that_is_removed_takes_its_packed_weights_along(tiny_model: Path, home: Path) -> None:
+    logits(tiny_model)
+    (file,) = kept(home)
+    size = file.stat().st_size
+    cache = pack_cache.PackCache(home / "packed", 1 << 40)
+    weights = open_model(tiny_model).weights
+    assert cache.forget(weights) == size
+    assert not kept(home)
+    assert cache.forget(weights) == 0
 
 
 def test_a_model_that_was_written_anew_is_packed_anew(tiny_model: Path, home: Path, packings: list[int]) -> None:

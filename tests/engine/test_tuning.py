@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("activations", ["int16", "int8"])
 def test_no_choice_changes_a_bit(tiny_model: Path, activations: Any) -> None:
-    with LLM(tiny_model, context_length=160, activations=activations) as llm:
+    with LLM(tiny_model, context_length=160, activations=activations, max_logit_rows=150) as llm:  # in one long step
         program = llm.loaded.compiled.program
         prompt = [i % 90 + 5 for i in range(150)]
         want = llm.logits(prompt)
@@ -70,8 +72,12 @@ def test_the_first_start_measures_and_later_ones_do_not(
         assert llm.loaded.compiled.program.tuning == row["choices"]
 
 
+def made(gains: dict[str, float] | None = None, measured: tuple[str, ...] = tuple(DEFAULTS)) -> Tuning:
+    return Tuning("toy", tuning.machine(), DEFAULTS, gains or {"decode": 1.5}, list(measured), 1.0)
+
+
 def damaged(change: Callable[[dict[str, Any]], object]) -> str:
-    row = json.loads(Tuning(DEFAULTS, {"decode": 1.5}, 1.0).to_json())
+    row = json.loads(made().to_json())
     change(row)
     return json.dumps(row)
 
@@ -84,6 +90,12 @@ def damaged(change: Callable[[dict[str, Any]], object]) -> str:
         "[]",
         "null",
         damaged(lambda row: row.update(version=0)),
+        damaged(lambda row: row["gains"].update(decode=float("nan"))),
+        damaged(lambda row: row["gains"].update(luck=2.0)),
+        damaged(lambda row: row.update(model="a\x1b[2Jb")),
+        damaged(lambda row: row["measured"].append("everything")),
+        json.dumps(json.loads(made().to_json())).replace('"seconds": 1.0', '"seconds": 1' + "0" * 400),
+        "[" * 200_000,
         damaged(lambda row: row.pop("choices")),
         damaged(lambda row: row["choices"].pop("panel_tokens")),
         damaged(lambda row: row["choices"].update(more=1)),
@@ -94,6 +106,7 @@ def damaged(change: Callable[[dict[str, Any]], object]) -> str:
         damaged(lambda row: row.update(seconds=[])),
         damaged(lambda row: row.update(gains={"decode": "much"})),
     ],
+    ids=lambda text: str(zlib.crc32(text.encode())),
 )
 def test_a_stale_or_damaged_file_is_ignored_and_rebuilt(text: str, tiny_model: Path, home: Path) -> None:
     with LLM(tiny_model, context_length=64, tune=True):
@@ -117,10 +130,11 @@ def test_choices_that_the_program_does_not_have_are_measured_anew(tiny_model: Pa
 
 
 def test_what_was_chosen_is_what_is_kept(home: Path) -> None:
-    chosen = Tuning(DEFAULTS, {"decode": 1.25}, 0.5)
+    chosen = made()
     tuning.save(home / "tuning" / "x.json", chosen)
     assert tuning.load(home / "tuning" / "x.json") == chosen
-    assert tuning.kept(home) == {"x": chosen}
+    tuning.save(home / "tuning" / "y.json", replace(chosen, machine="another one"))
+    assert tuning.kept(home) == [chosen]
     assert not list(home.glob("tuning/*.part"))
 
 
@@ -170,3 +184,67 @@ def test_one_noisy_figure_decides_nothing() -> None:
 
 def test_a_gain_within_the_noise_changes_nothing() -> None:
     assert choose(lambda n: n * 1.0, lambda n: n * 0.99) == (48, {})
+
+
+def test_what_there_was_no_time_for_is_measured_by_the_next_start(tiny_model: Path) -> None:
+    with LLM(tiny_model, context_length=64) as llm:
+        loaded = llm.loaded
+        before = made({"decode": 1.5}, ("short_threads", "panel_blocks"))
+        found = tuning.measure(loaded.compiled, loaded.file.spec, "int16", max_tokens=512, budget_s=30.0, before=before)
+        assert found.is_complete
+        assert not before.is_complete
+        assert found.gains["decode"] == 1.5
+
+
+class Scripted:
+    """Answers comparisons with what the test has written down, one after the other."""
+
+    def __init__(self, *answers: list[float] | None) -> None:
+        self.answers = list(answers)
+        self.asked: list[list[int]] = []
+
+    def compare(self, candidates: list[dict[str, int]], tokens: int, *, whole: bool) -> list[float] | None:
+        del tokens, whole
+        self.asked.append([c["short_threads"] for c in candidates])
+        return self.answers.pop(0)
+
+
+def take(bench: Scripted) -> tuple[bool, int, dict[str, float]]:
+    choices, gains = {**DEFAULTS, "short_threads": 8}, dict[str, float]()
+    done = tuning._take_fastest(bench, choices, gains, "short_threads", (8, 4, 2), 1, "decode")  # type: ignore[arg-type]
+    return done, choices["short_threads"], gains
+
+
+def test_the_fastest_candidate_is_taken_if_it_is_so_twice() -> None:
+    bench = Scripted([1.0, 0.9, 0.5], [1.0, 0.8])
+    assert take(bench) == (True, 2, {"decode": pytest.approx(1.25)})
+    assert bench.asked == [[8, 4, 2], [8, 2]]
+
+
+def test_what_is_fast_only_once_is_noise() -> None:
+    assert take(Scripted([1.0, 0.5, 0.9], [1.0, 0.99])) == (True, 8, {})
+    assert take(Scripted([1.0, 0.97, 0.99])) == (True, 8, {})
+
+
+def test_out_of_time_nothing_is_taken() -> None:
+    assert take(Scripted(None)) == (False, 8, {})
+    assert take(Scripted([1.0, 0.5, 0.9], None)) == (False, 8, {})
+
+
+def test_steps_too_short_for_a_choice_do_not_make_it() -> None:
+    choices, gains = dict(DEFAULTS), dict[str, float]()
+    for name, largest in (("panel_tokens", 64), ("panel_blocks", 127), ("long_threads", 127)):
+        assert tuning._choose(name, Scripted(), choices, gains, largest)  # type: ignore[arg-type]
+    assert choices == DEFAULTS
+
+
+def test_while_others_take_the_processors_nothing_is_chosen(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "ENOUGH_S", 0.0)
+    with LLM(tiny_model, context_length=64) as llm:
+        loaded = llm.loaded
+        before = loaded.compiled.program.tuning
+        clock = iter(range(1 << 30))
+        monkeypatch.setattr(tuning.time, "process_time", lambda: next(clock) * 1e-9)  # hardly any
+        found = tuning.measure(loaded.compiled, loaded.file.spec, "int16", max_tokens=512, budget_s=30.0)
+        assert found.choices == before == loaded.compiled.program.tuning
+        assert not found.measured

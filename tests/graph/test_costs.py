@@ -42,7 +42,7 @@ def test_attention_grows_with_the_context_up_to_the_window():
     windows = {"sliding_window": 10, "sliding_layers": (True, False, False)}
     local, world = (n for n in toy(**windows)[0].nodes if n.kind == "attention" and n.layer in (0, 1))
     costs = [[node_cost(n, Workload(context_tokens=c)).kv_bytes for c in (5, 10, 20)] for n in (local, world)]
-    per_token = 2 * 2 * 16 * 2  # keys and values, heads, head size, bytes of an f16
+    per_token = 2 * (32 * 2 + 4)  # key and value, head size, bytes of an int16, and of a scale
     assert costs == [[5 * per_token, 10 * per_token, 10 * per_token], [c * per_token for c in (5, 10, 20)]]
 
 
@@ -51,4 +51,5 @@ def test_every_new_token_writes_its_keys_and_values(fused):
     graph = toy()[0]
     graph = optimize(graph, activations="int8") if fused else graph
     write = find(graph, "rope_kv" if fused else "kv_write")
-    assert node_cost(write, Workload(num_tokens=3, kv_element_bytes=1)).kv_bytes == 3 * 2 * 32
+    assert node_cost(write, Workload(num_tokens=3, kv_dtype="bf16")).kv_bytes == 3 * 2 * 32 * 2
+    assert node_cost(write, Workload(num_tokens=3, kv_dtype="int8")).kv_bytes == 3 * 2 * (32 + 4)

@@ -126,7 +126,16 @@ class Bench:
             x = values
         logits = self.buffer("f32", x[2], "logits")
         self.op("select_rows", [x], [logits])
-        return self.builder.build(self.arena_bytes)
+        return with_panels(self.builder.build(self.arena_bytes))
+
+
+PANEL_TOKENS = 24
+
+
+def with_panels(program: _native.Program) -> _native.Program:
+    """The program, unpacking weights from PANEL_TOKENS tokens on, so that small batches reach both ways."""
+    program.tune(**{**program.tuning, "panel_tokens": PANEL_TOKENS})
+    return program
 
 
 def run(program: _native.Program, batch: Batch, kv: _native.KvPool | None = None) -> Floats:

@@ -14,7 +14,7 @@ import miaotui
 from miaotui import _native
 from miaotui.formats.weights import TensorType
 from native.matrices import Floats, make_activations, make_matrix
-from native.programs import Bench, Chunk, Operand, batch_of, columns, float_matrix, run
+from native.programs import Bench, Chunk, Operand, batch_of, columns, float_matrix, run, with_panels
 
 HIDDEN, HEADS, KV_HEADS, DIM, FFN, VOCAB, LAYERS = 256, 4, 2, 64, 256, 50, 2
 INV_FREQ = (1000.0 ** (-np.arange(DIM // 2) / (DIM // 2))).astype(np.float32)
@@ -49,7 +49,7 @@ class SmallModel:
             self._bench.op("select_rows", [x], [rows])
             self._bench.op("quantize", [rows], [quantized])
             self._bench.op("linear", [quantized], [logits], [self._matrix(VOCAB, HIDDEN), None])
-        self.program = self._bench.builder.build(self._bench.arena_bytes)
+        self.program = with_panels(self._bench.builder.build(self._bench.arena_bytes))
         self.kv = _native.KvPool(layers, KV_HEADS, DIM, 64, kv_dtype)
 
     def run(self, *chunks: Chunk) -> Floats:

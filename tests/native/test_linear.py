@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -194,3 +196,11 @@ def test_matrices_that_do_not_fit_their_bytes_are_refused(
 ) -> None:
     with pytest.raises(ModelFileError, match=complaint):
         _native.pack_weights([(kind, np.zeros(num_bytes, np.uint8), rows, cols)])
+
+
+def test_the_layout_of_packed_weights_has_a_number_of_its_own() -> None:
+    """Packed weights are kept in files: whoever changes their layout raises kPackLayout, then both figures here."""
+    digest = hashlib.sha256()
+    for kind in sorted(QUANTIZED_TYPES):
+        digest.update(make_matrix(kind, 40, 512, "normal", 7).pack().data.tobytes())
+    assert (_native.PACK_LAYOUT, digest.hexdigest()[:16]) == (1, "99a08bb232ad22d7")

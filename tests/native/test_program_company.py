@@ -15,6 +15,7 @@ SETUPS = [
     (TensorType.Q8_0, "q16", "int8"),
     (TensorType.Q6_K, "q8", "bf16"),
     (TensorType.F32, "f32", "f32"),
+    (TensorType.Q4_1, "q16", "int16"),
 ]
 LENGTHS = [40, 27, 5]
 BLOCKS = [[9, 0, 4], [60, 3], [7]]
@@ -67,3 +68,16 @@ def test_rejected_draft_tokens_leave_no_trace() -> None:
     model.run(Chunk(ids[:20], 0, [5, 6]))
     model.run(Chunk([1, 2, 3, 4, 5, 6], 20, [5, 6]))  # drafts that are overwritten by what was really said
     assert_same_bits(model.run(Chunk(ids[20:], 20, [5, 6])), want[20:])
+
+
+@pytest.mark.parametrize("kv_dtype", ["int16", "int8", "f16"])
+def test_a_context_of_several_splits_gives_the_same_in_chunks_and_one_by_one(kv_dtype: str) -> None:
+    model = SmallModel(TensorType.Q4_1, "q16", kv_dtype)
+    ids, blocks = story_of(0, 290), list(range(19))
+    whole = np.concatenate([model.run(Chunk(ids[at : at + 64], at, blocks)) for at in range(0, 290, 64)])
+    single = np.concatenate([model.run(Chunk(ids[at : at + 1], at, blocks)) for at in range(290)])
+    assert_same_bits(whole, single)
+    neighbour = story_of(1, 5)
+    for at in (250, 256, 289):  # the threads share the splits of a token that is not alone in its step
+        logits = model.run(Chunk(ids[at : at + 1], at, blocks), Chunk(neighbour, 0, [40]))
+        assert_same_bits(logits[:1], single[at : at + 1])

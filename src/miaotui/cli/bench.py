@@ -39,6 +39,8 @@ def run(args: Namespace) -> int:
     if args.plot and not args.ops:
         note("miaotui: --plot draws operators; add --ops")
         return 2
+    if args.plot:
+        args.plot.open("a").close()  # better now than after minutes of measuring
     config = config_of(args)
     from miaotui import _native
 
@@ -86,7 +88,7 @@ def _prefill(llm: LLM, num_tokens: int, repeats: int) -> dict[str, float]:
     prompt = _prompt(llm, num_tokens)
     llm.generate(prompt, max_tokens=1)  # touches every weight once
     seconds = min(llm.generate(prompt, max_tokens=1, temperature=0.0).receipt.prefill_s for _ in range(repeats))
-    gops = prefill_operations(llm.loaded.compiled.graph, num_tokens) / seconds / 1e9
+    gops = prefill_operations(llm.loaded.compiled.graph, num_tokens, llm.loaded.kv_dtype) / seconds / 1e9
     return {"tokens": num_tokens, "tokens_per_s": num_tokens / seconds, "gops": gops}
 
 
@@ -97,7 +99,7 @@ def _decode(llm: LLM, num_tokens: int, repeats: int) -> dict[str, float]:
     for _ in range(repeats):
         receipt = llm.generate(prompt, max_tokens=num_tokens, temperature=0.0, ignore_eos=True).receipt
         rates.append(receipt.tokens_per_s or 0.0)
-    cost = decode_cost(llm.loaded.compiled.graph, len(prompt) + num_tokens / 2)
+    cost = decode_cost(llm.loaded.compiled.graph, len(prompt) + num_tokens / 2, llm.loaded.kv_dtype)
     gigabytes = (cost.weight_bytes + cost.kv_bytes) / 1e9
     return {"tokens": num_tokens, "tokens_per_s": max(rates), "gb_per_s": gigabytes * max(rates)}
 

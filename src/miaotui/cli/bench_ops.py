@@ -45,7 +45,7 @@ def prefill_ops(llm: LLM, prompt: Sequence[int], repeats: int, ceilings: Mapping
         _profile(llm)
         llm.generate(prompt, max_tokens=1, temperature=0.0)
         runs.append(_op_times(llm))
-    return _by_name(llm, min(runs, key=sum), prefill_work(len(prompt)), ceilings)
+    return _by_name(llm, min(runs, key=sum), prefill_work(len(prompt), llm.loaded.kv_dtype), ceilings)
 
 
 def decode_ops(
@@ -61,7 +61,7 @@ def decode_ops(
             _profile(llm)
             steps = sum(len(delta.token_ids) for delta in stream)
         runs.append([seconds / max(steps, 1) for seconds in _op_times(llm)])
-    return _by_name(llm, min(runs, key=sum), decode_work(len(prompt) + num_tokens / 2), ceilings)
+    return _by_name(llm, min(runs, key=sum), decode_work(len(prompt) + num_tokens / 2, llm.loaded.kv_dtype), ceilings)
 
 
 def op_report(ops: Sequence[OpTime]) -> list[dict[str, Any]]:
@@ -115,8 +115,7 @@ def _by_name(llm: LLM, times: list[float], work: Workload, ceilings: Mapping[str
     for node, seconds in zip(llm.loaded.compiled.graph.nodes, times, strict=True):
         name = _NUMBER.sub("", node.label)
         groups.setdefault((node.kind, name), []).append((node, seconds))
-    integer_kv = llm.loaded.kv_dtype.startswith("int")
-    ops = [_op_time(*key, members, work, ceilings, integer_kv=integer_kv) for key, members in groups.items()]
+    ops = [_op_time(*key, members, work, ceilings) for key, members in groups.items()]
     return sorted(ops, key=lambda op: -op.seconds)
 
 
@@ -126,14 +125,12 @@ def _op_time(
     members: list[tuple[Node, float]],
     work: Workload,
     ceilings: Mapping[str, float],
-    *,
-    integer_kv: bool,
 ) -> OpTime:
     from miaotui.cli.workload import operations
 
     done = moved = ceiling_s = 0.0
     for node, _ in members:
-        node_operations, integer, node_bytes = operations(node, work, integer_kv=integer_kv)
+        node_operations, integer, node_bytes = operations(node, work)
         arithmetic_s = node_operations / (ceilings["int8_gops" if integer else "f32_gflops"] * 1e9)
         ceiling_s += max(arithmetic_s, node_bytes / (ceilings["read_gb_per_s"] * 1e9))
         done, moved = done + node_operations, moved + node_bytes

@@ -59,10 +59,10 @@ def run(args: Namespace) -> int:
     return 1 if any(finding.fatal for finding in findings) else 0
 
 
-def _tuning(config: Config) -> dict[str, Any]:
+def _tuning(config: Config) -> list[dict[str, Any]]:
     from miaotui.engine.tuning import kept
 
-    return {name: asdict(tuning) for name, tuning in kept(config.home).items()}
+    return [asdict(tuning) for tuning in kept(config.home)]
 
 
 def _software() -> dict[str, str | None]:
@@ -160,8 +160,8 @@ def _print(report: dict[str, Any], findings: list[Finding]) -> None:
     if tunings := report.get("tuning"):
         from miaotui.engine.tuning import Tuning, describe
 
-        for name, row in tunings.items():
-            print_pairs(f"tuned for this machine: {name}", describe(Tuning(**row)))
+        for row in tunings:
+            print_pairs(f"tuned for this machine: {row['model']}", describe(Tuning(**row)))
     changed = [(n, f"{s['value']} ({s['source']})") for n, s in report["settings"].items() if s["source"] != "default"]
     if changed:
         print_pairs("settings", changed)

@@ -62,7 +62,7 @@ def describe(file: ModelFile, graph: Graph, config: Config) -> dict[str, Any]:
         "spec": spec,
         "tensor_types": _tensor_types(file),
         "memory": _memory(file, graph, config),
-        "predicted": _predicted(graph),
+        "predicted": _predicted(graph, config.kv_dtype),
     }
 
 
@@ -121,13 +121,14 @@ def _kv_limit(config: Config, num_contexts: float, max_sequences: int) -> str:
     return "the same for every model, or a quarter of the free memory if that is less; --kv-memory sets it"
 
 
-def _predicted(graph: Graph) -> dict[str, Any]:
+def _predicted(graph: Graph, kv_dtype: str) -> dict[str, Any]:
     """Rates at the machine's measured ceilings: decode reads all weights once per token, prefill multiplies."""
     from miaotui import _native
     from miaotui.cli.workload import decode_cost, prefill_operations
 
     ceilings = _native.measure_ceilings()
-    decode, operations = decode_cost(graph, DECODE_CONTEXT), prefill_operations(graph, PREFILL_TOKENS)
+    decode = decode_cost(graph, DECODE_CONTEXT, kv_dtype)
+    operations = prefill_operations(graph, PREFILL_TOKENS, kv_dtype)
     return {
         "decode_tokens_per_s": ceilings["read_gb_per_s"] * 1e9 / (decode.weight_bytes + decode.kv_bytes),
         "prefill_tokens_per_s": ceilings["int8_gops"] * 1e9 * PREFILL_TOKENS / operations,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 
-from miaotui.cli.output import print_json, print_pairs
+from miaotui.cli.output import note, print_json, print_pairs
 from miaotui.cli.parsing import add_model_options, at_least, config_of, open_llm
 
 
@@ -25,16 +25,22 @@ def run(args: Namespace) -> int:
     config = config_of(args)
     with open_llm(config, tune=False) as llm:
         loaded = llm.loaded
-        file = tuning.tuning_file(config.home, loaded.compiled, loaded.file.spec)
+        largest = loaded.engine.scheduler.limits.max_tokens
+        file = tuning.tuning_file(config.home, loaded.compiled, loaded.file.spec, largest)
         before = tuning.load(file)
         found = tuning.measure(
-            loaded.compiled, loaded.file.spec, config.kv_dtype, max_tokens=512, budget_s=float(args.seconds)
+            loaded.compiled, loaded.file.spec, config.kv_dtype, max_tokens=largest, budget_s=float(args.seconds)
         )
-        tuning.save(file, found)
+        is_kept = tuning.save(file, found)
     if args.json:
-        print_json({"model": config.model, "file": str(file), **asdict(found)})
+        print_json({"model": config.model, "file": str(file) if is_kept else None, **asdict(found)})
         return 0
     changed = "" if before is None or before.choices == found.choices else " (others than before)"
     print_pairs(f"{config.model}: choices{changed}", tuning.describe(found))
+    if not found.is_complete:
+        note("miaotui: other processes took the processors; what is missing is measured by the next start")
+    if not is_kept:
+        note(f"miaotui: {file} cannot be written, so that the next start measures again; make it writable")
+        return 1
     print_pairs("kept", [("file", str(file)), ("measured in", f"{found.seconds:.1f} s")])
     return 0

@@ -135,13 +135,17 @@ def load_model(file: ModelFile, options: LoadOptions) -> LoadedModel:
 
 def _tune(compiled: CompiledProgram, spec: ModelSpec, options: LoadOptions, config: Config) -> None:
     """Take the choices made for this machine, or make them."""
-    if not config.tune or compiled.weight_bytes < tuning.MIN_WEIGHT_BYTES:
+    too_many = _native.cpu_info()["threads"] > len(os.sched_getaffinity(0))  # steps then take turns on the processors
+    if not config.tune or too_many or compiled.weight_bytes < tuning.MIN_WEIGHT_BYTES:
         return
-    file = tuning.tuning_file(config.home, compiled, spec)
+    largest = options.max_tokens_per_step
+    file = tuning.tuning_file(config.home, compiled, spec, largest)
     found = tuning.load(file)
-    if found is None or not tuning.apply(compiled, found):
-        largest = options.max_tokens_per_step
-        tuning.save(file, tuning.measure(compiled, spec, options.kv_dtype, max_tokens=largest, budget_s=TUNING_S))
+    if found is not None and not tuning.apply(compiled, found):
+        found = None
+    if found is None or not found.is_complete:
+        made = tuning.measure(compiled, spec, options.kv_dtype, max_tokens=largest, budget_s=TUNING_S, before=found)
+        tuning.save(file, made)
 
 
 def _pack_cache(config: Config) -> PackCache | None:

@@ -7,15 +7,25 @@ from dataclasses import dataclass
 
 from miaotui.graph.nodes import Node, Value
 
+KV_ELEMENT_BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "int16": 2.0, "int8": 1.0}
+
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One step: its tokens, the rows whose logits are wanted, the mean number of tokens that each one attends to."""
+    """One step: its tokens, the rows whose logits are wanted, the mean number of tokens that each one attends to.
+
+    kv_dtype: element type of keys and values.
+    """
 
     num_tokens: int = 1
     num_logit_rows: int = 1
     context_tokens: float = 1.0
-    kv_element_bytes: float = 2.0
+    kv_dtype: str = "int16"
+
+    def kv_bytes(self, heads: float, head_dim: int) -> float:
+        """Bytes of so many heads of one key or value; integers have a float scale each."""
+        scale = 4.0 if self.kv_dtype.startswith("int") else 0.0
+        return heads * (head_dim * KV_ELEMENT_BYTES[self.kv_dtype] + scale)
 
     def num_rows(self, value: Value) -> int:
         """Rows of a value in this step."""
@@ -75,7 +85,8 @@ def node_cost(node: Node, work: Workload) -> Cost:
         flops, kv_bytes = _attention_cost(node, work)
     elif node.kind in ("kv_write", "rope_kv"):
         k, v = node.inputs[-2:]
-        kv_bytes = (k.width + v.width) * rows * work.kv_element_bytes
+        head_dim = int(node.attrs["head_dim"])
+        kv_bytes = rows * work.kv_bytes((k.width + v.width) / head_dim, head_dim)
         flops = 3.0 * rows * sum(x.width for x in node.inputs[:-1]) if node.kind == "rope_kv" else 0.0
     moved = sum(value_row_bytes(v) * work.num_rows(v) for v in (*node.inputs, *node.outputs))
     return Cost(flops, weight_bytes, moved, kv_bytes)
@@ -95,5 +106,5 @@ def _attention_cost(node: Node, work: Workload) -> tuple[float, float]:
     head_dim, window = int(node.attrs["head_dim"]), int(node.attrs["window"])
     seen = min(work.context_tokens, window) if window else work.context_tokens
     scores_and_sums = 4.0 * node.output.width * seen * work.num_tokens
-    pages = 2.0 * int(node.attrs["num_kv_heads"]) * head_dim * seen * work.kv_element_bytes
+    pages = seen * work.kv_bytes(2.0 * int(node.attrs["num_kv_heads"]), head_dim)
     return scores_and_sums, pages * work.num_tokens

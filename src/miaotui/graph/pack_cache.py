@@ -56,11 +56,13 @@ class PackCache:
             os.utime(file)
         try:
             return _read(file, {w.tensor: (int(w.type), w.num_rows, w.num_cols) for w in wanted})
-        except (OSError, ValueError, KeyError, TypeError, MiaotuiError) as error:
+        except OSError as error:
+            _note(f"packed again: {error}")
+        except (ValueError, KeyError, TypeError, RecursionError, MiaotuiError) as error:
             _note(f"packed again: {error}")
             with suppress(OSError):
                 file.unlink()
-            return None
+        return None
 
     def keep(self, weights: Weights, packed: Packed) -> threading.Thread | None:
         """Start to write the matrices in the background; None if they are too few, or too many for the limit.
@@ -71,8 +73,24 @@ class PackCache:
         if not MIN_BYTES <= num_bytes <= self.limit_bytes:
             return None
         thread = threading.Thread(target=self._keep, args=(weights, dict(packed)), name="miaotui-pack-cache")
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:  # there may be no more threads
+            _note(f"not kept: {error}")
+            return None
         return thread
+
+    def forget(self, weights: Weights) -> int:
+        """Remove what is kept of a model; the bytes that became free."""
+        note = self._note_of(weights)
+        try:
+            file = self._file(note.read_text("ascii"))
+            note.unlink()
+            freed_bytes = file.stat().st_size
+            file.unlink()
+        except (OSError, ValueError):
+            return 0
+        return freed_bytes
 
     def _keep(self, weights: Weights, packed: Packed) -> None:
         from miaotui.formats.store_files import write_whole
@@ -82,6 +100,7 @@ class PackCache:
             file = self._file(digest)
             self._remove_stale_parts()
             if not file.exists():  # a damaged one `find` removes
+                _check_space(self.folder, sum(matrix.nbytes for matrix in packed.values()))
                 write_whole(file, lambda out: _write(out, packed))
             write_whole(self._note_of(weights), lambda out: out.write(digest.encode("ascii")))
             self._make_room(file)
@@ -112,6 +131,15 @@ class PackCache:
             if total > self.limit_bytes and file != kept:
                 total -= file.stat().st_size
                 file.unlink(missing_ok=True)
+
+
+def _check_space(folder: Path, num_bytes: int) -> None:
+    """Raise ValueError where a file of so many bytes would leave less than its own size free on the disk."""
+    import shutil
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if (free := shutil.disk_usage(folder).free) < 2 * num_bytes:
+        raise ValueError(f"{num_bytes} bytes are wanted, and as many to spare, but {folder} has {free}")
 
 
 def _note(what: str) -> None:
@@ -157,14 +185,16 @@ def _read(path: Path, wanted: Mapping[str, Shape]) -> Packed:
     text = file.bytes[num_bytes : num_bytes + table_bytes].tobytes()
     if zlib.crc32(text) != crc:
         raise ValueError(f"the table of {path} is damaged")
-    memory = _native.read_into_memory(str(path), num_bytes)
-    found = {}
+    shapes, places, end = {}, {}, 0
     for name, kind, rows, cols, offset in json.loads(text):
-        data = memory[offset : offset + _native.packed_bytes(kind, rows, cols)]
-        found[name] = (kind, data, rows, cols)
-    if _native.checksum([data for _, data, _, _ in found.values()]) != checksum:
-        raise ValueError(f"{path} is damaged")
-    items = [found[name] for name in wanted]
-    if [(kind, rows, cols) for kind, _, rows, cols in items] != list(wanted.values()):
+        shapes[name], places[name] = (kind, rows, cols), slice(offset, offset + _native.packed_bytes(kind, rows, cols))
+        if offset != end:
+            raise ValueError(f"the matrices of {path} do not follow each other")
+        end = places[name].stop
+    if end != num_bytes or [shapes[name] for name in wanted] != list(wanted.values()) or len(shapes) != len(wanted):
         raise ValueError(f"{path} holds other matrices")
+    memory = _native.read_into_memory(str(path), num_bytes)  # as many bytes as the model needs, whoever wrote the file
+    if _native.checksum([memory[place] for place in places.values()]) != checksum:
+        raise ValueError(f"{path} is damaged")
+    items = [(shape[0], memory[places[name]], *shape[1:]) for name, shape in wanted.items()]
     return dict(zip(wanted, _native.adopt_packed(items), strict=True))
