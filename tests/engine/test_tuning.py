@@ -24,6 +24,7 @@ DEFAULTS = {"panel_tokens": 48, "panel_blocks": 2, "short_threads": 2, "long_thr
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MIAOTUI_HOME", str(tmp_path))
     monkeypatch.setattr(tuning, "MIN_WEIGHT_BYTES", 0)
+    monkeypatch.setattr(tuning, "UNCROWDED", 0.0)  # the tests share the machine
     return tmp_path
 
 
@@ -240,6 +241,7 @@ def test_steps_too_short_for_a_choice_do_not_make_it() -> None:
 
 def test_while_others_take_the_processors_nothing_is_chosen(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "ENOUGH_S", 0.0)
+    monkeypatch.setattr(tuning, "UNCROWDED", 0.9)
     with LLM(tiny_model, context_length=64) as llm:
         loaded = llm.loaded
         before = loaded.compiled.program.tuning
