@@ -125,7 +125,8 @@ class Request:
     """What the user asked: a tokenized prompt and how to go on from it.
 
     arrival_s: monotonic seconds. seed: the one in force. first_scored: with prompt_logprobs, the first prompt position
-    whose token is scored (position 0 has no context, so at least 1).
+    whose token is scored (position 0 has no context, so at least 1). tenant: whose cached prefixes it may use, and
+    whose turn it takes. priority: lower ones are served first.
     """
 
     id: int
@@ -134,6 +135,8 @@ class Request:
     seed: int
     arrival_s: float
     first_scored: int = 1
+    tenant: str = ""
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)

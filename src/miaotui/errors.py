@@ -46,6 +46,14 @@ class CapacityError(MiaotuiError, MemoryError):
     """The request can never fit the planned memory; the message says what would fit."""
 
 
+class EngineStoppedError(MiaotuiError, RuntimeError):
+    """The engine was closed or has failed; nothing is answered any more."""
+
+
+class SlowReaderError(MiaotuiError, RuntimeError):
+    """An answer was cancelled because its reader did not keep up."""
+
+
 class ConfigError(MiaotuiError, ValueError):
     """A flag, environment variable or configuration file holds an unusable value."""
 

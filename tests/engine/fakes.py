@@ -10,8 +10,9 @@ import numpy as np
 
 from miaotui.core import SamplingParams
 from miaotui.engine.admission import ContextLimit
-from miaotui.engine.block_pool import BLOCK_TOKENS, BlockPool
+from miaotui.engine.block_pool import BlockPool
 from miaotui.engine.engine import Engine, Vocabulary
+from miaotui.engine.pages import BLOCK_TOKENS
 from miaotui.engine.results import Delta
 from miaotui.engine.runner import Runner
 from miaotui.engine.scheduler import Scheduler, StepLimits

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miaotui.engine.block_pool import BLOCK_TOKENS, BlockPool, num_blocks_for
+from miaotui.engine.block_pool import BlockPool
+from miaotui.engine.pages import BLOCK_TOKENS, num_blocks_for
 from miaotui.errors import CapacityError
 
 
@@ -56,7 +57,7 @@ def test_a_leaked_page_is_noticed() -> None:
     with pytest.raises(RuntimeError, match="1 users, but 0"):
         pool.check_integrity([table[:1]])
     pool._free.append(0)
-    with pytest.raises(RuntimeError, match="list of free"):
+    with pytest.raises(RuntimeError, match="lists of free"):
         pool.check_integrity([table])
 
 

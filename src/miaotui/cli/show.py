@@ -79,9 +79,9 @@ def _tensor_types(file: ModelFile) -> list[dict[str, Any]]:
 def _memory(file: ModelFile, graph: Graph, config: Config) -> dict[str, Any]:
     """Bytes of weights, of one step's activations, and of the KV pages with the context they allow."""
     from miaotui import _native
-    from miaotui.engine.block_pool import BLOCK_TOKENS, num_blocks_for
     from miaotui.engine.kv_memory import available_memory_bytes, plan_kv
     from miaotui.engine.loading import LoadOptions
+    from miaotui.engine.pages import BLOCK_TOKENS, num_blocks_for
     from miaotui.graph.memory import plan_memory
 
     spec, options = file.spec, LoadOptions()

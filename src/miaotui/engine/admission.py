@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from numbers import Integral
 
 from miaotui.core import SamplingParams
-from miaotui.engine.block_pool import BLOCK_TOKENS, BlockPool
+from miaotui.engine.block_pool import BlockPool
+from miaotui.engine.pages import BLOCK_TOKENS
 from miaotui.engine.scheduler import Scheduler, num_group_blocks
 from miaotui.engine.sequence import Sequence
 from miaotui.errors import CapacityError, ContextLengthError, InvalidRequestError, brief

@@ -41,17 +41,27 @@ class Engine:
         self.context = context
         self._request_ids = itertools.count()
 
-    def add(self, prompt: Row[int], params: SamplingParams, *, first_scored: int = 1) -> list[Sequence]:
+    def add(
+        self, prompt: Row[int], params: SamplingParams, *, first_scored: int = 1, tenant: str = "", priority: int = 0
+    ) -> list[Sequence]:
         """Queue a tokenized prompt; its `params.n` sequences.
 
-        With prompt_logprobs, prompt tokens from position `first_scored` on are scored. Raises InvalidRequestError for
-        token ids outside the vocabulary, ContextLengthError and CapacityError for what can never be run.
+        With prompt_logprobs, prompt tokens from position `first_scored` on are scored. Tenants take turns and share
+        no pages; lower priorities go first. Raises InvalidRequestError for token ids outside the vocabulary,
+        ContextLengthError and CapacityError for what can never be run.
         """
         check_token_ids(prompt, params, self.vocabulary.size)
         max_tokens = resolve_max_tokens(len(prompt), params, self.context, self.scheduler.pool)
         seed = params.seed if params.seed is not None else int.from_bytes(os.urandom(8), "little")
         request = Request(
-            next(self._request_ids), tuple(map(int, prompt)), params, seed, time.monotonic(), first_scored
+            id=next(self._request_ids),
+            prompt_token_ids=tuple(map(int, prompt)),
+            sampling=params,
+            seed=seed,
+            arrival_s=time.monotonic(),
+            first_scored=first_scored,
+            tenant=tenant,
+            priority=priority,
         )
         group: list[Sequence] = []
         for index in range(params.n):
@@ -76,6 +86,9 @@ class Engine:
             return []
         start_s = time.monotonic()
         logits = self.runner.run(slices)
+        num_answers = sum(part.num_tokens == 1 for part in slices)
+        num_tokens = sum(part.num_tokens for part in slices)
+        self.scheduler.budget.observe(num_answers, num_tokens - num_answers, time.monotonic() - start_s)
         updates: list[tuple[Sequence, Delta]] = []
         row = 0
         for part in slices:
@@ -84,7 +97,7 @@ class Engine:
                 sequence.started_s = start_s
             self._score_prompt(part, logits, row)
             row += part.num_logit_rows
-            sequence.num_computed_tokens += part.num_tokens
+            self.scheduler.advance(part)
             if sequence.num_pending_tokens == 0:
                 updates.append((sequence, self._advance(sequence, logits, row - 1)))
         return updates

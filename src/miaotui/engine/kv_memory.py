@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from miaotui.engine.admission import ContextLimit
-from miaotui.engine.block_pool import BLOCK_TOKENS, num_blocks_for
+from miaotui.engine.pages import BLOCK_TOKENS, num_blocks_for
 from miaotui.errors import CapacityError, ConfigError, ContextLengthError
 
 DEFAULT_BYTES = 1 << 30

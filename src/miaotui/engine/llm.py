@@ -109,7 +109,7 @@ class LLM:
 
         Text is encoded as the model was trained (with BOS if it wants one), control tokens in it recognized.
         """
-        resolved = _resolve(params, changes)
+        resolved = resolve_params(params, changes)
         if _is_one(prompt):
             return self._complete([self._encode(prompt)], resolved)[0]
         return self._complete([self._encode(p) for p in cast(Row[Prompt], prompt)], resolved)
@@ -127,7 +127,7 @@ class LLM:
         Content is text, or a list of the OpenAI API's text parts. Raises InvalidRequestError for other things,
         ChatTemplateError when the model has no chat template, or it refuses the messages.
         """
-        return self._complete([self.encode_chat(messages, tools=tools)], _resolve(params, changes))[0]
+        return self._complete([self.encode_chat(messages, tools=tools)], resolve_params(params, changes))[0]
 
     def stream(
         self,
@@ -138,9 +138,8 @@ class LLM:
         **changes: Any,
     ) -> Stream:
         """As `generate` for a text or token ids, as `chat` for a list of messages, but part by part as it comes."""
-        messages = _messages(prompt)
-        prompt_ids = self._encode(prompt) if messages is None else self.encode_chat(messages, tools=tools)  # type: ignore[arg-type]
-        resolved = _resolve(params, changes)
+        prompt_ids = self.encode_prompt(prompt, tools=tools)
+        resolved = resolve_params(params, changes)
         sequences: list[Sequence] = []
         with self._cancelling(sequences), self._lock, DeferredInterrupt():
             sequences += self._engine.add(prompt_ids, resolved)
@@ -166,6 +165,11 @@ class LLM:
     def encode_chat(self, messages: Row[Message] | str, *, tools: Row[Mapping[str, Any]] | None = None) -> list[int]:
         """Token ids of a conversation as `chat` would feed it to the model. Raises as `chat` does."""
         return self._chat_template().encode(self.tokenizer, plain_messages(messages), tools=tools)
+
+    def encode_prompt(self, prompt: Prompt | Row[Message], *, tools: Row[Mapping[str, Any]] | None = None) -> list[int]:
+        """Token ids of a text, a conversation, or token ids as they are, as `stream` would feed them to the model."""
+        messages = _messages(prompt)
+        return self._encode(prompt) if messages is None else self.encode_chat(messages, tools=tools)  # type: ignore[arg-type]
 
     def logits(self, prompt: Prompt) -> NDArray[np.float32]:
         """The model's raw scores, float32 [tokens, vocab_size]: row i predicts the token behind token i of the prompt.
@@ -304,7 +308,8 @@ class LLM:
         return ChatTemplate(self.chat_template, **tokens)  # compiled once per process
 
 
-def _resolve(params: SamplingParams | None, changes: dict[str, Any]) -> SamplingParams:
+def resolve_params(params: SamplingParams | None, changes: Mapping[str, Any]) -> SamplingParams:
+    """Sampling parameters with the changes that keywords ask for; raises as `SamplingParams` does."""
     params = SamplingParams() if params is None else params
     if not isinstance(params, SamplingParams):
         raise InvalidRequestError(

@@ -9,9 +9,10 @@ from miaotui import _native
 from miaotui.config import Config, load_config
 from miaotui.core import Activations
 from miaotui.engine import tuning
-from miaotui.engine.block_pool import BlockPool, num_blocks_for
+from miaotui.engine.block_pool import BlockPool
 from miaotui.engine.engine import Engine, Vocabulary
 from miaotui.engine.kv_memory import KvPlan, available_memory_bytes, plan_kv
+from miaotui.engine.pages import num_blocks_for
 from miaotui.engine.runner import Runner
 from miaotui.engine.scheduler import Scheduler, StepLimits
 from miaotui.errors import ConfigError, InvalidRequestError, brief

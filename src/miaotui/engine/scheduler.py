@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
+from bisect import insort
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from miaotui.engine.block_pool import BLOCK_TOKENS, BlockPool
+from miaotui.engine.block_pool import BlockPool
+from miaotui.engine.pages import BLOCK_TOKENS, num_blocks_for
+from miaotui.engine.prefix_tree import extend_keys
 from miaotui.engine.sequence import Sequence
+from miaotui.engine.step_budget import StepBudget
+from miaotui.engine.waiting import WaitingLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,93 +35,157 @@ class Slice:
 
 
 class Scheduler:
-    """First come, first served. A request's sequences are admitted together once pages for all they may become are
-    free, so nothing that runs can run out of memory. Every decoding sequence has a token in every step; what the step
-    has left goes to prompts in order of admission, in chunks.
+    """Every answer that runs has a token in every step; what the step has left goes to prompts, in equal chunks.
+
+    Pages are taken as they are needed, after those that already hold a prefix of the tokens. Where none are left, the
+    least urgent and latest sequence gives its pages up and waits, to be read again: the first one always gets on.
     """
 
-    def __init__(self, pool: BlockPool, limits: StepLimits) -> None:
+    def __init__(self, pool: BlockPool, limits: StepLimits, *, reuse_prefixes: bool = True) -> None:
         self.pool = pool
         self.limits = limits
-        self.waiting: deque[list[Sequence]] = deque()
-        self.running: list[Sequence] = []
+        self.budget = StepBudget(limits.max_tokens)
+        self.waiting = WaitingLine()
+        self.running: list[Sequence] = []  # most urgent first, then by admission
+        self.num_preemptions = 0
+        self._reuse_prefixes = reuse_prefixes
 
     @property
     def has_work(self) -> bool:
         """Whether any sequence is unfinished."""
-        return bool(self.waiting or self.running)
+        return bool(len(self.waiting) or self.running)
 
-    def add(self, group: list[Sequence]) -> None:
+    def add(self, group: Iterable[Sequence]) -> None:
         """Queue a request's sequences; the caller has checked that the empty pool could hold them."""
-        self.waiting.append(group)
+        for sequence in group:
+            self.waiting.add(sequence)
 
     def schedule(self) -> list[Slice]:
         """The next step: admits what fits, then shares the step's tokens out. Empty when there is nothing to do."""
-        while self.waiting and self._admit(self.waiting[0]):
-            self.waiting.popleft()
+        while (sequence := self.waiting.first()) is not None and self._admit(sequence):
+            pass
+        if self.running:
+            self._get_page(self.running[0])  # before others have a place in the step, which they would lose
+        decoding = [s for s in list(self.running) if s.num_pending_tokens == 1 and self._get_page(s)]
+        slices = [Slice(s, 1, 1) for s in decoding if s in self.running]  # some gave their pages up for others
+        num_decoding = len(slices)
+        num_tokens = min(self.budget.prompt_tokens(num_decoding), self.limits.max_tokens - num_decoding)
+        slices += self._read_prompts(num_tokens, self.limits.max_logit_rows - num_decoding)
+        for part in slices:
+            self.waiting.serve(part.sequence, part.num_tokens)
+        return slices
+
+    def advance(self, part: Slice) -> None:
+        """The model has read a slice; its full pages can be found from now on."""
+        sequence = part.sequence
+        sequence.num_computed_tokens += part.num_tokens
+        num_full = sequence.num_computed_tokens // BLOCK_TOKENS
+        first = (sequence.num_computed_tokens - part.num_tokens) // BLOCK_TOKENS
+        if num_full > first:
+            extend_keys(sequence.page_keys, sequence.token_ids, num_full)
+            for page in range(first, num_full):
+                self.pool.prefixes.remember(sequence.page_keys[page + 1], int(sequence.block_table[page]))
+
+    def finish(self, sequence: Sequence) -> None:
+        """Take a sequence out, whether it waits or runs, and free its pages. Harmless for one that is out already."""
+        if sequence in self.running:
+            self._stop(sequence)
+        elif sequence not in self.waiting:
+            return
+        self.waiting.leave(sequence)
+
+    def unfinished(self) -> list[Sequence]:
+        """Every sequence that waits or runs."""
+        return [*self.running, *self.waiting]
+
+    def check_integrity(self) -> None:
+        """Raise RuntimeError unless the running sequences own exactly the pages in use."""
+        self.pool.check_integrity(sequence.block_table.tolist() for sequence in self.running)
+
+    def _admit(self, sequence: Sequence) -> bool:
+        """Give it a place and the pages that hold its beginning already, if the rest of its tokens will find room."""
+        if len(self.running) >= self.limits.max_sequences:
+            return False
+        found = self._find_prefix(sequence)
+        num_idle = sum(self.pool.is_idle(block) for block in found)
+        promised = sum(s.num_missing_blocks + 1 for s in self.running)  # and one more each, for what they will say
+        if sequence.num_missing_blocks - len(found) + promised > self.pool.num_free - num_idle:
+            return False
+        self.waiting.take(sequence)
+        self.pool.share(found)
+        sequence.block_table = np.array(found, np.int32)
+        sequence.num_computed_tokens = len(found) * BLOCK_TOKENS
+        if sequence.num_output_tokens == 0:
+            sequence.num_cached_tokens = sequence.num_computed_tokens
+        insort(self.running, sequence, key=lambda s: s.request.priority)
+        return True
+
+    def _find_prefix(self, sequence: Sequence) -> list[int]:
+        """Pages with its first tokens, leaving one to read and all those whose logits are wanted."""
+        if not self._reuse_prefixes and sequence.parent is None:
+            return []
+        scored = sequence.first_scored_position
+        end = len(sequence.token_ids) - 1
+        num_pages = (end if scored is None else min(end, scored)) // BLOCK_TOKENS
+        extend_keys(sequence.page_keys, sequence.token_ids, num_pages)
+        return self.pool.prefixes.find(sequence.page_keys[1 : num_pages + 1])
+
+    def _read_prompts(self, tokens_left: int, rows_left: int) -> list[Slice]:
+        """Slices of the prompts, urgent and short ones first, each with its share of what the others leave."""
+        reading = [s for s in self.running if s.num_pending_tokens > 1]
+        reading.sort(key=lambda s: (s.request.priority, s.num_pending_tokens))
         slices: list[Slice] = []
-        tokens_left, rows_left = self.limits.max_tokens, self.limits.max_logit_rows
-        for sequence in self._by_turn():
-            part = _next_slice(sequence, tokens_left, rows_left)
+        for position, sequence in enumerate(reading):
+            share = -(-tokens_left // (len(reading) - position))
+            part = next_slice(sequence, min(share, self._num_tokens_with_pages(sequence, share)), rows_left)
             if part is not None:
                 slices.append(part)
                 tokens_left -= part.num_tokens
                 rows_left -= part.num_logit_rows
         return slices
 
-    def finish(self, sequence: Sequence) -> None:
-        """Take a sequence out, whether it waits or runs, and free its pages. Harmless for one that is out already."""
-        if sequence in self.running:
-            self.running.remove(sequence)
-            blocks, sequence.block_table = sequence.block_table, np.empty(0, np.int32)
-            self.pool.release(blocks.tolist())
-            return
-        for group in list(self.waiting):
-            if sequence in group:
-                group.remove(sequence)
-            if not group:
-                self.waiting.remove(group)
+    def _num_tokens_with_pages(self, sequence: Sequence, num_tokens: int) -> int:
+        """Take free pages for the sequence's next tokens; for how many there are any."""
+        num_tokens = min(num_tokens, sequence.num_pending_tokens)
+        missing = num_blocks_for(sequence.num_computed_tokens + num_tokens) - len(sequence.block_table)
+        if missing > 0:
+            sequence.add_blocks(self.pool.allocate(min(missing, self.pool.num_free)))
+        return min(num_tokens, len(sequence.block_table) * BLOCK_TOKENS - sequence.num_computed_tokens)
 
-    def unfinished(self) -> list[Sequence]:
-        """Every sequence that waits or runs."""
-        return [*self.running, *(sequence for group in self.waiting for sequence in group)]
-
-    def check_integrity(self) -> None:
-        """Raise RuntimeError unless the running sequences own exactly the pages in use."""
-        self.pool.check_integrity(sequence.block_table.tolist() for sequence in self.running)
-
-    def _by_turn(self) -> Iterator[Sequence]:
-        yield from (s for s in self.running if s.num_pending_tokens == 1)
-        yield from (s for s in self.running if s.num_pending_tokens > 1)
-
-    def _admit(self, group: list[Sequence]) -> bool:
-        if len(self.running) + len(group) > self.limits.max_sequences or num_group_blocks(group) > self.pool.num_free:
+    def _get_page(self, sequence: Sequence) -> bool:
+        """See that the next token has a page, if need be one of the last sequence's; False if that was the same."""
+        if sequence not in self.running:
             return False
-        for sequence in group:
-            shared: list[int] = []
-            if sequence.parent is not None:
-                shared = sequence.parent.block_table[: sequence.num_shared_tokens // BLOCK_TOKENS].tolist()
-                self.pool.share(shared)
-            blocks = shared + self.pool.allocate(sequence.num_blocks - len(shared))
-            sequence.block_table = np.array(blocks, np.int32)
-            sequence.num_computed_tokens = sequence.num_shared_tokens
-            self.running.append(sequence)
+        if sequence.num_computed_tokens < len(sequence.block_table) * BLOCK_TOKENS:
+            return True
+        while self.pool.num_free == 0:
+            last = self.running[-1]
+            self._stop(last)
+            last.restart()
+            self.waiting.put_back(last)
+            self.num_preemptions += 1
+            if last is sequence:
+                return False
+        sequence.add_blocks(self.pool.allocate(1))
         return True
+
+    def _stop(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        blocks, sequence.block_table = sequence.block_table, np.empty(0, np.int32)
+        self.pool.release(blocks.tolist())
 
 
 def num_group_blocks(group: Iterable[Sequence]) -> int:
-    """Pages that a request's sequences take together, shared ones counted once."""
-    return sum(s.num_blocks - s.num_shared_tokens // BLOCK_TOKENS for s in group)
+    """Pages that a request's sequences take together at most, the first's full prompt pages counted once."""
+    return sum(s.num_blocks - s.num_prompt_pages * (s.parent is not None) for s in group)
 
 
-def _next_slice(sequence: Sequence, tokens_left: int, rows_left: int) -> Slice | None:
+def next_slice(sequence: Sequence, tokens_left: int, rows_left: int) -> Slice | None:
     """The most of a sequence's pending tokens that the step can still take.
 
     Logits are wanted for the last pending token and for every prompt position that is scored; both lie at the end of
     the slice.
     """
-    if not sequence.is_ready:
-        return None
     start = sequence.num_computed_tokens
     end = start + min(sequence.num_pending_tokens, tokens_left)
     scored = sequence.first_scored_position

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miaotui.core import Receipt, Request
-from miaotui.engine.block_pool import BLOCK_TOKENS, num_blocks_for
+from miaotui.engine.pages import BLOCK_TOKENS, num_blocks_for
+from miaotui.engine.prefix_tree import Key, root_key
 from miaotui.engine.results import Completion, FinishReason, TokenLogprob
 from miaotui.engine.text import TextStream
 
@@ -22,9 +23,11 @@ class Sequence:
     """Mutable state of one generation; the scheduler alone changes its pages, the engine the rest.
 
     token_ids: prompt, then output. num_computed_tokens: tokens whose keys and values are in the pages.
-    parent: the request's first sequence, whose full prompt pages this one uses as well.
+    parent: the request's first sequence, which reads the prompt for this one, too.
     kept_logits: rows of the scored positions, collected where this is a list.
     block_table: page numbers by position // 16; pages are this sequence's only while it runs.
+    page_keys: what its full pages can be found by, behind its tenant's root, as far as anybody has asked.
+    num_cached_tokens: of the prompt, in pages that others had filled.
     """
 
     request: Request
@@ -36,7 +39,9 @@ class Sequence:
     parent: Sequence | None = None
     token_ids: list[int] = field(init=False)
     block_table: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    page_keys: list[Key] = field(init=False)
     num_computed_tokens: int = 0
+    num_cached_tokens: int = 0
     finish_reason: FinishReason | None = None
     stop_reason: str | int | None = None
     logprobs: list[TokenLogprob] = field(default_factory=list)
@@ -48,7 +53,13 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.token_ids = list(self.request.prompt_token_ids)
+        self.page_keys = [root_key(self.request.tenant)]
+        self._begin_scores()
+
+    def _begin_scores(self) -> None:
         self.prompt_logprobs = [None] * min(self.request.first_scored, self.num_prompt_tokens)
+        if self.kept_logits is not None:
+            self.kept_logits.clear()
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -66,9 +77,9 @@ class Sequence:
         return len(self.token_ids) - self.num_computed_tokens
 
     @property
-    def num_shared_tokens(self) -> int:
-        """Prompt tokens whose pages come from the parent: full pages, leaving at least one token to compute."""
-        return 0 if self.parent is None else (self.num_prompt_tokens - 1) // BLOCK_TOKENS * BLOCK_TOKENS
+    def num_prompt_pages(self) -> int:
+        """Full pages of the prompt that the request's other sequences can use, too; one token is left to read."""
+        return (self.num_prompt_tokens - 1) // BLOCK_TOKENS
 
     @property
     def num_blocks(self) -> int:
@@ -76,16 +87,39 @@ class Sequence:
         return num_blocks_for(self.num_prompt_tokens + max(self.max_tokens - 1, 0))
 
     @property
+    def num_missing_blocks(self) -> int:
+        """Pages that the tokens it has so far need beside those it owns."""
+        return num_blocks_for(len(self.token_ids)) - len(self.block_table)
+
+    @property
     def is_ready(self) -> bool:
-        """Whether the pages it shares have been written."""
-        return self.parent is None or self.parent.num_computed_tokens >= self.num_shared_tokens
+        """Whether the pages it shares have been written, or nobody will write them."""
+        parent = self.parent
+        return (
+            parent is None
+            or parent.finish_reason is not None
+            or parent.num_computed_tokens >= self.num_prompt_pages * BLOCK_TOKENS
+        )
 
     @property
     def first_scored_position(self) -> int | None:
-        """First position whose logits score a prompt token; None without prompt_logprobs, which the parent reports."""
-        if self.request.sampling.prompt_logprobs is None or self.parent is not None:
-            return None
-        return self.request.first_scored - 1
+        """First position whose logits score a prompt token; None where no scores are wanted or all have been given."""
+        return self.request.first_scored - 1 if self.scores_prompt and not self.num_output_tokens else None
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether log-probabilities of the prompt are wanted of this sequence: of a request's first one only."""
+        return self.request.sampling.prompt_logprobs is not None and self.parent is None
+
+    def add_blocks(self, blocks: list[int]) -> None:
+        """Own more pages."""
+        self.block_table = np.append(self.block_table, np.array(blocks, np.int32))
+
+    def restart(self) -> None:
+        """Its pages are gone: the model has to read all tokens again. What was said stays said."""
+        self.num_computed_tokens = 0
+        if self.num_output_tokens == 0:
+            self._begin_scores()
 
     def append(self, token_id: int, now_s: float) -> str:
         """Take a sampled token; the text that became safe with it. Sets `finish_reason` if it was the last one."""
@@ -129,7 +163,7 @@ class Sequence:
             stop_reason=self.stop_reason,
             logprobs=None if params.logprobs is None else tuple(self.logprobs),
             receipt=self.receipt(),
-            prompt_logprobs=None if self.first_scored_position is None else tuple(self.prompt_logprobs),
+            prompt_logprobs=tuple(self.prompt_logprobs) if self.scores_prompt else None,
             others=others,
         )
 
@@ -143,7 +177,7 @@ class Sequence:
             path="model",
             why="the model computed every token",
             prompt_tokens=self.num_prompt_tokens,
-            cached_tokens=self.num_shared_tokens,
+            cached_tokens=self.num_cached_tokens,
             output_tokens=self.num_output_tokens,
             queue_s=started_s - arrival_s,
             prefill_s=first_token_s - started_s,

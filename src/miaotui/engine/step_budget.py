@@ -1,0 +1,48 @@
+"""How many prompt tokens a step may take along beside running answers, so that nobody's stream stalls."""
+
+from __future__ import annotations
+
+SLOWDOWN = 2.2
+"""A step that reads prompts beside running answers may take so many times as long as one that does not."""
+LEAST_TOKENS = 8
+"""A prompt goes on by at least this many tokens a step."""
+WEIGHT = 0.1
+"""Of a new observation in a running mean."""
+
+
+class StepBudget:
+    """Learns what steps cost, and from that how many prompt tokens fit one.
+
+    A step of answers alone takes some time, each prompt token adds to it. Both are means of what was seen, kept apart
+    by how many answers run (in powers of two).
+    """
+
+    def __init__(self, max_tokens: int) -> None:
+        self._max_tokens = max_tokens
+        self._alone_s: dict[int, float] = {}
+        self._per_token_s: float | None = None
+
+    def prompt_tokens(self, num_running: int) -> int:
+        """The most prompt tokens of a step in which so many answers go on."""
+        if num_running == 0:
+            return self._max_tokens
+        alone_s = self._alone_s.get(num_running.bit_length())
+        if alone_s is None or self._per_token_s is None:
+            return min(4 * LEAST_TOKENS, self._max_tokens)  # careful until both are known
+        fitting = int((SLOWDOWN - 1.0) * alone_s / self._per_token_s)
+        return min(max(fitting, LEAST_TOKENS), self._max_tokens)
+
+    def observe(self, num_running: int, num_prompt_tokens: int, seconds: float) -> None:
+        """A step with so many running answers and prompt tokens took so long."""
+        if num_prompt_tokens == 0:
+            kind = num_running.bit_length()
+            self._alone_s[kind] = _mean(self._alone_s.get(kind), seconds)
+            return
+        alone_s = self._alone_s.get(num_running.bit_length(), 0.0) if num_running else 0.0
+        per_token_s = max(seconds - alone_s, 0.1 * seconds) / num_prompt_tokens
+        if num_running or self._per_token_s is None:
+            self._per_token_s = _mean(self._per_token_s, per_token_s)
+
+
+def _mean(before: float | None, seen: float) -> float:
+    return seen if before is None else before + WEIGHT * (seen - before)

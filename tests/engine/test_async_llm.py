@@ -1,0 +1,179 @@
+"""Many callers, one engine thread: the same answers, each to whom it belongs, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from miaotui import LLM, SamplingParams
+from miaotui.engine import async_llm
+from miaotui.engine.async_llm import AsyncLLM
+from miaotui.errors import ContextLengthError, EngineStoppedError, InvalidRequestError, SlowReaderError
+
+GREEDY = SamplingParams(temperature=0.0, max_tokens=24, ignore_eos=True)
+
+
+def run(model: Path, use: Callable[[AsyncLLM], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with AsyncLLM(model, context_length=160, max_sequences=4) as llm:
+            await use(llm)
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def free_pages(llm: AsyncLLM) -> int:
+    return llm.llm.loaded.engine.scheduler.pool.num_free
+
+
+async def idle(llm: AsyncLLM) -> None:
+    """Until the engine has nothing left to do."""
+    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    while llm.llm.loaded.engine.scheduler.has_work:
+        llm._thread.submit(lambda engine: loop.call_soon_threadsafe(done.set))
+        await done.wait()
+        done.clear()
+
+
+def hold_steps(llm: AsyncLLM, monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+    """Each step needs a permit from now on."""
+    engine, permits = llm.llm.loaded.engine, threading.Semaphore(0)
+    step = engine.step
+
+    def held() -> object:
+        permits.acquire()
+        return step()
+
+    monkeypatch.setattr(engine, "step", held)
+    return permits
+
+
+def test_callers_at_once_get_what_they_would_get_alone(tiny_model: Path) -> None:
+    prompts = [[5 + i, 6, 7 + i] for i in range(9)]
+    with LLM(tiny_model, context_length=160) as alone:
+        want = [alone.generate(prompt, GREEDY) for prompt in prompts]
+
+    async def use(llm: AsyncLLM) -> None:
+        got = await asyncio.gather(*(llm.generate(prompt, GREEDY, tenant=str(i)) for i, prompt in enumerate(prompts)))
+        assert [c.token_ids for c in got] == [c.token_ids for c in want]
+        assert [c.text for c in got] == [c.text for c in want]
+
+    run(tiny_model, use)
+
+
+def test_parts_add_up_to_the_whole(tiny_model: Path) -> None:
+    async def use(llm: AsyncLLM) -> None:
+        answer = await llm.stream("the cat", GREEDY, n=2)
+        texts = ["", ""]
+        async for part in answer:
+            texts[part.index] += part.text
+        assert answer.completion is not None
+        assert texts == [answer.completion.text, answer.completion.others[0].text]
+
+    run(tiny_model, use)
+
+
+def test_what_is_left_early_frees_its_pages(tiny_model: Path) -> None:
+    async def use(llm: AsyncLLM) -> None:
+        before = free_pages(llm)
+        for _ in range(20):
+            async with aclosing(await llm.stream("the cat", GREEDY, max_tokens=120)) as answer:
+                await anext(answer)
+        await idle(llm)
+        assert free_pages(llm) == before
+        llm.llm.loaded.engine.check_integrity()
+
+    run(tiny_model, use)
+
+
+def test_callers_cancelled_while_they_wait_leave_nothing_behind(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def use(llm: AsyncLLM) -> None:
+        before = free_pages(llm)
+        permits = hold_steps(llm, monkeypatch)
+        tasks = [asyncio.create_task(llm.generate("the cat", GREEDY, max_tokens=120)) for _ in range(12)]
+        await asyncio.sleep(0)
+        for task in tasks[:4]:
+            task.cancel()
+        permits.release(5)
+        while not llm._answers:
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(result, asyncio.CancelledError) for result in results)
+        permits.release(10_000)
+        await idle(llm)
+        assert free_pages(llm) == before
+        assert not llm._answers
+
+    run(tiny_model, use)
+
+
+def test_errors_reach_the_caller_who_made_them(tiny_model: Path) -> None:
+    async def use(llm: AsyncLLM) -> None:
+        good = asyncio.create_task(llm.generate("the cat", GREEDY))
+        with pytest.raises(ContextLengthError):
+            await llm.generate("the cat", GREEDY, max_tokens=4000)
+        with pytest.raises(InvalidRequestError):
+            await llm.generate("the cat", temperature=-1)
+        assert (await good).finish_reason == "length"
+
+    run(tiny_model, use)
+
+
+def test_a_reader_who_sleeps_is_cancelled(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(async_llm, "MAX_BUFFERED_CHARACTERS", 20)
+
+    async def use(llm: AsyncLLM) -> None:
+        answer = await llm.stream("the cat", GREEDY, max_tokens=120)
+        await idle(llm)
+        with pytest.raises(SlowReaderError):
+            await answer.whole()
+
+    run(tiny_model, use)
+
+
+def test_a_failed_step_ends_every_answer_with_an_error(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def use(llm: AsyncLLM) -> None:
+        engine = llm.llm.loaded.engine
+        waiting = [asyncio.create_task(llm.generate("the cat", GREEDY, max_tokens=120)) for _ in range(6)]
+        await asyncio.sleep(0)
+
+        def broken() -> None:
+            raise OSError("the step failed")
+
+        monkeypatch.setattr(engine, "step", broken)
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        assert all(isinstance(result, EngineStoppedError) for result in results)
+        assert not llm.is_alive
+        with pytest.raises(EngineStoppedError, match="the step failed"):
+            await llm.generate("the cat", GREEDY)
+
+    run(tiny_model, use)
+
+
+def test_closing_ends_what_is_under_way(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        llm = AsyncLLM(tiny_model, context_length=160)
+        permits = hold_steps(llm, monkeypatch)
+        task = asyncio.create_task(llm.generate("the cat", GREEDY, max_tokens=150))
+        permits.release(3)
+        while not llm._answers:
+            await asyncio.sleep(0)
+        closing = asyncio.create_task(llm.aclose())
+        while not llm._thread._closing:
+            await asyncio.sleep(0)
+        permits.release(10_000)
+        await closing
+        with pytest.raises(EngineStoppedError, match="closed"):
+            await task
+        await llm.aclose()
+
+    asyncio.run(asyncio.wait_for(main(), 30))

@@ -1,0 +1,83 @@
+"""Nobody is frozen by somebody else's long prompt, many requests or low number."""
+
+from __future__ import annotations
+
+from engine.fakes import drain, make_engine
+from miaotui.core import SamplingParams
+from miaotui.engine.step_budget import LEAST_TOKENS, SLOWDOWN, StepBudget
+
+TALK = SamplingParams(temperature=0.0, ignore_eos=True, max_tokens=16)
+READ = SamplingParams(temperature=0.0, max_tokens=1)
+
+
+def finished_order(names: dict[int, str], updates: list) -> list[str]:  # type: ignore[type-arg]
+    return [names[s.request.id] for s, part in updates if part.finish_reason is not None]
+
+
+def test_a_tenant_with_many_requests_does_not_hold_up_one_with_few() -> None:
+    engine, _ = make_engine(max_sequences=1, max_tokens=16)
+    names = {engine.add([k] * 20, READ, tenant="many")[0].request.id: "many" for k in range(6)}
+    for k in range(2):
+        names[engine.add([40 + k] * 20, READ, tenant="few")[0].request.id] = "few"
+    assert finished_order(names, drain(engine))[:4] == ["many", "few", "many", "few"]
+
+
+def test_a_tenant_who_comes_late_has_saved_nothing_up() -> None:
+    engine, _ = make_engine(max_sequences=1, max_tokens=16)
+    names = {engine.add([k] * 20, READ, tenant="early")[0].request.id: "early" for k in range(8)}
+    for _ in range(8):
+        engine.step()
+    for k in range(4):
+        names[engine.add([40 + k] * 20, READ, tenant="late")[0].request.id] = "late"
+    order = finished_order(names, drain(engine))
+    assert order[:4].count("late") <= 2
+
+
+def test_urgent_requests_go_first_whoever_asks() -> None:
+    engine, _ = make_engine(max_sequences=1, max_tokens=16)
+    names = {engine.add([1] * 20, READ)[0].request.id: "first"}
+    names[engine.add([2] * 20, READ)[0].request.id] = "second"
+    names[engine.add([3] * 20, READ, priority=-5)[0].request.id] = "urgent"
+    assert finished_order(names, drain(engine)) == ["urgent", "first", "second"]
+
+
+def test_a_short_prompt_is_not_behind_a_long_one() -> None:
+    engine, _ = make_engine(max_tokens=16, context=512)
+    (long,) = engine.add([1] * 300, READ)
+    engine.step()
+    (short,) = engine.add([2] * 20, READ)
+    for _ in range(4):
+        engine.step()
+    assert short.finish_reason == "length"
+    assert long.finish_reason is None
+
+
+def test_prompts_slow_running_answers_down_by_no_more_than_agreed() -> None:
+    alone_s, per_token_s = 4e-3, 1e-4
+    budget = StepBudget(512)
+    for _ in range(100):
+        budget.observe(3, 0, alone_s)
+        tokens = budget.prompt_tokens(3)
+        budget.observe(3, tokens, alone_s + tokens * per_token_s)
+    tokens = budget.prompt_tokens(3)
+    assert LEAST_TOKENS < tokens < 512
+    assert alone_s + tokens * per_token_s <= SLOWDOWN * alone_s * 1.01
+    assert tokens >= (SLOWDOWN - 1) * alone_s / per_token_s * 0.9
+
+
+def test_without_running_answers_prompts_have_the_whole_step() -> None:
+    budget = StepBudget(512)
+    assert budget.prompt_tokens(0) == 512
+    budget.observe(1, 0, 1e-6)
+    budget.observe(1, 8, 1.0)
+    assert budget.prompt_tokens(1) == LEAST_TOKENS
+    assert budget.prompt_tokens(0) == 512
+
+
+def test_a_long_prompt_beside_an_answer_still_ends() -> None:
+    engine, _ = make_engine(context=256)
+    engine.scheduler.budget.observe(1, 0, 1e-6)
+    engine.scheduler.budget.observe(1, 8, 10.0)
+    engine.add([1], TALK.changed(max_tokens=200))
+    engine.add([2] * 200, READ)
+    drain(engine)
