@@ -20,9 +20,10 @@ run: ## answer Q="…", or a pipe, with MODEL (default smollm2:135m); without ei
 	@scripts/build.sh build/dev
 	@scripts/run.sh
 
-serve: ## the OpenAI-compatible server (comes with a later version)
-	@echo "miaotui: there is no server in this version; it comes with a later one. 'make run' answers and chats on this terminal." >&2
-	@exit 2
+serve: ## answer over HTTP with MODEL (OpenAI's endpoints); ARGS="--port 9000" and others are passed on
+	@scripts/setup.sh serve
+	@scripts/build.sh build/dev
+	@exec .venv/bin/miaotui serve "$$MODEL" $(ARGS)
 
 setup: ## create .venv with all that development needs
 	@scripts/setup.sh test

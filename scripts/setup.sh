@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Creates .venv with what one habit needs and links the package into it; does nothing when that is already there.
-# usage: scripts/setup.sh run|check|test      (run: runtime and build tools; check: + linters; test: + oracles)
+# usage: scripts/setup.sh run|serve|check|test
+# run: runtime and build tools; serve: + the server's libraries; check: + linters; test: + oracles
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 level=${1:-run}
@@ -72,6 +73,7 @@ install_level() {
       pip_install --no-build-isolation --config-settings=wheel.cmake=false --config-settings=editable.mode=inplace --editable .
       link_sources
       ;;
+    serve) pip_install --no-build-isolation --config-settings=wheel.cmake=false --config-settings=editable.mode=inplace --editable '.[serve]' && link_sources ;;
     *) pip_install --group "$1" ;;
   esac
   touch "$(stamp_of "$1")"
@@ -79,9 +81,10 @@ install_level() {
 
 case $level in
   run) levels="run" ;;
-  check) levels="run check" ;;
-  test) levels="run check test" ;;
-  *) fail "unknown level '$level'; choose run, check or test." ;;
+  serve) levels="run serve" ;;
+  check) levels="run serve check" ;;
+  test) levels="run serve check test" ;;
+  *) fail "unknown level '$level'; choose run, serve, check or test." ;;
 esac
 
 ready=yes

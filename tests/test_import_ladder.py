@@ -22,7 +22,8 @@ ROOMS: dict[str, set[str]] = {
     "graph": BASE | {"formats"},
     "models": BASE | {"formats", "graph"},
     "engine": BASE | {"formats", "graph", "models"},
-    "cli": BASE | {"formats", "graph", "models", "engine"},
+    "server": BASE | {"engine"},
+    "cli": BASE | {"formats", "graph", "models", "engine", "server"},
     "__init__": BASE | {"engine"},  # the public names, fetched at first use
     "__main__": {"cli"},
 }

@@ -80,10 +80,6 @@ def test_missing_python_is_one_sentence(clone: Path, tools: Path) -> None:
     assert "there is no /nowhere/python" in complaint(clone, tools, "run", PYTHON="/nowhere/python")
 
 
-def test_server_is_announced_and_not_faked(clone: Path, tools: Path) -> None:
-    assert "comes with a later" in complaint(clone, tools, "serve")
-
-
 def test_question_may_hold_any_character(clone: Path, tools: Path) -> None:
     for script in ("setup.sh", "build.sh"):
         add_tool(clone / "scripts", script, "exit 0")

@@ -50,6 +50,14 @@ class EngineStoppedError(MiaotuiError, RuntimeError):
     """The engine was closed or has failed; nothing is answered any more."""
 
 
+class OverloadedError(MiaotuiError, RuntimeError):
+    """Too many requests wait already; the same request may succeed in a moment."""
+
+
+class UnauthorizedError(MiaotuiError, PermissionError):
+    """No key was given, or one that is not known."""
+
+
 class SlowReaderError(MiaotuiError, RuntimeError):
     """An answer was cancelled because its reader did not keep up."""
 

@@ -60,6 +60,20 @@ def send_sigint() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_prefix_hit_gives_identical_log_probabilities(tiny_model: Path) -> None:
+    prompt = [i % 90 + 5 for i in range(100)]
+    params = SamplingParams(temperature=0.0, max_tokens=20, ignore_eos=True, logprobs=3)
+    with LLM(tiny_model, context_length=160, prefix_cache=False) as llm:
+        want = [llm.generate(prompt, params) for _ in range(2)]
+        assert [c.receipt.cached_tokens for c in want] == [0, 0]
+    with LLM(tiny_model, context_length=160) as llm:
+        got = [llm.generate(p, params) for p in (prompt, prompt, [*prompt[:50], *prompt[50:]])]
+        assert [c.receipt.cached_tokens for c in got] == [0, 96, 96]
+        assert all(c.logprobs == want[0].logprobs for c in got)
+        llm.generate([*prompt[:40], 7], params)
+        assert llm.generate(prompt[:60], params).receipt.cached_tokens == 48
+
+
 def test_text_and_its_token_ids_are_the_same_prompt(llm: LLM) -> None:
     by_text = llm.generate("the cat and the dog", SEEDED)
     by_ids = llm.generate(llm.tokenizer.encode("the cat and the dog"), SEEDED)

@@ -13,6 +13,7 @@ from io import TextIOWrapper
 
 COMMANDS = {
     "run": "answer a question, or chat",
+    "serve": "answer over HTTP, many clients at once",
     "pull": "download a model by name",
     "ls": "list the models that are here",
     "show": "what a model is made of, what it needs, how fast it can be",

@@ -44,7 +44,7 @@ def run(args: Namespace) -> int:
     config = config_of(args)
     from miaotui import _native
 
-    with open_llm(config) as llm:
+    with open_llm(config, prefix_cache=False) as llm:  # prompts are repeated
         report: dict[str, Any] = {
             "model": config.model,
             "prefill": _prefill(llm, args.prompt_tokens, args.repeats),

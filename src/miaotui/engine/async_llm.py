@@ -88,12 +88,14 @@ class Answer:
 class AsyncLLM:
     """An `LLM` whose steps run in a thread of their own, for callers on one event loop.
 
-    Takes the arguments of `LLM`. An asynchronous context manager; to be created and used on a running loop.
-    `tenant` names who asks: tenants take turns and share no cached prefixes. Lower priorities go first.
+    Takes the arguments of `LLM`, or an `LLM` that nobody else uses from then on. An asynchronous context manager; to be
+    created and used on a running loop. `tenant` names who asks: tenants take turns and share no cached prefixes. Lower
+    priorities go first.
     """
 
-    def __init__(self, model: str | os.PathLike[str], **options: Any) -> None:
-        self.llm = LLM(model, **options)
+    def __init__(self, model: str | os.PathLike[str] | LLM, **options: Any) -> None:
+        self.llm = model if isinstance(model, LLM) else LLM(model, **options)
+        self._scheduler = self.llm.loaded.engine.scheduler
         self._loop = asyncio.get_running_loop()
         self._answers: dict[int, Answer] = {}  # by request
         self._starting: set[asyncio.Future[Answer]] = set()
@@ -148,6 +150,21 @@ class AsyncLLM:
         """As `stream`, but the whole answer at once."""
         async with aclosing(await self.stream(prompt, params, **options)) as answer:
             return await answer.whole()
+
+    @property
+    def num_running(self) -> int:
+        """Sequences that take part in steps."""
+        return len(self._scheduler.running)
+
+    @property
+    def num_waiting(self) -> int:
+        """Sequences that wait for a place, and requests that are just being added."""
+        return len(self._scheduler.waiting) + len(self._starting)
+
+    @property
+    def num_preemptions(self) -> int:
+        """How often a sequence was sent back for want of pages."""
+        return self._scheduler.num_preemptions
 
     @property
     def stalled_s(self) -> float:

@@ -50,6 +50,8 @@ class LLM:
         configured (16 GiB).
     tune: whether to measure what is fastest, once per machine and shape of model, for at most 2.5 s; None: as
         configured (yes).
+    prefix_cache: whether a prompt begins from KV pages that others have filled with the same tokens: faster, the same
+        bits. `Receipt.cached_tokens` says how many.
     chat_template: Jinja source to use instead of the model's own.
 
     The threads are the process's: MIAOTUI_THREADS sets their number, MIAOTUI_ISA the instruction set, before first use.
@@ -77,6 +79,7 @@ class LLM:
         chat_template: str | None = None,
         pack_cache_bytes: int | None = None,
         tune: bool | None = None,
+        prefix_cache: bool = True,
     ) -> None:
         options = LoadOptions(
             activations=activations,
@@ -89,6 +92,7 @@ class LLM:
             disabled_passes=frozenset(disabled_passes),
             pack_cache_bytes=pack_cache_bytes,
             tune=tune,
+            prefix_cache=prefix_cache,
         )
         self._loaded: LoadedModel | None = load_model(find_model(model), options)
         self._own_template = chat_template

@@ -46,6 +46,7 @@ class LoadOptions:
     disabled_passes: names of fusions to leave out (`miaotui.graph.passes.PASSES`): slower, the same bits.
     pack_cache_bytes: packed weights are kept on disk, at most so many bytes; 0: not; None: as configured.
     tune: whether to measure, once per machine and shape of model, what is fastest; None: as configured.
+    prefix_cache: whether prompts begin from pages that other requests have filled with the same tokens.
     """
 
     activations: Activations = "int16"
@@ -58,6 +59,7 @@ class LoadOptions:
     disabled_passes: frozenset[str] = frozenset()
     pack_cache_bytes: int | None = None
     tune: bool | None = None
+    prefix_cache: bool = True
 
     def __post_init__(self) -> None:
         if self.kv_dtype not in KV_DTYPES:
@@ -130,7 +132,8 @@ def load_model(file: ModelFile, options: LoadOptions) -> LoadedModel:
     kv = _native.KvPool(*kv_shape, plan.num_blocks, options.kv_dtype)
     runner = Runner(compiled.program, kv, limits, num_blocks_for(plan.context.length))
     vocabulary = Vocabulary(spec.vocab_size, tokenizer.eos_ids, lambda: StreamDecoder(tokenizer))
-    engine = Engine(Scheduler(BlockPool(plan.num_blocks), limits), runner, vocabulary, plan.context)
+    scheduler = Scheduler(BlockPool(plan.num_blocks), limits, reuse_prefixes=options.prefix_cache)
+    engine = Engine(scheduler, runner, vocabulary, plan.context)
     return LoadedModel(file, tokenizer, graph, compiled, plan, options.kv_dtype, engine)
 
 

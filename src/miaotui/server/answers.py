@@ -1,0 +1,102 @@
+"""What the completion routes share: admission, disconnects, the head of every reply."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+
+from miaotui.engine.async_llm import Answer, AsyncLLM
+from miaotui.engine.results import Completion, Delta
+from miaotui.errors import ModelNotFoundError, OverloadedError
+from miaotui.server.metrics import Metrics
+from miaotui.server.settings import ServerSettings
+
+T = TypeVar("T")
+
+
+class ClientGoneError(Exception):
+    """Nobody reads the reply any more."""
+
+
+class Service:
+    """The engine, how the server is set up, and what it counts; one for all requests."""
+
+    def __init__(self, llm: AsyncLLM, settings: ServerSettings) -> None:
+        self.llm = llm
+        self.settings = settings
+        self.metrics = Metrics(llm)
+        self.created = int(time.time())
+
+    def check(self, model: str | None) -> None:
+        """Raise ModelNotFoundError for another model, OverloadedError where too many wait."""
+        if model is not None and model not in ("", "default", self.settings.model_name):
+            raise ModelNotFoundError(
+                f"the model {model[:100]!r} is not served here; it is {self.settings.model_name!r}."
+            )
+        if self.llm.num_waiting >= self.settings.max_waiting:
+            self.metrics.rejected.inc()
+            raise OverloadedError(f"{self.llm.num_waiting} requests wait already; try again in a moment.")
+
+    def head(self, kind: str, request: Request) -> dict[str, Any]:
+        """The fields that all parts of a reply begin with."""
+        prefix = "chatcmpl" if kind.startswith("chat") else "cmpl"
+        name = f"{prefix}-{request.state.request_id}"
+        return {"id": name, "object": kind, "created": int(time.time()), "model": self.settings.model_name}
+
+    def count(self, answer: Answer) -> None:
+        """Add a finished answer to the metrics."""
+        if answer.completion is not None:
+            self.metrics.observe(answer.completion)
+
+
+async def while_connected(request: Request, work: Awaitable[T]) -> T:
+    """Do the work, or raise ClientGoneError as soon as the client goes away; the work is cancelled then."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnect(request))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGoneError
+        return task.result()
+    finally:
+        gone.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait((task,))
+
+
+async def _disconnect(request: Request) -> None:
+    while not await request.is_disconnected():
+        await asyncio.sleep(0.1)
+
+
+async def whole(answer: Answer, service: Service) -> Completion:
+    """A request's completion, counted."""
+    async with aclosing(answer):
+        completion = await answer.whole()
+        service.metrics.observe(completion)
+        return completion
+
+
+async def parts_or_silence(answer: Answer, seconds: float) -> AsyncGenerator[Delta | None, None]:
+    """The parts of an answer, and None whenever that many seconds pass without one."""
+    waiting: asyncio.Task[Any] | None = None
+    try:
+        while True:
+            waiting = waiting or asyncio.ensure_future(anext(answer, None))
+            done, _ = await asyncio.wait((waiting,), timeout=seconds)
+            if not done:
+                yield None
+                continue
+            part, waiting = waiting.result(), None
+            if part is None:
+                return
+            yield part
+    finally:
+        if waiting is not None:
+            waiting.cancel()

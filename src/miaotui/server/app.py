@@ -1,0 +1,84 @@
+"""The ASGI application: routes, errors, the engine's life."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from miaotui.engine.async_llm import AsyncLLM
+from miaotui.errors import MiaotuiError
+from miaotui.server import chat, completions, facts
+from miaotui.server.answers import ClientGoneError, Service
+from miaotui.server.guard import BodyTooLargeError, Guard
+from miaotui.server.replies import error_reply, plain_error
+from miaotui.server.settings import ServerSettings
+
+ROUTES = (
+    ("POST", "/v1/chat/completions", chat.chat_completions),
+    ("POST", "/v1/completions", completions.completions),
+    ("GET", "/v1/models", facts.models),
+    ("GET", "/v1/models/{name:path}", facts.model),
+    ("POST", "/tokenize", facts.tokenize),
+    ("POST", "/detokenize", facts.detokenize),
+    ("GET", "/health", facts.health),
+    ("GET", "/ready", facts.ready),
+    ("GET", "/metrics", facts.metrics),
+)
+
+log = logging.getLogger(__name__)
+
+
+def create_app(open_llm: Callable[[], AsyncLLM], settings: ServerSettings) -> Guard:
+    """The application. `open_llm` is called on the running loop, when the server starts."""
+
+    @asynccontextmanager
+    async def life(app: Starlette) -> AsyncIterator[None]:
+        async with open_llm() as llm:
+            app.state.service, app.state.closing = Service(llm, settings), False
+            yield
+            app.state.closing = True
+
+    app = Starlette(
+        routes=[Route(path, handler, methods=[method]) for method, path, handler in ROUTES],
+        lifespan=life,
+        exception_handlers={
+            MiaotuiError: _known,
+            BodyTooLargeError: _too_large,
+            ClientGoneError: _gone,
+            HTTPException: _http,
+            Exception: _unknown,
+        },
+    )
+    return Guard(app, settings)
+
+
+async def _known(request: Request, error: Exception) -> Response:
+    reply = error_reply(error)
+    request.app.state.service.metrics.errors.labels(str(reply.status_code)).inc()
+    return reply
+
+
+async def _too_large(request: Request, error: Exception) -> Response:
+    return plain_error(413, str(error))
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=499)  # nobody reads it
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 500)
+    text = "there is nothing at this address." if status == 404 else str(getattr(error, "detail", error))
+    return plain_error(status, text, dict(getattr(error, "headers", None) or {}))
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+    log.error("request %s failed", getattr(request.state, "request_id", "?"), exc_info=error)
+    return error_reply(error)

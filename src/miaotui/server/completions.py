@@ -1,0 +1,139 @@
+"""POST /v1/completions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, aclosing
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from miaotui.engine.async_llm import Answer
+from miaotui.engine.results import Completion, Delta, TokenLogprob
+from miaotui.errors import InvalidRequestError
+from miaotui.server.answers import Service, parts_or_silence, while_connected, whole
+from miaotui.server.replies import DONE, KEEP_ALIVE, error_body, event, event_stream, json_reply, receipt_body, usage
+from miaotui.server.wire import CompletionRequest, decode
+
+
+async def completions(request: Request) -> Response:
+    """Go on from one or several prompts, at once or part by part."""
+    service: Service = request.app.state.service
+    asked = decode(await request.body(), CompletionRequest)
+    prompts = asked.prompts()
+    params = asked.sampling()
+    if asked.suffix:
+        raise InvalidRequestError("suffix must be empty: filling in the middle is not served yet.")
+    if asked.echo and asked.stream:
+        raise InvalidRequestError("echo must be false where stream is true.")
+    service.check(asked.model)
+    start = _start_all(service, request, prompts, params, asked.priority or 0)
+    headers = {"x-miaotui-receipt": request.state.request_id}
+    if asked.stream:
+        answers = await while_connected(request, start)
+        head = service.head("text_completion", request)
+        return event_stream(_events(answers, asked, service, head), headers)
+    done = await while_connected(request, _whole(start, service))
+    choices: list[dict[str, Any]] = []
+    for prompt, completion in zip(prompts, done, strict=True):
+        for one in (completion, *completion.others):
+            shown = _prompt_text(prompt, service) if asked.echo else ""
+            choices.append(_choice(len(choices), shown, one, completion, asked, service))
+    body = service.head("text_completion", request) | {"choices": choices, "usage": usage(done)}
+    if asked.miaotui:
+        body["miaotui"] = [receipt_body(completion.receipt) for completion in done]
+    return json_reply(body, headers=headers)
+
+
+async def _start_all(
+    service: Service, request: Request, prompts: list[Any], params: Any, priority: int
+) -> list[Answer]:
+    """Start all prompts, or none."""
+    answers: list[Answer] = []
+    try:
+        for prompt in prompts:
+            tenant = request.state.tenant
+            answers.append(await service.llm.stream(prompt, params, tenant=tenant, priority=priority))
+    except BaseException:
+        for answer in answers:
+            await answer.aclose()
+        raise
+    return answers
+
+
+async def _whole(start: Any, service: Service) -> list[Completion]:
+    answers = await start
+    async with AsyncExitStack() as stack:
+        for answer in answers:
+            await stack.enter_async_context(aclosing(answer))
+        return list(await asyncio.gather(*(whole(answer, service) for answer in answers)))
+
+
+def _choice(
+    index: int, shown: str, one: Completion, first: Completion, asked: CompletionRequest, service: Service
+) -> dict[str, Any]:
+    entries: tuple[TokenLogprob | None, ...] | None = one.logprobs
+    if asked.echo and entries is not None and first.prompt_logprobs is not None:
+        entries = (*first.prompt_logprobs, *entries)
+    return {
+        "index": index,
+        "text": shown + one.text,
+        "logprobs": _logprobs(entries, service),
+        "finish_reason": one.finish_reason,
+    }
+
+
+def _prompt_text(prompt: str | list[int], service: Service) -> str:
+    return prompt if isinstance(prompt, str) else service.llm.llm.tokenizer.decode(prompt, skip_special=False)
+
+
+def _logprobs(entries: tuple[TokenLogprob | None, ...] | None, service: Service) -> dict[str, Any] | None:
+    """OpenAI's older form: parallel lists."""
+    if entries is None:
+        return None
+
+    def text_of(token: int) -> str:
+        return service.llm.llm.tokenizer.token_bytes(token).decode("utf-8", "replace")
+
+    return {
+        "tokens": [text_of(e.token_id) if e else None for e in entries],
+        "token_logprobs": [e.logprob if e else None for e in entries],
+        "top_logprobs": [{text_of(t): value for t, value in e.top} if e else None for e in entries],
+        "text_offset": None,
+    }
+
+
+async def _events(
+    answers: list[Answer], asked: CompletionRequest, service: Service, head: dict[str, Any]
+) -> AsyncIterator[bytes]:
+    """All answers' parts, one answer after the other; they are generated together."""
+    more = {"usage": None} if asked.wants_usage else {}
+    async with AsyncExitStack() as stack:
+        for answer in answers:
+            await stack.enter_async_context(aclosing(answer))
+        try:
+            for number, answer in enumerate(answers):
+                async with aclosing(parts_or_silence(answer, service.settings.keep_alive_s)) as parts:
+                    async for part in parts:
+                        if part is None:
+                            yield KEEP_ALIVE
+                        elif part.text or part.finish_reason or part.logprobs:
+                            yield event(head | {"choices": [_chunk(number * (asked.n or 1), part, service)]} | more)
+                service.count(answer)
+            if asked.wants_usage:
+                done = [answer.completion for answer in answers if answer.completion is not None]
+                yield event(head | {"choices": [], "usage": usage(done)})
+            yield DONE
+        except Exception as error:  # the reply has begun: it can only be said in its stream
+            yield event(error_body(error)[1])
+
+
+def _chunk(first: int, part: Delta, service: Service) -> dict[str, Any]:
+    return {
+        "index": first + part.index,
+        "text": part.text,
+        "logprobs": _logprobs(part.logprobs, service),
+        "finish_reason": part.finish_reason,
+    }

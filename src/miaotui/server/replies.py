@@ -1,0 +1,138 @@
+"""What the server sends: JSON, event streams, errors in the client's own form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from starlette.responses import Response, StreamingResponse
+
+from miaotui.core import Receipt
+from miaotui.engine.results import Completion, TokenLogprob
+from miaotui.errors import (
+    CapacityError,
+    ChatTemplateError,
+    ContextLengthError,
+    EngineStoppedError,
+    InvalidRequestError,
+    MiaotuiError,
+    ModelNotFoundError,
+    OverloadedError,
+    TokenizerError,
+    UnauthorizedError,
+)
+
+encode = msgspec.json.encode
+
+_STATUS: tuple[tuple[type[Exception], int, str, str | None], ...] = (
+    (ContextLengthError, 400, "invalid_request_error", "context_length_exceeded"),
+    (CapacityError, 400, "invalid_request_error", "capacity_exceeded"),
+    (InvalidRequestError, 400, "invalid_request_error", None),
+    (ChatTemplateError, 400, "invalid_request_error", None),
+    (TokenizerError, 400, "invalid_request_error", None),
+    (UnauthorizedError, 401, "authentication_error", "invalid_api_key"),
+    (ModelNotFoundError, 404, "invalid_request_error", "model_not_found"),
+    (OverloadedError, 429, "rate_limit_error", "overloaded"),
+    (EngineStoppedError, 503, "server_error", "engine_stopped"),
+    (MiaotuiError, 500, "server_error", None),
+)
+RETRY_AFTER_S = 1
+
+
+def json_reply(body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Anything msgspec can encode."""
+    return Response(encode(body), status, headers, "application/json")
+
+
+def plain_error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    """An error that has no type of ours."""
+    return json_reply({"error": _error(message, "invalid_request_error")}, status=status, headers=headers)
+
+
+def _error(message: str, kind: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+    return {"message": message, "type": kind, "param": param, "code": code}
+
+
+def error_body(error: Exception) -> tuple[int, dict[str, Any]]:
+    """Status and OpenAI's body for an error; nothing of an unexpected one is shown."""
+    for kind, status, name, code in _STATUS:
+        if isinstance(error, kind):
+            return status, {"error": _error(str(error), name, _param(error), code)}
+    return 500, {"error": _error("the server failed to answer; its log says why.", "server_error")}
+
+
+def error_reply(error: Exception) -> Response:
+    """The same as a reply; a client that may try again is told when."""
+    status, body = error_body(error)
+    headers = {"retry-after": str(RETRY_AFTER_S)} if status in (429, 503) else None
+    return json_reply(body, status=status, headers=headers)
+
+
+def _param(error: Exception) -> str | None:
+    """The field that a message of ours or of msgspec's names."""
+    named = re.search(r"`\$\.([a-z_]+)", str(error)) or re.match(
+        r"([a-z]+(?:_[a-z]+)*) (?:must|needs|holds)", str(error)
+    )
+    return named[1] if named else None
+
+
+def event(body: Any) -> bytes:
+    """One event of a stream."""
+    return b"data: " + encode(body) + b"\n\n"
+
+
+DONE = b"data: [DONE]\n\n"
+KEEP_ALIVE = b": still reading the prompt\n\n"
+
+
+def event_stream(events: AsyncIterator[bytes], headers: dict[str, str]) -> StreamingResponse:
+    """A reply of events that no proxy holds back."""
+    more = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    return StreamingResponse(events, headers={**headers, **more}, media_type="text/event-stream")
+
+
+def usage(completions: list[Completion]) -> dict[str, Any]:
+    """Counts of tokens over the requests' completions; a prompt counts once."""
+    receipts = [c.receipt for c in completions]
+    prompt = sum(r.prompt_tokens for r in receipts)
+    output = sum(
+        r.output_tokens + sum(o.receipt.output_tokens for o in c.others)
+        for r, c in zip(receipts, completions, strict=True)
+    )
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": output,
+        "total_tokens": prompt + output,
+        "prompt_tokens_details": {"cached_tokens": sum(r.cached_tokens for r in receipts)},
+    }
+
+
+def receipt_body(receipt: Receipt) -> dict[str, Any]:
+    """A receipt as clients see it; times in milliseconds."""
+    return {
+        "path": receipt.path,
+        "why": receipt.why,
+        "cached_tokens": receipt.cached_tokens,
+        "queue_ms": round(receipt.queue_s * 1e3, 3),
+        "prefill_ms": round(receipt.prefill_s * 1e3, 3),
+        "decode_ms": round(receipt.decode_s * 1e3, 3),
+        "seed": receipt.seed,
+    }
+
+
+def chat_logprobs(entries: tuple[TokenLogprob, ...] | None, token_bytes: Any) -> dict[str, Any] | None:
+    """OpenAI's `logprobs` of a chat choice. token_bytes: from a token id to its bytes."""
+    if entries is None:
+        return None
+    content = []
+    for entry in entries:
+        top = [_scored(token, value, token_bytes) for token, value in entry.top]
+        content.append({**_scored(entry.token_id, entry.logprob, token_bytes), "top_logprobs": top})
+    return {"content": content}
+
+
+def _scored(token_id: int, logprob: float, token_bytes: Any) -> dict[str, Any]:
+    raw: bytes = token_bytes(token_id)
+    return {"token": raw.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(raw)}

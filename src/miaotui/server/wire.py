@@ -1,0 +1,152 @@
+"""What clients send, as they send it: unknown fields are ignored, wrong types are refused by name."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from miaotui.core import SamplingParams
+from miaotui.errors import InvalidRequestError
+
+DEFAULT_TOP_LOGPROBS = 0
+
+
+class StreamOptions(msgspec.Struct):
+    """OpenAI's `stream_options`."""
+
+    include_usage: bool = False
+
+
+class Sampling(msgspec.Struct, kw_only=True):
+    """Fields that chat and text completions share; None, like absence, means the default.
+
+    Behind `seed` come those that only vLLM and miaotui know. miaotui: whether the reply is to hold the receipt.
+    """
+
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    n: int | None = None
+    stop: str | list[str] | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    seed: int | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    min_tokens: int | None = None
+    stop_token_ids: list[int] | None = None
+    ignore_eos: bool | None = None
+    include_stop_str_in_output: bool | None = None
+    priority: int | None = None
+    miaotui: bool | None = None
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether a stream is to end with the counts of tokens."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def params(self, **more: Any) -> SamplingParams:
+        """As the engine takes them. Raises InvalidRequestError for values out of range."""
+        given = {name: getattr(self, name) for name in _ENGINE_FIELDS}
+        if self.logit_bias is not None:
+            given["logit_bias"] = {_token_id(key): bias for key, bias in self.logit_bias.items()}
+        given.update(more)
+        return SamplingParams(**{"max_tokens": None, **{k: v for k, v in given.items() if v is not None}})
+
+
+_ENGINE_FIELDS = (
+    "max_tokens", "temperature", "top_p", "n", "stop", "presence_penalty", "frequency_penalty", "seed", "top_k",
+    "min_p", "repetition_penalty", "min_tokens", "stop_token_ids", "ignore_eos", "include_stop_str_in_output",
+)  # fmt: skip
+
+
+class ChatRequest(Sampling, kw_only=True):
+    """POST /v1/chat/completions."""
+
+    messages: list[dict[str, Any]]
+    max_completion_tokens: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: Any = None
+    response_format: dict[str, Any] | None = None
+
+    def sampling(self) -> SamplingParams:
+        """As the engine takes them."""
+        if self.top_logprobs is not None and not self.logprobs:
+            raise InvalidRequestError("top_logprobs needs logprobs to be true.")
+        wanted = (self.top_logprobs or DEFAULT_TOP_LOGPROBS) if self.logprobs else None
+        return self.params(max_tokens=self.max_completion_tokens or self.max_tokens, logprobs=wanted)
+
+
+class CompletionRequest(Sampling, kw_only=True):
+    """POST /v1/completions."""
+
+    prompt: str | list[str | int | list[int]]
+    echo: bool | None = None
+    logprobs: int | None = None
+    suffix: str | None = None
+    best_of: int | None = None
+
+    def prompts(self) -> list[str | list[int]]:
+        """One or several texts or lists of token ids. Raises InvalidRequestError for none, too many, or a mixture."""
+        given = self.prompt
+        prompts: list[Any] = given if isinstance(given, list) and not _are_tokens(given) else [given]
+        if not 1 <= len(prompts) <= MAX_PROMPTS:
+            raise InvalidRequestError(f"prompt must hold 1 to {MAX_PROMPTS} prompts, not {len(prompts)}.")
+        if any(isinstance(prompt, int) for prompt in prompts):
+            raise InvalidRequestError("prompt must be texts, or token ids, or lists of token ids, not a mixture.")
+        return prompts
+
+    def sampling(self) -> SamplingParams:
+        """As the engine takes them; 16 tokens by default, as with OpenAI's."""
+        default = 16 if self.max_tokens is None else self.max_tokens
+        scores = self.logprobs if self.echo else None
+        return self.params(max_tokens=default, logprobs=self.logprobs, prompt_logprobs=scores)
+
+
+MAX_PROMPTS = 64
+
+
+def _are_tokens(values: list[Any]) -> bool:
+    return bool(values) and all(isinstance(value, int) for value in values)
+
+
+class TokenizeRequest(msgspec.Struct, kw_only=True):
+    """POST /tokenize: a text, or a conversation."""
+
+    prompt: str | None = None
+    messages: list[dict[str, Any]] | None = None
+    add_special_tokens: bool = True
+
+
+class DetokenizeRequest(msgspec.Struct, kw_only=True):
+    """POST /detokenize."""
+
+    tokens: list[int]
+
+
+T = TypeVar("T")
+
+
+def decode(body: bytes, kind: type[T]) -> T:
+    """Read a request. Raises InvalidRequestError naming the field that is wrong."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise InvalidRequestError(str(error)) from None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(f"the body is not JSON: {error}") from None
+
+
+def _token_id(key: str) -> int:
+    try:
+        return int(key)
+    except ValueError:
+        raise InvalidRequestError(f"logit_bias names the token {key[:20]!r}; token ids are numbers.") from None

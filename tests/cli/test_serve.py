@@ -1,0 +1,86 @@
+"""`miaotui serve` as a process: it says where it is, answers, and lets what runs end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+
+
+@contextmanager
+def serving(model: Path, home: Path, *arguments: str, **variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    command = [
+        sys.executable,
+        "-m",
+        "miaotui",
+        "serve",
+        str(model),
+        "--port",
+        "0",
+        "--context-length",
+        "200",
+        *arguments,
+    ]
+    environment = {**os.environ, "MIAOTUI_HOME": str(home), **variables}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stderr is not None
+    lines: list[str] = []
+    try:
+        while not lines or not lines[-1].startswith("try"):
+            line = process.stderr.readline()
+            assert line, lines
+            lines.append(line)
+        assert len(lines) <= 12
+        yield process, "".join(lines)
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def url_of(text: str) -> str:
+    found = re.search(r"http://127\.0\.0\.1:\d+", text)
+    assert found is not None
+    return found[0]
+
+
+def test_it_introduces_itself_answers_and_ends_on_sigterm(tiny_model: Path, tmp_path: Path) -> None:
+    with serving(tiny_model, tmp_path, MIAOTUI_API_KEYS="one,two") as (process, text):
+        assert "2" in next(line for line in text.splitlines() if line.startswith("keys"))
+        assert "one" not in text
+        url, headers = url_of(text), {"authorization": "Bearer two"}
+        body = {"prompt": "the cat", "max_tokens": 150, "ignore_eos": True, "stream": True}
+        assert httpx.get(url + "/v1/models").status_code == 401
+        with httpx.stream("POST", url + "/v1/completions", json=body, headers=headers) as reply:
+            lines = reply.iter_lines()
+            next(lines)
+            process.send_signal(signal.SIGTERM)
+            rest = [line for line in lines if line.startswith("data: ")]
+        assert rest[-1] == "data: [DONE]"
+        assert json.loads(rest[-2][6:])["choices"][0]["finish_reason"] == "length"
+        assert process.wait(30) == 0
+
+
+@pytest.mark.parametrize("arguments", [("--port", "99999"), ("--host", "256.1.1.1"), ("--api-keys", "/nonexistent")])
+def test_what_cannot_be_served_is_one_sentence(tiny_model: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "miaotui", "serve", str(tiny_model), "--context-length", "200", *arguments]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MIAOTUI_HOME": str(tmp_path)},
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("miaotui: ")

@@ -1,0 +1,66 @@
+"""A real server on a real socket, over the tests' tiny model."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from engine.tiny_model import tiny_model
+from miaotui.engine.async_llm import AsyncLLM
+from miaotui.server.app import create_app
+from miaotui.server.settings import ServerSettings
+
+__all__ = ["tiny_model"]
+
+
+@dataclass
+class Running:
+    """A server that runs, its address and its engine."""
+
+    url: str
+    llm: AsyncLLM
+
+
+@contextmanager
+def serve(model: Path, settings: ServerSettings, **options: Any) -> Iterator[Running]:
+    made: list[AsyncLLM] = []
+
+    def open_llm() -> AsyncLLM:
+        made.append(AsyncLLM(model, **{"context_length": 200, "max_sequences": 4, **options}))
+        return made[0]
+
+    config = uvicorn.Config(create_app(open_llm, settings), port=0, log_level="warning", access_log=False)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        deadline = time.monotonic() + 30
+        while not server.started and thread.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert server.started
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield Running(f"http://127.0.0.1:{port}", made[0])
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Running]:
+    with serve(tiny_model, ServerSettings("tiny")) as running:
+        yield running
+
+
+@pytest.fixture
+def start(tiny_model: Path) -> Callable[..., Any]:
+    """Starts a server with other settings: `with start(max_waiting=1) as running`."""
+    return lambda options={}, **changes: serve(tiny_model, replace(ServerSettings("tiny"), **changes), **options)
