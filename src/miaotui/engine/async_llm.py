@@ -56,6 +56,11 @@ class Answer:
         return part
 
     @property
+    def num_prompt_tokens(self) -> int:
+        """Tokens of the prompt."""
+        return self._sequences[0].num_prompt_tokens
+
+    @property
     def completion(self) -> Completion | None:
         """The whole answer once it has ended, however it ended; None while it goes on."""
         return completion_of(self._sequences) if self._num_open == 0 else None

@@ -32,12 +32,16 @@ class Service:
         self.metrics = Metrics(llm)
         self.created = int(time.time())
 
-    def check(self, model: str | None) -> None:
-        """Raise ModelNotFoundError for another model, OverloadedError where too many wait."""
+    def check_model(self, model: str | None) -> None:
+        """Raise ModelNotFoundError for another model than this server's."""
         if model is not None and model not in ("", "default", self.settings.model_name):
             raise ModelNotFoundError(
                 f"the model {model[:100]!r} is not served here; it is {self.settings.model_name!r}."
             )
+
+    def check(self, model: str | None) -> None:
+        """The same, and raise OverloadedError where too many wait."""
+        self.check_model(model)
         if self.llm.num_waiting >= self.settings.max_waiting:
             self.metrics.rejected.inc()
             raise OverloadedError(f"{self.llm.num_waiting} requests wait already; try again in a moment.")

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from miaotui.engine.async_llm import AsyncLLM
 from miaotui.errors import MiaotuiError
-from miaotui.server import chat, completions, facts
+from miaotui.server import chat, completions, facts, messages
 from miaotui.server.answers import ClientGoneError, Service
 from miaotui.server.guard import BodyTooLargeError, Guard
 from miaotui.server.replies import error_reply, plain_error
@@ -23,6 +23,8 @@ from miaotui.server.settings import ServerSettings
 ROUTES = (
     ("POST", "/v1/chat/completions", chat.chat_completions),
     ("POST", "/v1/completions", completions.completions),
+    ("POST", "/v1/messages", messages.messages),
+    ("POST", "/v1/messages/count_tokens", messages.count_tokens),
     ("GET", "/v1/models", facts.models),
     ("GET", "/v1/models/{name:path}", facts.model),
     ("POST", "/tokenize", facts.tokenize),
@@ -60,13 +62,13 @@ def create_app(open_llm: Callable[[], AsyncLLM], settings: ServerSettings) -> Gu
 
 
 async def _known(request: Request, error: Exception) -> Response:
-    reply = error_reply(error)
+    reply = error_reply(error, request.url.path)
     request.app.state.service.metrics.errors.labels(str(reply.status_code)).inc()
     return reply
 
 
 async def _too_large(request: Request, error: Exception) -> Response:
-    return plain_error(413, str(error))
+    return plain_error(413, str(error), request.url.path)
 
 
 async def _gone(request: Request, error: Exception) -> Response:
@@ -76,9 +78,9 @@ async def _gone(request: Request, error: Exception) -> Response:
 async def _http(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 500)
     text = "there is nothing at this address." if status == 404 else str(getattr(error, "detail", error))
-    return plain_error(status, text, dict(getattr(error, "headers", None) or {}))
+    return plain_error(status, text, request.url.path, dict(getattr(error, "headers", None) or {}))
 
 
 async def _unknown(request: Request, error: Exception) -> Response:
     log.error("request %s failed", getattr(request.state, "request_id", "?"), exc_info=error)
-    return error_reply(error)
+    return error_reply(error, request.url.path)

@@ -37,14 +37,14 @@ class Guard:
         path = re.sub("/{2,}", "/", scope["path"])  # a base URL with a slash at its end makes two
         scope = {**scope, "path": path, "raw_path": path.encode("utf-8", "surrogatepass")}
         headers = Headers(scope=scope)
-        refusal = self._refusal_of_host(headers) or self._refusal_of_size(headers)
+        refusal = self._refusal_of_host(path, headers) or self._refusal_of_size(path, headers)
         if refusal is not None:
             await refusal(scope, receive, send)
             return
         tenant = self._tenant(path, headers)
         if tenant is None:
             named = "is not known" if _key(headers) else "is missing: send it as `Authorization: Bearer KEY`"
-            reply = error_reply(UnauthorizedError(f"the API key {named}."))
+            reply = error_reply(UnauthorizedError(f"the API key {named}."), path)
             reply.headers["www-authenticate"] = "Bearer"
             await reply(scope, receive, send)
             return
@@ -57,23 +57,23 @@ class Guard:
             return ""
         return self._settings.tenant_of(_key(headers))
 
-    def _refusal_of_host(self, headers: Headers) -> Any:
+    def _refusal_of_host(self, path: str, headers: Headers) -> Any:
         """Pages of other sites must not use the visitor's browser to get here (DNS rebinding, forged requests)."""
         names = self._settings.local | self._settings.host_names
         host = _name_of(headers.get("host", ""))
         if host not in names:
             text = f"the host {host[:100]!r} is not served here; `miaotui serve --host-name` allows it."
-            return plain_error(421, text)
+            return plain_error(421, text, path)
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).hostname not in names:
             text = "requests from pages of other sites are not answered."
-            return plain_error(403, text)
+            return plain_error(403, text, path)
         return None
 
-    def _refusal_of_size(self, headers: Headers) -> Any:
+    def _refusal_of_size(self, path: str, headers: Headers) -> Any:
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._settings.max_body_bytes:
-            return plain_error(413, f"the body is longer than {self._settings.max_body_bytes} bytes.")
+            return plain_error(413, f"the body is longer than {self._settings.max_body_bytes} bytes.", path)
         return None
 
     def _bounded(self, receive: Receive) -> Receive:

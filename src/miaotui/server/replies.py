@@ -46,28 +46,44 @@ def json_reply(body: Any, *, status: int = 200, headers: dict[str, str] | None =
     return Response(encode(body), status, headers, "application/json")
 
 
-def plain_error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+def plain_error(status: int, message: str, path: str, headers: dict[str, str] | None = None) -> Response:
     """An error that has no type of ours."""
-    return json_reply({"error": _error(message, "invalid_request_error")}, status=status, headers=headers)
+    return json_reply(_in_form(path, status, message, "invalid_request_error"), status=status, headers=headers)
 
 
-def _error(message: str, kind: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
-    return {"message": message, "type": kind, "param": param, "code": code}
-
-
-def error_body(error: Exception) -> tuple[int, dict[str, Any]]:
-    """Status and OpenAI's body for an error; nothing of an unexpected one is shown."""
+def error_body(error: Exception, path: str = "") -> tuple[int, dict[str, Any]]:
+    """Status and body for an error, in the form of the path's protocol; nothing of an unexpected one is shown."""
     for kind, status, name, code in _STATUS:
         if isinstance(error, kind):
-            return status, {"error": _error(str(error), name, _param(error), code)}
-    return 500, {"error": _error("the server failed to answer; its log says why.", "server_error")}
+            return status, _in_form(path, status, str(error), name, _param(error), code)
+    return 500, _in_form(path, 500, "the server failed to answer; its log says why.", "server_error")
 
 
-def error_reply(error: Exception) -> Response:
+def error_reply(error: Exception, path: str = "") -> Response:
     """The same as a reply; a client that may try again is told when."""
-    status, body = error_body(error)
+    status, body = error_body(error, path)
     headers = {"retry-after": str(RETRY_AFTER_S)} if status in (429, 503) else None
     return json_reply(body, status=status, headers=headers)
+
+
+_ANTHROPIC = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+
+
+def _in_form(
+    path: str, status: int, message: str, kind: str, param: str | None = None, code: str | None = None
+) -> dict[str, Any]:
+    """Anthropic's form under its path, OpenAI's everywhere else."""
+    if path.startswith("/v1/messages"):
+        return {"type": "error", "error": {"type": _ANTHROPIC.get(status, "api_error"), "message": message}}
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def _param(error: Exception) -> str | None:
