@@ -52,6 +52,14 @@ def test_a_short_prompt_is_not_behind_a_long_one() -> None:
     assert long.finish_reason is None
 
 
+def test_what_short_prompts_leave_of_a_step_long_ones_take() -> None:
+    engine, program = make_engine(max_tokens=32, context=512)
+    engine.add([1] * 300, READ)
+    engine.add([2] * 4, READ)
+    engine.step()
+    assert program.runs[0]["tokens"] == 32
+
+
 def test_prompts_slow_running_answers_down_by_no_more_than_agreed() -> None:
     alone_s, per_token_s = 4e-3, 1e-4
     budget = StepBudget(512)

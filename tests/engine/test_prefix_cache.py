@@ -99,6 +99,27 @@ def test_sequences_that_outgrow_the_pages_take_turns_and_say_the_same() -> None:
         assert sequence.token_ids == want.token_ids
 
 
+def test_a_prompt_that_gives_its_pages_up_half_scored_is_scored_once() -> None:
+    params = SamplingParams(max_tokens=0, prompt_logprobs=0)
+    alone, _ = make_engine(num_blocks=8)
+    (want,) = alone.add([7] * 60, params)
+    drain(alone)
+    engine, _ = make_engine(num_blocks=7, max_sequences=2, max_logit_rows=2)  # one token scored a step
+    talker = SamplingParams(temperature=0.0, max_tokens=90, ignore_eos=True)
+    engine.add([1] * 14, talker)
+    engine.step()
+    engine.step()
+    (scored,) = engine.add([7] * 60, params)
+    lengths = [len(scored.prompt_logprobs)]
+    while scored.finish_reason is None:
+        engine.step()
+        lengths.append(len(scored.prompt_logprobs))
+    assert engine.scheduler.num_preemptions > 0
+    assert any(later < earlier for earlier, later in zip(lengths, lengths[1:], strict=False))
+    assert scored.completion().prompt_logprobs == want.completion().prompt_logprobs
+    drain(engine)
+
+
 def test_keys_name_the_whole_prefix() -> None:
     keys = [root_key("a")]
     extend_keys(keys, PROMPT, 4)
