@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -115,7 +116,7 @@ def test_a_prompt_that_gives_its_pages_up_half_scored_is_scored_once() -> None:
         engine.step()
         lengths.append(len(scored.prompt_logprobs))
     assert engine.scheduler.num_preemptions > 0
-    assert any(later < earlier for earlier, later in zip(lengths, lengths[1:], strict=False))
+    assert any(later < earlier for earlier, later in pairwise(lengths))
     assert scored.completion().prompt_logprobs == want.completion().prompt_logprobs
     drain(engine)
 
