@@ -122,8 +122,8 @@ class AsyncLLM:
         **changes: Any,
     ) -> Answer:
         """Start an answer; raises what `LLM.stream` does, EngineStoppedError where nothing runs any more."""
-        prompt_ids = self.llm.encode_prompt(prompt, tools=tools)
         resolved = resolve_params(params, changes)
+        prompt_ids = await asyncio.to_thread(self.llm.encode_prompt, prompt, tools=tools)  # long ones take their time
         if self._stopped is not None:
             raise self._stopped
         started: asyncio.Future[Answer] = self._loop.create_future()

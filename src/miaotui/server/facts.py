@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -46,10 +48,10 @@ async def tokenize(request: Request) -> Response:
     if (asked.prompt is None) == (asked.messages is None):
         raise InvalidRequestError("give either prompt or messages.")
     if asked.messages is not None:
-        ids = llm.encode_chat(asked.messages)
+        ids = await asyncio.to_thread(llm.encode_chat, asked.messages)
     else:
-        text = asked.prompt or ""
-        ids = llm.tokenizer.encode(text, add_special=asked.add_special_tokens, parse_special=True)
+        special = asked.add_special_tokens
+        ids = await asyncio.to_thread(llm.tokenizer.encode, asked.prompt or "", add_special=special, parse_special=True)
     return json_reply({"tokens": ids, "count": len(ids), "max_model_len": llm.context_length})
 
 

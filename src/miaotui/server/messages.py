@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -71,7 +72,8 @@ async def count_tokens(request: Request) -> Response:
     service: Service = request.app.state.service
     asked = decode(await request.body(), CountRequest)
     service.check_model(asked.model)
-    return json_reply({"input_tokens": len(service.llm.llm.encode_chat(asked.conversation()))})
+    ids = await asyncio.to_thread(service.llm.llm.encode_chat, asked.conversation())
+    return json_reply({"input_tokens": len(ids)})
 
 
 async def messages(request: Request) -> Response:
