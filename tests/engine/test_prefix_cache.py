@@ -33,6 +33,8 @@ def test_a_repeated_prompt_reads_only_what_is_not_in_full_pages() -> None:
     again = ask(engine, PROMPT)
     assert program.runs[before]["tokens"] == 70 - 64
     assert (first.receipt().cached_tokens, again.receipt().cached_tokens) == (0, 64)
+    assert "first 64" in again.receipt().why
+    assert "every token" in first.receipt().why
     assert again.token_ids == first.token_ids == PROMPT + greedy_tokens(PROMPT, 20)
 
 

@@ -173,9 +173,12 @@ class Sequence:
         end_s = arrival_s if self.finished_s is None else self.finished_s
         started_s = end_s if self.started_s is None else self.started_s
         first_token_s = end_s if self.first_token_s is None else self.first_token_s
+        why = "the model computed every token"
+        if self.num_cached_tokens:
+            why = f"the model computed every token but the first {self.num_cached_tokens}, which its memory held"
         return Receipt(
             path="model",
-            why="the model computed every token",
+            why=why,
             prompt_tokens=self.num_prompt_tokens,
             cached_tokens=self.num_cached_tokens,
             output_tokens=self.num_output_tokens,
