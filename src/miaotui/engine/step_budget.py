@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-SLOWDOWN = 2.2
+SLOWDOWN = 1.8
 """A step that reads prompts beside running answers may take so many times as long as one that does not."""
-LEAST_TOKENS = 8
+LEAST_TOKENS = 2
 """A prompt goes on by at least this many tokens a step."""
 WEIGHT = 0.1
 """Of a new observation in a running mean."""
