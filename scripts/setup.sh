@@ -55,6 +55,12 @@ link_sources() {
   echo "$PWD/src" >"$site/miaotui.pth"
 }
 
+# Metadata and the command only; the native module is built by scripts/build.sh, incrementally.
+install_package() {
+  pip_install --no-build-isolation --config-settings=wheel.cmake=false --config-settings=editable.mode=inplace --editable "$1"
+  link_sources
+}
+
 stamp_of() { echo ".venv/.ready-$1"; }
 
 is_ready() { is_ours && [[ -e $(stamp_of "$1") && ! pyproject.toml -nt $(stamp_of "$1") ]]; }
@@ -69,11 +75,9 @@ install_level() {
     run)
       pip_install --upgrade 'pip>=25.1'
       pip_install --group build
-      # Metadata and the command only; the native module is built by scripts/build.sh, incrementally.
-      pip_install --no-build-isolation --config-settings=wheel.cmake=false --config-settings=editable.mode=inplace --editable .
-      link_sources
+      install_package .
       ;;
-    serve) pip_install --no-build-isolation --config-settings=wheel.cmake=false --config-settings=editable.mode=inplace --editable '.[serve]' && link_sources ;;
+    serve) install_package '.[serve]' ;;
     *) pip_install --group "$1" ;;
   esac
   touch "$(stamp_of "$1")"

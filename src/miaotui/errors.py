@@ -38,6 +38,10 @@ class InvalidRequestError(MiaotuiError, ValueError):
     """A request or one of its sampling parameters is out of range."""
 
 
+class BodyTooLargeError(InvalidRequestError):
+    """A request's body is longer than the server takes."""
+
+
 class ContextLengthError(InvalidRequestError):
     """Prompt plus requested tokens exceed the context; nothing is truncated silently."""
 

@@ -141,9 +141,8 @@ class AsyncLLM:
             self._thread.submit(add)
             return await started
         except asyncio.CancelledError:
-            if (
-                not started.cancelled() and started.exception() is None
-            ):  # it had started, and the caller was cancelled before learning so
+            # It may have started, and the caller been cancelled before learning so.
+            if not started.cancelled() and started.exception() is None:
                 self._forget(started.result()._sequences)
             raise
         finally:
@@ -213,6 +212,8 @@ class AsyncLLM:
             answer = self._answers.get(sequence.request.id)
             if answer is not None:
                 answer._push(part)
+                if answer._num_open == 0:  # nothing is left that could be cancelled
+                    self._answers.pop(sequence.request.id, None)
 
     def _forget(self, sequences: list[Sequence]) -> None:
         """Nobody reads these any more: cancel what has not finished."""

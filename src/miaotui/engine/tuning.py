@@ -307,13 +307,13 @@ class _Bench:
                 if not whole:
                     self._run(1, self._displacing)
                 self._program.tune(**candidate)
-                start = time.perf_counter()
-                self._run(tokens, None if whole else self._two_layers)
+                seconds = self._run(tokens, None if whole else self._two_layers)
                 if repeat:
-                    taken.append(time.perf_counter() - start)
+                    taken.append(seconds)
         return [median(map(truediv, taken, times[0])) for taken in times]
 
-    def _run(self, tokens: int, num_ops: int | None) -> None:
+    def _run(self, tokens: int, num_ops: int | None) -> float:
+        """Seconds of a step."""
         threads = self._program.tuning["long_threads" if tokens >= LONG_STEP_TOKENS else "short_threads"]
         start_s, cpu_s = time.perf_counter(), time.process_time()
         self._program.run(
@@ -325,5 +325,7 @@ class _Bench:
             np.array([tokens - 1], np.int32),
             num_ops,
         )
-        self._wanted_cpu_s += (time.perf_counter() - start_s) * threads
+        seconds = time.perf_counter() - start_s
+        self._wanted_cpu_s += seconds * threads
         self._cpu_s += time.process_time() - cpu_s
+        return seconds

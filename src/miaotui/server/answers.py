@@ -35,9 +35,11 @@ class Service:
     def check_model(self, model: str | None) -> None:
         """Raise ModelNotFoundError for another model than this server's."""
         if model is not None and model not in ("", "default", self.settings.model_name):
-            raise ModelNotFoundError(
-                f"the model {model[:100]!r} is not served here; it is {self.settings.model_name!r}."
-            )
+            raise self.unknown(model)
+
+    def unknown(self, model: str) -> ModelNotFoundError:
+        """The error for a model that is not this server's."""
+        return ModelNotFoundError(f"the model {model[:100]!r} is not served here; it is {self.settings.model_name!r}.")
 
     def check(self, model: str | None) -> None:
         """The same, and raise OverloadedError where too many wait."""
@@ -77,6 +79,11 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
 async def _disconnect(request: Request) -> None:
     while not await request.is_disconnected():
         await asyncio.sleep(0.1)
+
+
+async def whole_of(start: Awaitable[Answer], service: Service) -> Completion:
+    """The completion of a request that is about to start, counted."""
+    return await whole(await start, service)
 
 
 async def whole(answer: Answer, service: Service) -> Completion:

@@ -16,7 +16,7 @@ from miaotui.engine.async_llm import AsyncLLM
 from miaotui.errors import MiaotuiError
 from miaotui.server import chat, completions, facts, messages
 from miaotui.server.answers import ClientGoneError, Service
-from miaotui.server.guard import BodyTooLargeError, Guard
+from miaotui.server.guard import Guard
 from miaotui.server.replies import error_reply, plain_error
 from miaotui.server.settings import ServerSettings
 
@@ -52,7 +52,6 @@ def create_app(open_llm: Callable[[], AsyncLLM], settings: ServerSettings) -> Gu
         lifespan=life,
         exception_handlers={
             MiaotuiError: _known,
-            BodyTooLargeError: _too_large,
             ClientGoneError: _gone,
             HTTPException: _http,
             Exception: _unknown,
@@ -65,10 +64,6 @@ async def _known(request: Request, error: Exception) -> Response:
     reply = error_reply(error, request.url.path)
     request.app.state.service.metrics.errors.labels(str(reply.status_code)).inc()
     return reply
-
-
-async def _too_large(request: Request, error: Exception) -> Response:
-    return plain_error(413, str(error), request.url.path)
 
 
 async def _gone(request: Request, error: Exception) -> Response:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from miaotui.engine.async_llm import Answer
 from miaotui.engine.results import Completion, Delta
 from miaotui.errors import InvalidRequestError
-from miaotui.server.answers import Service, parts_or_silence, while_connected, whole
+from miaotui.server.answers import Service, parts_or_silence, while_connected, whole_of
 from miaotui.server.replies import (
     DONE,
     KEEP_ALIVE,
@@ -46,17 +46,12 @@ async def chat_completions(request: Request) -> Response:
         answer = await while_connected(request, start)
         head = service.head("chat.completion.chunk", request)
         return event_stream(_events(answer, asked, service, head), headers)
-    completion = await while_connected(request, _whole(start, service))
+    completion = await while_connected(request, whole_of(start, service))
     choices = [_choice(i, one, service) for i, one in enumerate((completion, *completion.others))]
     body = service.head("chat.completion", request) | {"choices": choices, "usage": usage([completion])}
     if asked.miaotui:
         body["miaotui"] = receipt_body(completion.receipt)
     return json_reply(body, headers=headers)
-
-
-async def _whole(start: Any, service: Service) -> Completion:
-    completion: Completion = await whole(await start, service)
-    return completion
 
 
 def _choice(index: int, completion: Completion, service: Service) -> dict[str, Any]:

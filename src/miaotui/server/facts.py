@@ -7,7 +7,7 @@ import asyncio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from miaotui.errors import InvalidRequestError, ModelNotFoundError
+from miaotui.errors import InvalidRequestError
 from miaotui.server.answers import Service
 from miaotui.server.replies import json_reply
 from miaotui.server.wire import DetokenizeRequest, TokenizeRequest, decode
@@ -27,7 +27,7 @@ async def model(request: Request) -> Response:
     """The same by name."""
     service, name = _service(request), request.path_params["name"]
     if name != service.settings.model_name:
-        raise ModelNotFoundError(f"the model {name[:100]!r} is not served here; it is {service.settings.model_name!r}.")
+        raise service.unknown(name)
     return json_reply(_model(service))
 
 

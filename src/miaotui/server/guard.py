@@ -10,16 +10,12 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from miaotui.errors import InvalidRequestError, UnauthorizedError
+from miaotui.errors import BodyTooLargeError, UnauthorizedError
 from miaotui.server.replies import error_reply, plain_error
 from miaotui.server.settings import ServerSettings
 
 OPEN_PATHS = frozenset({"/health", "/ready"})
 """Answered without a key: they tell nothing but whether the server lives."""
-
-
-class BodyTooLargeError(InvalidRequestError):
-    """A request's body is longer than the server takes."""
 
 
 class Guard:
@@ -73,8 +69,11 @@ class Guard:
     def _refusal_of_size(self, path: str, headers: Headers) -> Any:
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._settings.max_body_bytes:
-            return plain_error(413, f"the body is longer than {self._settings.max_body_bytes} bytes.", path)
+            return error_reply(self._too_large(), path)
         return None
+
+    def _too_large(self) -> BodyTooLargeError:
+        return BodyTooLargeError(f"the body is longer than {self._settings.max_body_bytes} bytes.")
 
     def _bounded(self, receive: Receive) -> Receive:
         taken = 0
@@ -84,7 +83,7 @@ class Guard:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > self._settings.max_body_bytes:
-                raise BodyTooLargeError(f"the body is longer than {self._settings.max_body_bytes} bytes.")
+                raise self._too_large()
             return message
 
         return receive_bounded

@@ -15,7 +15,7 @@ from miaotui.core import SamplingParams
 from miaotui.engine.async_llm import Answer
 from miaotui.engine.results import Completion
 from miaotui.errors import InvalidRequestError
-from miaotui.server.answers import Service, parts_or_silence, while_connected, whole
+from miaotui.server.answers import Service, parts_or_silence, while_connected, whole_of
 from miaotui.server.replies import encode, error_body, event_stream, json_reply
 from miaotui.server.wire import decode
 
@@ -91,13 +91,9 @@ async def messages(request: Request) -> Response:
     }
     if asked.stream:
         return event_stream(_events(await while_connected(request, start), service, head), headers)
-    completion = await while_connected(request, _whole(start, service))
+    completion = await while_connected(request, whole_of(start, service))
     body = head | {"content": [{"type": "text", "text": completion.text}], **_ending(completion)}
     return json_reply(body | {"usage": _usage(completion)}, headers=headers)
-
-
-async def _whole(start: Any, service: Service) -> Completion:
-    return await whole(await start, service)
 
 
 def _ending(completion: Completion) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from miaotui.core import Receipt
 from miaotui.engine.results import Completion, TokenLogprob
 from miaotui.errors import (
+    BodyTooLargeError,
     CapacityError,
     ChatTemplateError,
     ContextLengthError,
@@ -27,6 +28,7 @@ from miaotui.errors import (
 encode = msgspec.json.encode
 
 _STATUS: tuple[tuple[type[Exception], int, str, str | None], ...] = (
+    (BodyTooLargeError, 413, "invalid_request_error", None),
     (ContextLengthError, 400, "invalid_request_error", "context_length_exceeded"),
     (CapacityError, 400, "invalid_request_error", "capacity_exceeded"),
     (InvalidRequestError, 400, "invalid_request_error", None),

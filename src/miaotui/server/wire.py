@@ -9,8 +9,6 @@ import msgspec
 from miaotui.core import SamplingParams
 from miaotui.errors import InvalidRequestError
 
-DEFAULT_TOP_LOGPROBS = 0
-
 
 class StreamOptions(msgspec.Struct):
     """OpenAI's `stream_options`."""
@@ -81,7 +79,7 @@ class ChatRequest(Sampling, kw_only=True):
         """As the engine takes them."""
         if self.top_logprobs is not None and not self.logprobs:
             raise InvalidRequestError("top_logprobs needs logprobs to be true.")
-        wanted = (self.top_logprobs or DEFAULT_TOP_LOGPROBS) if self.logprobs else None
+        wanted = (self.top_logprobs or 0) if self.logprobs else None
         return self.params(max_tokens=self.max_completion_tokens or self.max_tokens, logprobs=wanted)
 
 
