@@ -1,9 +1,11 @@
 // The sampler for engine/: one object per running generation, one call per token.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/vector.h>
 
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -19,6 +21,7 @@ namespace {
 
 using LogitRows = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Ids = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Mask = nb::ndarray<const uint32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using RankedTokens = std::vector<std::pair<int32_t, float>>;
 
 std::span<const float> row_of(const LogitRows& logits, int64_t row) {
@@ -55,14 +58,20 @@ void construct(Sampler* self, int32_t vocab_size, float temperature, int32_t top
     new (self) Sampler(std::move(config), {prompt.data(), prompt.shape(0)});
 }
 
-int32_t sample(const Sampler& sampler, const LogitRows& logits, int64_t row) {
-    const std::span<const float> values = row_of(logits, row);
-    nb::gil_scoped_release release;
-    return sampler.sample(values);
+std::span<const uint32_t> words_of(const std::optional<Mask>& allowed) {
+    if (!allowed) return {};
+    return {allowed->data(), allowed->shape(0)};
 }
 
-RankedTokens distribution(const Sampler& sampler, const LogitRows& logits, int64_t row) {
-    return as_pairs(sampler.distribution(row_of(logits, row)));
+int32_t sample(const Sampler& sampler, const LogitRows& logits, int64_t row, const std::optional<Mask>& allowed) {
+    const std::span<const float> values = row_of(logits, row);
+    nb::gil_scoped_release release;
+    return sampler.sample(values, words_of(allowed));
+}
+
+RankedTokens distribution(const Sampler& sampler, const LogitRows& logits, int64_t row,
+                          const std::optional<Mask>& allowed) {
+    return as_pairs(sampler.distribution(row_of(logits, row), words_of(allowed)));
 }
 
 std::vector<double> log_probabilities(const LogitRows& logits, int64_t first_row, const Ids& tokens) {
@@ -90,9 +99,9 @@ void bind_sampler(nb::module_& module) {
              nb::arg("repetition_penalty") = 1.0f, nb::arg("presence_penalty") = 0.0f,
              nb::arg("frequency_penalty") = 0.0f, nb::arg("seed") = 0, nb::arg("stream") = 0, nb::arg("min_tokens") = 0,
              nb::arg("masked_ids") = std::vector<int32_t>{}, nb::arg("logit_bias") = RankedTokens{}, nb::arg("prompt"))
-        .def("sample", &sample, nb::arg("logits"), nb::arg("row"))
+        .def("sample", &sample, nb::arg("logits"), nb::arg("row"), nb::arg("allowed") = nb::none())
         .def("accept", &Sampler::accept, nb::arg("token"))
-        .def("distribution", &distribution, nb::arg("logits"), nb::arg("row"))
+        .def("distribution", &distribution, nb::arg("logits"), nb::arg("row"), nb::arg("allowed") = nb::none())
         .def_prop_ro("num_accepted", &Sampler::num_accepted);
     module.def("log_probabilities", &log_probabilities, nb::arg("logits"), nb::arg("first_row"), nb::arg("tokens"));
     module.def("top_log_probabilities", &top_log_probabilities_of, nb::arg("logits"), nb::arg("row"), nb::arg("count"));

@@ -155,6 +155,21 @@ int32_t draw(std::span<const float> weights, double total, double share) {
     throw BadInput("no token can be drawn");  // unreachable: the largest weight is 1
 }
 
+constexpr size_t kWordBits = 32;
+
+// Minus infinity for every token whose bit is not set.
+void keep_allowed(std::span<float> row, std::span<const uint32_t> allowed) {
+    constexpr float kLowest = -std::numeric_limits<float>::infinity();
+    for (size_t word = 0; word < allowed.size(); ++word) {
+        const uint32_t bits = allowed[word];
+        if (bits == ~uint32_t{0}) continue;
+        const size_t first = word * kWordBits, count = std::min(kWordBits, row.size() - first);
+        for (size_t i = 0; i < count; ++i) {
+            if ((bits >> i & 1) == 0) row[first + i] = kLowest;
+        }
+    }
+}
+
 }  // namespace
 
 Sampler::Sampler(SamplerConfig config, std::span<const int32_t> prompt)
@@ -183,9 +198,9 @@ void Sampler::accept(int32_t token) {
     ++num_accepted_;
 }
 
-std::span<const float> Sampler::adjusted(std::span<const float> logits) const {
+std::span<const float> Sampler::adjusted(std::span<const float> logits, std::span<const uint32_t> allowed) const {
     const bool masked = num_accepted_ < config_.min_tokens && !config_.masked_ids.empty();
-    if (config_.bias.empty() && seen_.empty() && !masked) return logits;
+    if (config_.bias.empty() && seen_.empty() && !masked && allowed.empty()) return logits;
     std::vector<float>& row = scratch().row;
     row.assign(logits.begin(), logits.end());
     for (const auto& [id, bias] : config_.bias) row[static_cast<size_t>(id)] += bias;
@@ -199,12 +214,17 @@ std::span<const float> Sampler::adjusted(std::span<const float> logits) const {
         for (const int32_t id : config_.masked_ids)
             row[static_cast<size_t>(id)] = -std::numeric_limits<float>::infinity();
     }
+    if (!allowed.empty()) keep_allowed(row, allowed);
     return row;
 }
 
-void Sampler::check_width(std::span<const float> logits) const {
+void Sampler::check_width(std::span<const float> logits, std::span<const uint32_t> allowed) const {
     if (logits.size() != static_cast<size_t>(config_.vocab_size)) {
         throw BadInput("a row of " + std::to_string(logits.size()) + " logits for a vocabulary of " +
+                       std::to_string(config_.vocab_size));
+    }
+    if (!allowed.empty() && allowed.size() != (logits.size() + kWordBits - 1) / kWordBits) {
+        throw BadInput("a mask of " + std::to_string(allowed.size()) + " words for a vocabulary of " +
                        std::to_string(config_.vocab_size));
     }
 }
@@ -219,9 +239,9 @@ void Sampler::keep_candidates(std::span<const float> row, float maximum) const {
     std::erase_if(work.candidates, [&](const Candidate& c) { return c.value <= 0.0f || c.value < config_.min_p; });
 }
 
-int32_t Sampler::sample(std::span<const float> logits) const {
-    check_width(logits);
-    const std::span<const float> row = adjusted(logits);
+int32_t Sampler::sample(std::span<const float> logits, std::span<const uint32_t> allowed) const {
+    check_width(logits, allowed);
+    const std::span<const float> row = adjusted(logits, allowed);
     const float maximum = checked_maximum(row);
     if (config_.temperature < kGreedyTemperature) return first_equal(row, maximum);
     const double share = philox_uniform(config_.seed, config_.stream, static_cast<uint64_t>(num_accepted_));
@@ -235,9 +255,9 @@ int32_t Sampler::sample(std::span<const float> logits) const {
     return draw(work.candidates, share);
 }
 
-std::vector<Candidate> Sampler::distribution(std::span<const float> logits) const {
-    check_width(logits);
-    const std::span<const float> row = adjusted(logits);
+std::vector<Candidate> Sampler::distribution(std::span<const float> logits, std::span<const uint32_t> allowed) const {
+    check_width(logits, allowed);
+    const std::span<const float> row = adjusted(logits, allowed);
     const float maximum = checked_maximum(row);
     if (config_.temperature < kGreedyTemperature) return {{1.0f, first_equal(row, maximum)}};
     keep_candidates(row, maximum);

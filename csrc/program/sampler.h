@@ -1,7 +1,7 @@
 // From one row of logits to one token: bias, penalties, temperature, top-k, top-p, min-p, draw.
 //
 // Order (as in vLLM, with min-p last as in transformers): logit bias → repetition, frequency, presence penalty → mask
-// of ending tokens below min_tokens → temperature → top-k → top-p over what is left → min-p → draw. All orders of
+// of ending tokens below min_tokens and of tokens that are not allowed → temperature → top-k → top-p over what is left → min-p → draw. All orders of
 // tokens are by (logit descending, id ascending), so ties never depend on the machine.
 #pragma once
 
@@ -42,11 +42,12 @@ class Sampler {
 public:
     Sampler(SamplerConfig config, std::span<const int32_t> prompt);
 
-    // The next token for these logits. Depends on the logits, the accepted tokens and the seed alone.
-    int32_t sample(std::span<const float> logits) const;
+    // The next token for these logits. Depends on the logits, the allowed tokens, the accepted ones and the seed alone.
+    // allowed: a bit per token, 32 to a word, the lowest first; empty allows all.
+    int32_t sample(std::span<const float> logits, std::span<const uint32_t> allowed = {}) const;
 
     // The distribution that sample() draws from: ids ascending, probabilities that sum to 1.
-    std::vector<Candidate> distribution(std::span<const float> logits) const;
+    std::vector<Candidate> distribution(std::span<const float> logits, std::span<const uint32_t> allowed = {}) const;
 
     // Appends a token to the history that penalties, min_tokens and the random position look at.
     void accept(int32_t token);
@@ -59,10 +60,10 @@ private:
         int32_t output_count = 0;
     };
 
-    std::span<const float> adjusted(std::span<const float> logits) const;
+    std::span<const float> adjusted(std::span<const float> logits, std::span<const uint32_t> allowed) const;
     void keep_candidates(std::span<const float> row, float maximum) const;
     void check_id(int32_t token) const;
-    void check_width(std::span<const float> logits) const;
+    void check_width(std::span<const float> logits, std::span<const uint32_t> allowed) const;
 
     SamplerConfig config_;
     bool penalized_;

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 _Bytes: TypeAlias = NDArray[np.uint8]
 _Floats: TypeAlias = NDArray[np.float32]
 _Ints: TypeAlias = NDArray[np.int32]
+_Words: TypeAlias = NDArray[np.uint32]
 # Weight type (as in formats.weights.TensorType), the file's bytes, rows, columns.
 _FileMatrix: TypeAlias = tuple[int, _Bytes, int, int]
 # Buffer id, first column, width.
@@ -195,13 +196,16 @@ class Sampler:
         logit_bias: Sequence[tuple[int, float]] = ...,
         prompt: _Ints,
     ) -> None: ...
-    def sample(self, logits: _Floats, row: int) -> int:
-        """Draw the next token from a row of logits [rows, vocabulary]."""
+    def sample(self, logits: _Floats, row: int, allowed: _Words | None = None) -> int:
+        """Draw the next token from a row of logits [rows, vocabulary].
+
+        allowed: a bit for each token that may be drawn, 32 to a word, the lowest first; None allows all.
+        """
 
     def accept(self, token: int) -> None:
         """Append a token to the history."""
 
-    def distribution(self, logits: _Floats, row: int) -> _RankedTokens:
+    def distribution(self, logits: _Floats, row: int, allowed: _Words | None = None) -> _RankedTokens:
         """Return what `sample` draws from: ids ascending, probabilities that sum to 1."""
 
     @property

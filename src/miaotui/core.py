@@ -23,6 +23,9 @@ MAX_STOP_STRINGS = 16
 MAX_STOP_CHARACTERS = 1024
 MAX_STOP_TOKEN_IDS = 256
 MAX_BIASED_TOKENS = 1024
+MAX_GRAMMAR_CHARACTERS = 64 << 10
+MAX_GRAMMAR_DEPTH = 32
+MAX_CHOICES = 1024
 MAX_TOKEN_COUNT = 2**31 - 1
 
 # Parameter → least and largest value; bounds of 0 < top_p and 0 < repetition_penalty are checked apart.
@@ -48,6 +51,46 @@ _SWITCHES = ("ignore_eos", "include_stop_str_in_output")
 
 
 @dataclass(frozen=True, slots=True)
+class StructuredOutputs:
+    """What the output must look like, in exactly one of these ways; names as in vLLM.
+
+    json: a JSON schema, as an object or as text. json_object: any JSON object. regex: a regular expression for the
+    whole output (Rust's syntax). choice: one of these texts. grammar: a context-free grammar in Lark's syntax, as
+    llguidance reads it.
+    strict: refuse a schema with keywords that cannot be enforced; otherwise those are ignored.
+
+    Raises InvalidRequestError for none, several, or ones too long or nested too deeply.
+    """
+
+    json: Mapping[str, Any] | str | None = None
+    json_object: bool = False
+    regex: str | None = None
+    choice: Sequence[str] | None = None
+    grammar: str | None = None
+    strict: bool = True
+
+    def __post_init__(self) -> None:
+        given = [f.name for f in fields(self)[:-1] if getattr(self, f.name) not in (None, False)]
+        if len(given) != 1:
+            raise InvalidRequestError(
+                f"structured_outputs must have one of json, json_object, regex, choice and grammar, not {len(given)}."
+            )
+        if isinstance(self.json, str):
+            object.__setattr__(self, "json", _parsed(self.json))
+        value = getattr(self, given[0])
+        kinds: dict[str, type] = {"json": Mapping, "json_object": bool, "choice": Sequence}
+        if not isinstance(value, kinds.get(given[0], str)) or isinstance(value, bytes):
+            raise InvalidRequestError(f"structured_outputs: {given[0]} cannot be {brief(value)}.")
+        if self.choice is not None:
+            _check_choices(self.choice)
+        length = _length_within(value, MAX_GRAMMAR_DEPTH)
+        if length > MAX_GRAMMAR_CHARACTERS:
+            raise InvalidRequestError(
+                f"structured_outputs: {given[0]} has {length} characters; at most {MAX_GRAMMAR_CHARACTERS} are taken."
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class SamplingParams:
     """How to choose tokens and when to stop; names and meanings as in the OpenAI API and vLLM.
 
@@ -65,6 +108,8 @@ class SamplingParams:
     n: completions of the same prompt. logprobs: report the token's log-probability and this many alternatives, under
         the model's own distribution, before any of the above. prompt_logprobs: the same for the prompt's tokens.
     include_stop_str_in_output: keep the stop string at the end of the text.
+    structured_outputs: what the text must look like, as `StructuredOutputs` or a mapping of its fields. Tokens that
+        leave no choice are not asked of the model; penalties, bias and temperature act on what is allowed.
 
     Raises InvalidRequestError when a value is not of its type, not finite or out of range.
     """
@@ -87,6 +132,7 @@ class SamplingParams:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     include_stop_str_in_output: bool = False
+    structured_outputs: StructuredOutputs | None = None
 
     def __post_init__(self) -> None:
         for name, (low, high) in _REAL_RANGES.items():
@@ -107,6 +153,11 @@ class SamplingParams:
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise InvalidRequestError(
                 f"min_tokens ({self.min_tokens}) is more than max_tokens ({self.max_tokens}); lower it or raise that."
+            )
+        self._set("structured_outputs", _structured(self.structured_outputs))
+        if self.structured_outputs is not None and self.min_tokens:
+            raise InvalidRequestError(
+                "min_tokens must be 0 with structured_outputs, which end where they are complete."
             )
 
     def _set(self, name: str, value: object) -> None:
@@ -144,7 +195,8 @@ class Receipt:
     """Which path answered a request, why, and what it cost; times in seconds of wall clock.
 
     `path` is "model" when the model computed the answer. `cached_tokens` of the prompt were computed for another
-    sequence already. `prefill_s` ends with the first token, `decode_s` with the last.
+    sequence already, `forced_tokens` of the output followed from its grammar. `prefill_s` ends with the first token,
+    `decode_s` with the last.
     """
 
     path: str
@@ -156,6 +208,7 @@ class Receipt:
     prefill_s: float
     decode_s: float
     seed: int
+    forced_tokens: int = 0
 
     @property
     def first_token_s(self) -> float:
@@ -184,6 +237,46 @@ def _integer(name: str, value: object, low: int, high: int) -> int:
     if isinstance(value, Integral) and not isinstance(value, bool) and low <= int(value) <= high:
         return int(value)
     raise InvalidRequestError(f"{name} must be a whole number from {low} to {high}, not {brief(value)}.")
+
+
+def _structured(value: object) -> StructuredOutputs | None:
+    if value is None or isinstance(value, StructuredOutputs):
+        return value
+    known = [f.name for f in fields(StructuredOutputs)]
+    if not isinstance(value, Mapping) or not set(value) <= set(known):
+        raise InvalidRequestError(f"structured_outputs must be an object of {', '.join(known)}, not {brief(value)}.")
+    return StructuredOutputs(**value)
+
+
+def _parsed(text: str) -> object:
+    import json  # needed by few
+
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequestError(f"structured_outputs: json is not JSON: {error}") from None
+
+
+def _check_choices(choice: Sequence[str]) -> None:
+    if (
+        isinstance(choice, str)
+        or not 1 <= len(choice) <= MAX_CHOICES
+        or not all(isinstance(text, str) and text for text in choice)
+    ):
+        raise InvalidRequestError(f"structured_outputs: choice must be 1 to {MAX_CHOICES} texts that are not empty.")
+
+
+def _length_within(value: object, depth: int) -> int:
+    """Characters of a JSON value, roughly. Raises InvalidRequestError where it is nested more deeply than `depth`."""
+    if depth < 0:
+        raise InvalidRequestError(f"structured_outputs: json is nested deeper than {MAX_GRAMMAR_DEPTH}; flatten it.")
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(len(str(key)) + 4 + _length_within(item, depth - 1) for key, item in value.items())
+    if isinstance(value, Sequence):
+        return sum(2 + _length_within(item, depth - 1) for item in value)
+    return len(str(value))
 
 
 def _stop_strings(value: object) -> tuple[str, ...]:

@@ -203,3 +203,27 @@ def test_log_probabilities_check_their_rows_and_tokens() -> None:
     with pytest.raises(ModelFileError, match="outside the vocabulary"):
         _native.log_probabilities(logits, 0, np.array([10], np.int32))
     assert _native.top_log_probabilities(logits, 0, 0) == []
+
+
+@given(shapes, penalties, st.sets(st.integers(0, 39), min_size=1), st.integers(0, 10**6))
+def test_only_allowed_tokens_are_drawn_as_if_the_others_had_no_weight(
+    options: dict[str, Any], more: dict[str, Any], allowed: set[int], seed: int
+) -> None:
+    more = more | {"masked_ids": [], "min_tokens": 0}
+    logits = logits_row(seed, 40, 4.0)
+    mask = np.zeros(2, np.uint32)
+    for token in allowed:
+        mask[token // 32] |= np.uint32(1 << (token % 32))
+    lowered = logits.copy()
+    lowered[0, [token for token in range(40) if token not in allowed]] = -1e30
+    masked, other = make(40, **options, **more), make(40, **options, **more)
+    assert masked.sample(logits, 0, mask) == other.sample(lowered, 0)
+    assert masked.sample(logits, 0, mask) in allowed
+    assert masked.distribution(logits, 0, mask) == [
+        (token, p) for token, p in other.distribution(lowered, 0) if token in allowed
+    ]
+
+
+def test_a_mask_of_another_width_is_refused() -> None:
+    with pytest.raises(ModelFileError, match="a mask of 1 words for a vocabulary of 40"):
+        make(40).sample(logits_row(0, 40, 1.0), 0, np.zeros(1, np.uint32))

@@ -14,6 +14,7 @@ from typing import Any
 from miaotui.core import SamplingParams
 from miaotui.engine.engine import Engine
 from miaotui.engine.engine_thread import EngineThread, Updates
+from miaotui.engine.grammar import TokenGrammar
 from miaotui.engine.llm import LLM, Prompt, resolve_params
 from miaotui.engine.messages import Message
 from miaotui.engine.results import Completion, Delta
@@ -123,14 +124,14 @@ class AsyncLLM:
     ) -> Answer:
         """Start an answer; raises what `LLM.stream` does, EngineStoppedError where nothing runs any more."""
         resolved = resolve_params(params, changes)
-        prompt_ids = await asyncio.to_thread(self.llm.encode_prompt, prompt, tools=tools)  # long ones take their time
+        prompt_ids, grammar = await asyncio.to_thread(self._prepare, prompt, tools, resolved)  # may take their time
         if self._stopped is not None:
             raise self._stopped
         started: asyncio.Future[Answer] = self._loop.create_future()
 
         def add(engine: Engine) -> None:
             try:
-                sequences = engine.add(prompt_ids, resolved, tenant=tenant, priority=priority)
+                sequences = engine.add(prompt_ids, resolved, grammar=grammar, tenant=tenant, priority=priority)
             except Exception as error:
                 self._post(_reject, started, error)
             else:
@@ -193,6 +194,9 @@ class AsyncLLM:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    def _prepare(self, prompt: Any, tools: Any, params: SamplingParams) -> tuple[list[int], TokenGrammar | None]:
+        return self.llm.encode_prompt(prompt, tools=tools), self.llm.compile_grammar(params)
 
     def _post(self, function: Any, *arguments: Any) -> None:
         """Have something done on the loop, from the engine's thread."""

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from miaotui.core import Request, SamplingParams
 from miaotui.engine.admission import ContextLimit, check_capacity, check_token_ids, resolve_max_tokens
+from miaotui.engine.grammar import TokenGrammar
+from miaotui.engine.masks import MaskWorker
 from miaotui.engine.results import Delta, TokenLogprob
 from miaotui.engine.runner import Runner
 from miaotui.engine.sampling import make_sampler, token_logprobs
@@ -39,12 +41,20 @@ class Engine:
         self.runner = runner
         self.vocabulary = vocabulary
         self.context = context
+        self._masks = MaskWorker()
         self._request_ids = itertools.count()
 
     def add(
-        self, prompt: Row[int], params: SamplingParams, *, first_scored: int = 1, tenant: str = "", priority: int = 0
+        self,
+        prompt: Row[int],
+        params: SamplingParams,
+        *,
+        grammar: TokenGrammar | None = None,
+        first_scored: int = 1,
+        tenant: str = "",
+        priority: int = 0,
     ) -> list[Sequence]:
-        """Queue a tokenized prompt; its `params.n` sequences.
+        """Queue a tokenized prompt; its `params.n` sequences, each of which keeps to `grammar`.
 
         With prompt_logprobs, prompt tokens from position `first_scored` on are scored. Tenants take turns and share
         no pages; lower priorities go first. Raises InvalidRequestError for token ids outside the vocabulary,
@@ -65,7 +75,9 @@ class Engine:
         )
         group: list[Sequence] = []
         for index in range(params.n):
-            group.append(self._make_sequence(request, index, max_tokens, group[0] if group else None))
+            sequence = self._make_sequence(request, index, max_tokens, group[0] if group else None)
+            sequence.constraint = None if grammar is None else grammar.begin()
+            group.append(sequence)
         check_capacity(group, self.scheduler)
         self.scheduler.add(group)
         return list(group)
@@ -85,7 +97,8 @@ class Engine:
         if not slices:
             return []
         start_s = time.monotonic()
-        logits = self.runner.run(slices)
+        with self._masks.computing(slices):
+            logits = self.runner.run(slices)
         num_answers = sum(part.num_tokens == 1 for part in slices)
         num_tokens = sum(part.num_tokens for part in slices)
         self.scheduler.budget.observe(num_answers, num_tokens - num_answers, time.monotonic() - start_s)
@@ -124,12 +137,16 @@ class Engine:
         if sequence.max_tokens == 0:
             text = sequence.finish("length", time.monotonic())
         else:
-            token_id = sequence.sampler.sample(logits, row)
+            constraint = sequence.constraint
+            token_id = sequence.sampler.sample(logits, row, None if constraint is None else constraint.allowed)
             if num_top is not None:
                 logprobs = token_logprobs(logits, row, [token_id], num_top)
                 sequence.logprobs += logprobs
-            text = sequence.append(token_id, time.monotonic())
-            sampled = (token_id,)
+            now_s = time.monotonic()
+            text = sequence.append(token_id, now_s)
+            forced, more = sequence.append_forced(now_s)
+            text += more
+            sampled = (token_id, *forced)
         if sequence.finish_reason is not None:
             self.scheduler.finish(sequence)
         shown = None if num_top is None else tuple(logprobs)

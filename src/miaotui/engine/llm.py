@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from miaotui.engine.engine import Engine
+    from miaotui.engine.grammar import TokenGrammar
     from miaotui.formats.chat_template import ChatTemplate
     from miaotui.formats.spec import ModelSpec
     from miaotui.formats.tokenizer import Tokenizer
@@ -144,9 +145,10 @@ class LLM:
         """As `generate` for a text or token ids, as `chat` for a list of messages, but part by part as it comes."""
         prompt_ids = self.encode_prompt(prompt, tools=tools)
         resolved = resolve_params(params, changes)
+        grammar = self.compile_grammar(resolved)
         sequences: list[Sequence] = []
         with self._cancelling(sequences), self._lock, DeferredInterrupt():
-            sequences += self._engine.add(prompt_ids, resolved)
+            sequences += self._engine.add(prompt_ids, resolved, grammar=grammar)
             parts = self._parts[sequences[0].request.id] = deque()
         return Stream(self, sequences, parts)
 
@@ -174,6 +176,14 @@ class LLM:
         """Token ids of a text, a conversation, or token ids as they are, as `stream` would feed them to the model."""
         messages = _messages(prompt)
         return self._encode(prompt) if messages is None else self.encode_chat(messages, tools=tools)  # type: ignore[arg-type]
+
+    def compile_grammar(self, params: SamplingParams) -> TokenGrammar | None:
+        """What `structured_outputs` asks for over this model's tokens, if anything; the first one takes a moment.
+
+        Raises InvalidRequestError for what cannot be compiled, ConfigError where llguidance is missing.
+        """
+        wanted = params.structured_outputs
+        return None if wanted is None else self.loaded.grammars.compile(wanted)
 
     def logits(self, prompt: Prompt) -> NDArray[np.float32]:
         """The model's raw scores, float32 [tokens, vocab_size]: row i predicts the token behind token i of the prompt.
@@ -237,12 +247,13 @@ class LLM:
         return self.loaded.engine
 
     def _complete(self, prompts: list[list[int]], params: SamplingParams, first_scored: int = 1) -> list[Completion]:
+        grammar = self.compile_grammar(params)
         groups: list[list[Sequence]] = []
         sequences: list[Sequence] = []
         with self._cancelling(sequences):
             for prompt_ids in prompts:
                 with self._lock, DeferredInterrupt():
-                    groups.append(self._engine.add(prompt_ids, params, first_scored=first_scored))
+                    groups.append(self._engine.add(prompt_ids, params, grammar=grammar, first_scored=first_scored))
                     sequences += groups[-1]
             self._finish(sequences)
         return [completion_of(group) for group in groups]

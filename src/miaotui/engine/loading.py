@@ -11,6 +11,7 @@ from miaotui.core import Activations
 from miaotui.engine import tuning
 from miaotui.engine.block_pool import BlockPool
 from miaotui.engine.engine import Engine, Vocabulary
+from miaotui.engine.grammar import GrammarCompiler
 from miaotui.engine.kv_memory import KvPlan, available_memory_bytes, plan_kv
 from miaotui.engine.pages import num_blocks_for
 from miaotui.engine.runner import Runner
@@ -91,6 +92,7 @@ class LoadedModel:
     kv_plan: KvPlan
     kv_dtype: str
     engine: Engine
+    grammars: GrammarCompiler
 
 
 def find_model(model: str | os.PathLike[str]) -> ModelFile:
@@ -134,7 +136,7 @@ def load_model(file: ModelFile, options: LoadOptions) -> LoadedModel:
     vocabulary = Vocabulary(spec.vocab_size, tokenizer.eos_ids, lambda: StreamDecoder(tokenizer))
     scheduler = Scheduler(BlockPool(plan.num_blocks), limits, reuse_prefixes=options.prefix_cache)
     engine = Engine(scheduler, runner, vocabulary, plan.context)
-    return LoadedModel(file, tokenizer, graph, compiled, plan, options.kv_dtype, engine)
+    return LoadedModel(file, tokenizer, graph, compiled, plan, options.kv_dtype, engine, GrammarCompiler(tokenizer))
 
 
 def _tune(compiled: CompiledProgram, spec: ModelSpec, options: LoadOptions, config: Config) -> None:

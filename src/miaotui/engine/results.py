@@ -8,7 +8,7 @@ from typing import Literal
 
 from miaotui.core import Receipt
 
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,10 @@ class Completion:
     """One answer.
 
     text: without the stop string or end token, unless it was asked for; token_ids: all tokens, the ending one included.
-    finish_reason: "stop" (end of text, stop string or stop token), "length" (max_tokens), "cancelled".
-    stop_reason: the stop string or stop token id of the request that ended it; None for the model's own end of text.
+    finish_reason: "stop" (end of text, stop string or stop token, or the grammar is complete), "length" (max_tokens),
+        "cancelled", "error" (the grammar became too complex to go on with).
+    stop_reason: the stop string or stop token id of the request that ended it, or what the error was; None for the
+        model's own end of text.
     logprobs: one per token if asked for. prompt_logprobs: one per prompt token, the first None, if asked for.
     others: with n > 1, the further completions of the same prompt.
     """

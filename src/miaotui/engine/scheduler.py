@@ -64,13 +64,10 @@ class Scheduler:
         """The next step: admits what fits, then shares the step's tokens out. Empty when there is nothing to do."""
         while (sequence := self.waiting.first()) is not None and self._admit(sequence):
             pass
-        if self.running:
-            self._get_page(self.running[0])  # before others have a place in the step, which they would lose
-        decoding = [s for s in list(self.running) if s.num_pending_tokens == 1 and self._get_page(s)]
-        slices = [Slice(s, 1, 1) for s in decoding if s in self.running]  # some gave their pages up for others
-        num_decoding = len(slices)
-        num_tokens = min(self.budget.prompt_tokens(num_decoding), self.limits.max_tokens - num_decoding)
-        slices += self._read_prompts(num_tokens, self.limits.max_logit_rows - num_decoding)
+        slices = self._go_on()
+        num_taken = sum(part.num_tokens for part in slices)
+        num_tokens = min(self.budget.prompt_tokens(len(slices)), self.limits.max_tokens - num_taken)
+        slices += self._read_prompts(num_tokens, self.limits.max_logit_rows - len(slices))
         for part in slices:
             self.waiting.serve(part.sequence, part.num_tokens)
         return slices
@@ -130,9 +127,23 @@ class Scheduler:
         extend_keys(sequence.page_keys, sequence.token_ids, num_pages)
         return self.pool.prefixes.find(sequence.page_keys[1 : num_pages + 1])
 
+    def _go_on(self) -> list[Slice]:
+        """The answers' next tokens: one each, or a few where a grammar left no choice and the step has room."""
+        if self.running:
+            self._get_pages(self.running[0])  # before others have a place in the step, which they would lose
+        answering = [s for s in list(self.running) if s.is_answering and self._get_pages(s)]
+        answering = [s for s in answering if s in self.running]  # some gave their pages up for others
+        num_spare = self.limits.max_tokens - len(answering)
+        slices: list[Slice] = []
+        for sequence in answering:
+            num_tokens = min(sequence.num_pending_tokens, 1 + num_spare)
+            num_spare -= num_tokens - 1
+            slices.append(Slice(sequence, num_tokens, int(num_tokens == sequence.num_pending_tokens)))
+        return slices
+
     def _read_prompts(self, tokens_left: int, rows_left: int) -> list[Slice]:
         """Slices of the prompts, urgent and short ones first, each with its share of what the others leave."""
-        reading = [s for s in self.running if s.num_pending_tokens > 1]
+        reading = [s for s in self.running if not s.is_answering]
         reading.sort(key=lambda s: (s.request.priority, s.num_pending_tokens))
         slices: list[Slice] = []
         for position, sequence in enumerate(reading):
@@ -152,13 +163,18 @@ class Scheduler:
             sequence.add_blocks(self.pool.allocate(min(missing, self.pool.num_free)))
         return min(num_tokens, len(sequence.block_table) * BLOCK_TOKENS - sequence.num_computed_tokens)
 
-    def _get_page(self, sequence: Sequence) -> bool:
-        """See that the next token has a page, if need be one of the last sequence's; False if that was the same."""
+    def _get_pages(self, sequence: Sequence) -> bool:
+        """See that its next token has a page, or all if it is answering; if need be they are the last sequence's.
+
+        False if that was the same one, or it has lost its own already.
+        """
         if sequence not in self.running:
             return False
-        if sequence.num_computed_tokens < len(sequence.block_table) * BLOCK_TOKENS:
-            return True
-        while self.pool.num_free == 0:
+        num_tokens = sequence.num_pending_tokens if sequence.is_answering else 1
+        while (missing := num_blocks_for(sequence.num_computed_tokens + num_tokens) - len(sequence.block_table)) > 0:
+            if self.pool.num_free > 0:
+                sequence.add_blocks(self.pool.allocate(min(missing, self.pool.num_free)))
+                continue
             last = self.running[-1]
             self._stop(last)
             last.restart()
@@ -166,7 +182,6 @@ class Scheduler:
             self.num_preemptions += 1
             if last is sequence:
                 return False
-        sequence.add_blocks(self.pool.allocate(1))
         return True
 
     def _stop(self, sequence: Sequence) -> None:

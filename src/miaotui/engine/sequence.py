@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miaotui.core import Receipt, Request
+from miaotui.engine.grammar import Constraint
 from miaotui.engine.pages import BLOCK_TOKENS, num_blocks_for
 from miaotui.engine.prefix_tree import Key, root_key
 from miaotui.engine.results import Completion, FinishReason, TokenLogprob
@@ -16,6 +17,10 @@ from miaotui.engine.text import TextStream
 
 if TYPE_CHECKING:
     from miaotui import _native
+
+
+MOST_FORCED_TOKENS = 16
+"""More tokens than these that a grammar forced are read like a prompt, in the steps' spare room."""
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +33,8 @@ class Sequence:
     block_table: page numbers by position // 16; pages are this sequence's only while it runs.
     page_keys: what its full pages can be found by, behind its tenant's root, as far as anybody has asked.
     num_cached_tokens: of the prompt, in pages that others had filled.
+    constraint: what the output has to look like, and how far it has come; None allows everything.
+    num_forced_tokens: of the output, those that the constraint left no choice about.
     """
 
     request: Request
@@ -37,11 +44,13 @@ class Sequence:
     sampler: _native.Sampler
     text: TextStream
     parent: Sequence | None = None
+    constraint: Constraint | None = None
     token_ids: list[int] = field(init=False)
     block_table: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     page_keys: list[Key] = field(init=False)
     num_computed_tokens: int = 0
     num_cached_tokens: int = 0
+    num_forced_tokens: int = 0
     finish_reason: FinishReason | None = None
     stop_reason: str | int | None = None
     logprobs: list[TokenLogprob] = field(default_factory=list)
@@ -75,6 +84,14 @@ class Sequence:
     def num_pending_tokens(self) -> int:
         """Tokens the model has not read yet: 1 while decoding."""
         return len(self.token_ids) - self.num_computed_tokens
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether what is pending comes behind text that the model has read: what it said, or was forced to say."""
+        num_pending = self.num_pending_tokens
+        return num_pending == 1 or (
+            num_pending <= MOST_FORCED_TOKENS and self.num_computed_tokens >= self.num_prompt_tokens
+        )
 
     @property
     def num_prompt_pages(self) -> int:
@@ -131,15 +148,36 @@ class Sequence:
         may_stop = self.num_output_tokens >= params.min_tokens
         if token_id in params.stop_token_ids:
             return self._end(token_id, now_s, stop_reason=token_id)
-        if token_id in self.eos_ids and not params.ignore_eos:
+        if token_id in self.eos_ids and not (params.ignore_eos and self.constraint is None):
             return self._end(token_id, now_s, stop_reason=None)
         text = self.text.push(token_id, may_stop=may_stop)
         if self.text.stopped_by is not None:
             self.stop_reason = self.text.stopped_by
             self.finish("stop", now_s)
+        elif self.constraint is not None and self._ends_constraint(self.constraint, token_id):
+            text += self.finish("error" if self.constraint.error else "stop", now_s)
         elif self.num_output_tokens >= self.max_tokens:
             text += self.finish("length", now_s)
         return text
+
+    def _ends_constraint(self, constraint: Constraint, token_id: int) -> bool:
+        """Whether nothing can come behind this token: the output is complete, or cannot be checked any further."""
+        constraint.accept(token_id)
+        if constraint.error:
+            self.stop_reason = constraint.error
+        return constraint.is_complete or bool(constraint.error)
+
+    def append_forced(self, now_s: float) -> tuple[tuple[int, ...], str]:
+        """Take the tokens that the constraint leaves no choice about; these, and the text that became safe."""
+        if self.constraint is None or self.finish_reason is not None or self.request.sampling.logprobs is not None:
+            return (), ""  # log-probabilities are the model's, which has to be asked for them
+        forced, text = self.constraint.forced(), ""
+        for count, token_id in enumerate(forced, 1):
+            text += self.append(token_id, now_s)
+            self.num_forced_tokens += 1
+            if self.finish_reason is not None:
+                return tuple(forced[:count]), text
+        return tuple(forced), text
 
     def _end(self, token_id: int, now_s: float, *, stop_reason: int | None) -> str:
         self.stop_reason = stop_reason
@@ -181,6 +219,7 @@ class Sequence:
             why=why,
             prompt_tokens=self.num_prompt_tokens,
             cached_tokens=self.num_cached_tokens,
+            forced_tokens=self.num_forced_tokens,
             output_tokens=self.num_output_tokens,
             queue_s=started_s - arrival_s,
             prefill_s=first_token_s - started_s,
