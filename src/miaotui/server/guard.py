@@ -49,9 +49,10 @@ class Guard:
         await self._app(scope, self._bounded(receive), send)
 
     def _tenant(self, path: str, headers: Headers) -> str | None:
-        if not self._settings.key_digests or path in OPEN_PATHS:
+        if not self._settings.keys or path in OPEN_PATHS:
             return ""
-        return self._settings.tenant_of(_key(headers))
+        key = self._settings.find_key(_key(headers))
+        return None if key is None else key.tenant
 
     def _refusal_of_host(self, path: str, headers: Headers) -> Any:
         """Pages of other sites must not use the visitor's browser to get here (DNS rebinding, forged requests)."""
