@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from miaotui.cli.output import note
 from miaotui.cli.parsing import add_model_options, config_of, cpu_info, open_llm
 from miaotui.cli.serve_options import add_serve_options, keys_of, serve_config_of
 from miaotui.errors import ConfigError
 
 if TYPE_CHECKING:
-    from miaotui.config import ServeConfig
+    from miaotui.config import LogFormat, ServeConfig
     from miaotui.engine.llm import LLM
+    from miaotui.server.logs import LogWriter
     from miaotui.server.settings import ServerSettings
 
 MAX_HEADER_BYTES = 64 << 10
@@ -38,17 +41,22 @@ def run(args: Namespace) -> int:
         from miaotui.server.app import create_app
     except ImportError as error:
         raise ConfigError(f"the server needs {error.name}: pip install 'miaotui[serve]'") from None
+    from miaotui.server.logs import line_of
     from miaotui.server.settings import settings_of
 
     config, serve = config_of(args), serve_config_of(args)
     model = Path(config.model).stem if os.sep in config.model else config.model
     settings = settings_of(serve, model, keys_of(serve))
     together = serve.max_sequences
-    with open_llm(config, fetch=True, max_sequences=together, max_logit_rows=together) as llm:
+    with (
+        _logging(serve.log_format) as writer,
+        open_llm(config, fetch=True, max_sequences=together, max_logit_rows=together) as llm,
+    ):
         options = uvicorn.Config(
-            create_app(lambda: AsyncLLM(llm), settings),
-            log_level="warning",
+            create_app(lambda: AsyncLLM(llm), settings, writer.write),
+            log_config=None,
             access_log=False,
+            ws="none",
             server_header=False,
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
             http="h11",
@@ -58,7 +66,8 @@ def run(args: Namespace) -> int:
         server = uvicorn.Server(options)
         listener = _listen(serve)
         host, port = listener.getsockname()[:2]
-        _introduce(llm, settings, cpu_info(config)["threads"], f"http://{_shown(host)}:{port}")
+        for line in _introduction(llm, settings, cpu_info(config)["threads"], f"http://{_shown(host)}:{port}"):
+            writer.write(line_of({"level": "info", "message": line}, "json") if serve.log_format == "json" else line)
         signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn ends on it, and then passes it on
         server.run(sockets=[listener])
     return 0
@@ -79,16 +88,31 @@ def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 (only compared)
 
 
-def _introduce(llm: LLM, settings: ServerSettings, threads: int, url: str) -> None:
+@contextmanager
+def _logging(log_format: LogFormat) -> Iterator[LogWriter]:
+    """Log lines on standard error until the end; what Python's logging has to say is among them."""
+    from miaotui.server.logs import LogHandler, LogWriter
+
+    writer = LogWriter()
+    logging.getLogger().addHandler(LogHandler(writer, "text" if log_format == "none" else log_format))
+    try:
+        yield writer
+    finally:
+        writer.close()
+
+
+def _introduction(llm: LLM, settings: ServerSettings, threads: int, url: str) -> list[str]:
     """What is served, how much of it, to whom, and a line to try it with."""
     from miaotui.formats.store_progress import format_bytes
 
     plan, together = llm.loaded.kv_plan, llm.loaded.engine.scheduler.limits.max_sequences
     key = "" if not settings.keys else ' -H "Authorization: Bearer $KEY"'
     body = '{"messages": [{"role": "user", "content": "What is the capital of France?"}]}'
-    note(f"model    {settings.model_name}: {llm.loaded.file.path}")
-    note(f"threads  {threads}; {together} answers run together, {settings.max_waiting} requests wait")
-    note(f"memory   {format_bytes(plan.total_bytes)} of KV pages, contexts of up to {plan.context.length} tokens")
-    note(f"keys     {len(settings.keys) or 'none: whoever reaches the address is answered'}")
-    note(f"url      {url}/v1")
-    note(f"try      curl {url}/v1/chat/completions{key} -d '{body}'")
+    return [
+        f"model    {settings.model_name}: {llm.loaded.file.path}",
+        f"threads  {threads}; {together} answers run together, {settings.max_waiting} requests wait",
+        f"memory   {format_bytes(plan.total_bytes)} of KV pages, contexts of up to {plan.context.length} tokens",
+        f"keys     {len(settings.keys) or 'none: whoever reaches the address is answered'}",
+        f"url      {url}/v1",
+        f"try      curl {url}/v1/chat/completions{key} -d '{body}'",
+    ]

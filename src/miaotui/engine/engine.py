@@ -39,6 +39,7 @@ class Engine:
         self.runner = runner
         self.vocabulary = vocabulary
         self.context = context
+        self.slices: list[Slice] = []  # of the step under way, or of the last one
         self._request_ids = itertools.count()
 
     def add(
@@ -81,7 +82,7 @@ class Engine:
 
         If it raises, no sequence has lost anything and `cancel` works as usual.
         """
-        slices = self.scheduler.schedule()
+        self.slices = slices = self.scheduler.schedule()
         if not slices:
             return []
         start_s = time.monotonic()
