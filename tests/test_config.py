@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miaotui.config import SETTINGS, Config, config_path, export_native_settings, load_config, parse_bytes
+from miaotui.config import (
+    SERVE_SETTINGS,
+    SETTINGS,
+    Config,
+    ServeConfig,
+    config_path,
+    export_native_settings,
+    load_config,
+    load_serve_config,
+    parse_bytes,
+)
 from miaotui.errors import ConfigError
 
 
@@ -47,6 +57,7 @@ def test_every_setting_can_be_set_in_every_place(environ: dict[str, str], tmp_pa
         "kv_memory_bytes": "256MiB",
         "offline": True,
         "pack_cache_bytes": 0,
+        "prefix_cache_bytes": 1 << 30,
         "tune": False,
     }
     assert good.keys() == {setting.name for setting in SETTINGS}
@@ -63,6 +74,70 @@ def test_every_setting_can_be_set_in_every_place(environ: dict[str, str], tmp_pa
 
     assert values(by_flag) == values(by_variable) == values(by_file)
     assert "default" not in {*by_flag.sources.values(), *by_variable.sources.values(), *by_file.sources.values()}
+
+
+def test_every_setting_of_the_server_can_be_set_in_every_place(environ: dict[str, str], tmp_path: Path) -> None:
+    good: dict[str, object] = {
+        "host": "0.0.0.0",
+        "port": 9000,
+        "host_names": ["a.example", "b.example"],
+        "model_name": "mine",
+        "api_keys_file": str(tmp_path / "keys"),
+        "api_keys": ["one", "two"],
+        "max_sequences": 3,
+        "max_waiting": 0,
+        "max_connections": 77,
+        "max_body_bytes": "1MiB",
+        "rate_limit_requests": 60,
+        "rate_limit_tokens": 10_000,
+        "header_timeout_s": 1.5,
+        "body_timeout_s": 2,
+        "send_timeout_s": 3,
+        "idle_timeout_s": 0,
+        "shutdown_timeout_s": 4,
+        "exit_when_hung_s": 5,
+        "log_format": "json",
+    }
+    assert good.keys() == {setting.name for setting in SERVE_SETTINGS}
+    variables = {name: ",".join(value) if isinstance(value, list) else str(value) for name, value in good.items()}
+    by_flag = load_serve_config(good, environ)
+    by_variable = load_serve_config({}, environ | {s.variable: variables[s.name] for s in SERVE_SETTINGS})
+    write_toml(environ, "\n".join(["threads = 2", "[serve]", *(f"{name} = {value!r}" for name, value in good.items())]))
+    by_file = load_serve_config({}, environ)
+
+    def values(config: ServeConfig) -> list[object]:
+        return [getattr(config, setting.name) for setting in SERVE_SETTINGS]
+
+    assert values(by_flag) == values(by_variable) == values(by_file)
+    assert by_flag.host_names == ("a.example", "b.example")
+    assert "default" not in {*by_flag.sources.values(), *by_variable.sources.values(), *by_file.sources.values()}
+    assert load_config({}, environ).threads == 2, "the server's table does not disturb other commands"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"port": "99999"}, r"flag --port is '99999'; --port .* from 0 to 65535"),
+        ({"host_names": [1]}, "flag --host-name is .* a list of texts"),
+        ({"header_timeout_s": "nan"}, "flag --header-timeout is 'nan'; .* seconds"),
+        ({"header_timeout_s": float("inf")}, "seconds"),
+        ({"exit_when_hung_s": "-1"}, "flag --exit-when-hung"),
+        ({"log_format": "xml"}, "text, json, none"),
+        ({"max_body_bytes": "0"}, "flag --max-body"),
+    ],
+)
+def test_bad_flag_of_the_server_is_named_as_the_flag(
+    environ: dict[str, str], flags: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_serve_config(flags, environ)
+
+
+def test_secrets_are_not_in_messages(environ: dict[str, str]) -> None:
+    write_toml(environ, '[serve]\napi_keys = ["s3cret", 3]\n')
+    with pytest.raises(ConfigError, match="api_keys") as caught:
+        load_serve_config({}, environ)
+    assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +181,10 @@ def test_home_that_is_a_file_is_refused(environ: dict[str, str], tmp_path: Path)
         ("thread = 2", "did you mean 'threads'"),
         ("zzz = 1", "known keys: home"),
         ("threads = ", "not valid TOML"),
+        ("port = 1", r"unknown key 'port'; it belongs under \[serve\]"),
+        ("[serve]\nprot = 1", "did you mean 'port'"),
+        ("[serve]\nthreads = 1", "it belongs before the first table"),
+        ("serve = 1", "must be a table"),
         ("threads = true", "key 'threads'"),
         ("[threads]\nn = 1", "key 'threads'"),
         ("#" * (1 << 20) + "\n", "larger"),

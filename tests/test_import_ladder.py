@@ -17,7 +17,8 @@ BASE = {"errors", "core", "config", "_native", "__init__"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "core": {"errors"},
-    "config": {"errors", "core"},
+    "config_values": set(),
+    "config": {"errors", "core", "config_values"},
     "formats": BASE,
     "graph": BASE | {"formats"},
     "models": BASE | {"formats", "graph"},

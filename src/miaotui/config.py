@@ -1,33 +1,52 @@
 """Settings from four places: command-line flag, else environment variable, else TOML file, else default.
 
-The file is `$XDG_CONFIG_HOME/miaotui/config.toml` (normally `~/.config/miaotui/config.toml`) with one key per setting.
+The file is `$XDG_CONFIG_HOME/miaotui/config.toml` (normally `~/.config/miaotui/config.toml`) with one key per setting;
+those of `miaotui serve` are in its table `[serve]`.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Literal
 
+from miaotui.config_values import choice, file, folder, integer, limit_bytes, parse_bytes, seconds, text, texts, truth
 from miaotui.core import ACTIVATIONS, Activations
 from miaotui.errors import ConfigError
 
-_SIZE_UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+__all__ = ["SERVE_SETTINGS", "SETTINGS", "Config", "ServeConfig", "Setting", "config_path", "load_config",
+           "load_serve_config", "parse_bytes"]  # fmt: skip
+
 _MAX_CONFIG_BYTES = 1 << 20
+
+LogFormat = Literal["text", "json", "none"]
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting: its name as flag and TOML key, its environment variable, how its value is read, and its default."""
+    """One setting: its TOML key, its environment variable, how its value is read, its default and its meaning.
+
+    argument: the flag that sets it, or the name of a command's argument; derived from `name` where it is left out.
+    secret: its value is never shown.
+    """
 
     name: str
     variable: str
     parse: Callable[[object], object]
     default: object
     meaning: str
+    argument: str = ""
+    metavar: str = "N"
+    secret: bool = False
+
+    @property
+    def flag(self) -> str:
+        """How it is set on the command line."""
+        name = self.name.removesuffix("_bytes").removesuffix("_s")
+        return self.argument or "--" + name.replace("_", "-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,72 +63,35 @@ class Config:
     kv_memory_bytes: int | None
     offline: bool
     pack_cache_bytes: int
+    prefix_cache_bytes: int
     tune: bool
     sources: Mapping[str, str]
 
 
-def _integer(low: int, high: int) -> Callable[[object], int]:
-    def parse(value: object) -> int:
-        if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,18}\s*", value):
-            value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ValueError(f"a whole number from {low} to {high}")
-        return value
+@dataclass(frozen=True, slots=True)
+class ServeConfig:
+    """The same for `miaotui serve`. Rates are per minute; times end in _s, sizes in _bytes; None means no limit."""
 
-    return parse
-
-
-def _choice(*options: str) -> Callable[[object], str]:
-    def parse(value: object) -> str:
-        if not isinstance(value, str) or value not in options:
-            raise ValueError(f"one of {', '.join(options)}")
-        return value
-
-    return parse
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise ValueError("a text that is not empty")
-    return value.strip()
-
-
-def _folder(value: object) -> Path:
-    folder = Path(_text(str(value) if isinstance(value, Path) else value)).expanduser()
-    if folder.exists() and not folder.is_dir():
-        raise ValueError("the path of a folder")
-    return folder.absolute()
-
-
-def _truth(value: object) -> bool:
-    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-    if isinstance(value, bool):
-        return value
-    if str(value).lower() not in words:
-        raise ValueError("1 or 0 (also true, false, yes, no, on, off)")
-    return words[str(value).lower()]
-
-
-def parse_bytes(value: object) -> int:
-    """Bytes of `268435456`, `"256MiB"` or `"256M"`; units are powers of 1024.
-
-    Raises:
-        ValueError: the value is no such size, or is not positive.
-    """
-    text = str(value).strip().lower() if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
-    digits = text.rstrip("kmgtib")
-    unit = text[len(digits) :].removesuffix("ib").removesuffix("b") if len(text) > len(digits) else ""
-    try:
-        size = int(float(digits) * _SIZE_UNITS[unit])
-    except (ValueError, KeyError, OverflowError):
-        size = 0
-    if not 0 < size < 2**63:
-        raise ValueError("a size such as 268435456, 256MiB or 1.5G")
-    return size
-
-
-def _limit(value: object) -> int:
-    return 0 if value == 0 or str(value).strip() == "0" else parse_bytes(value)
+    host: str
+    port: int
+    host_names: tuple[str, ...]
+    model_name: str | None
+    api_keys_file: Path | None
+    api_keys: tuple[str, ...]
+    max_sequences: int
+    max_waiting: int
+    max_connections: int
+    max_body_bytes: int
+    rate_limit_requests: int | None
+    rate_limit_tokens: int | None
+    header_timeout_s: float
+    body_timeout_s: float
+    send_timeout_s: float
+    idle_timeout_s: float
+    shutdown_timeout_s: float
+    exit_when_hung_s: float | None
+    log_format: LogFormat
+    sources: Mapping[str, str]
 
 
 def default_home(environ: Mapping[str, str]) -> Path:
@@ -128,22 +110,138 @@ def _xdg(environ: Mapping[str, str], variable: str, fallback: str) -> Path:
 
 
 SETTINGS = (
-    Setting("home", "MIAOTUI_HOME", _folder, None, "folder of downloaded models and caches"),
-    Setting("model", "MIAOTUI_MODEL", _text, "smollm2:135m", "model used when none is named"),
-    Setting("threads", "MIAOTUI_THREADS", _integer(1, 1024), None, "threads of the native core"),
-    Setting("isa", "MIAOTUI_ISA", _text, None, "instruction-set tier to force"),
-    Setting("activations", "MIAOTUI_ACTIVATIONS", _choice(*ACTIVATIONS), "int16", "type activations are computed in"),
+    Setting("home", "MIAOTUI_HOME", folder, None, "folder of downloaded models and caches"),
+    Setting("model", "MIAOTUI_MODEL", text, "smollm2:135m", "model used when none is named", argument="MODEL"),
+    Setting("threads", "MIAOTUI_THREADS", integer(1, 1024), None, "threads of the native core"),
+    Setting("isa", "MIAOTUI_ISA", text, None, "instruction-set tier to force"),
+    Setting("activations", "MIAOTUI_ACTIVATIONS", choice(*ACTIVATIONS), "int16", "type activations are computed in"),
     Setting(
-        "kv_dtype", "MIAOTUI_KV_DTYPE", _choice("int16", "f16", "bf16", "int8", "f32"), "int16", "type of the KV cache"
+        "kv_dtype", "MIAOTUI_KV_DTYPE", choice("int16", "f16", "bf16", "int8", "f32"), "int16", "type of the KV cache"
     ),
-    Setting("context_length", "MIAOTUI_CONTEXT_LENGTH", _integer(16, 2**24), None, "most tokens of one sequence"),
+    Setting("context_length", "MIAOTUI_CONTEXT_LENGTH", integer(16, 2**24), None, "most tokens of one sequence"),
     Setting("kv_memory_bytes", "MIAOTUI_KV_MEMORY", parse_bytes, None, "memory for the KV cache"),
     Setting(
-        "pack_cache_bytes", "MIAOTUI_PACK_CACHE", _limit, 16 << 30, "most bytes of packed weights kept on disk, or 0"
+        "pack_cache_bytes",
+        "MIAOTUI_PACK_CACHE",
+        limit_bytes,
+        16 << 30,
+        "most bytes of packed weights kept on disk, or 0",
+        argument="--no-pack-cache",
     ),
-    Setting("tune", "MIAOTUI_TUNE", _truth, True, "measure once what is fastest on this machine"),
-    Setting("offline", "MIAOTUI_OFFLINE", _truth, False, "never use the network"),
+    Setting(
+        "prefix_cache_bytes",
+        "MIAOTUI_PREFIX_CACHE",
+        limit_bytes,
+        0,
+        "most bytes of KV pages kept on disk across restarts, or 0",
+    ),
+    Setting("tune", "MIAOTUI_TUNE", truth, True, "measure once what is fastest on this machine"),
+    Setting("offline", "MIAOTUI_OFFLINE", truth, False, "never use the network"),
 )
+
+SERVE_SETTINGS = (
+    Setting("host", "MIAOTUI_HOST", text, "127.0.0.1", "address to listen on", metavar="ADDRESS"),
+    Setting("port", "MIAOTUI_PORT", integer(0, 65535), 8000, "port to listen on; 0: a free one"),
+    Setting(
+        "host_names",
+        "MIAOTUI_HOST_NAMES",
+        texts,
+        (),
+        "names that clients may reach the server by",
+        argument="--host-name",
+        metavar="NAME",
+    ),
+    Setting("model_name", "MIAOTUI_MODEL_NAME", text, None, "what clients call the model", metavar="NAME"),
+    Setting(
+        "api_keys_file",
+        "MIAOTUI_API_KEYS_FILE",
+        file,
+        None,
+        "file with an API key per line; each is a tenant (`miaotui config new-key` makes one)",
+        argument="--api-keys",
+        metavar="FILE",
+    ),
+    Setting(
+        "api_keys",
+        "MIAOTUI_API_KEYS",
+        texts,
+        (),
+        "API keys, written as in the file; there is no flag, which others could read",
+        argument="-",
+        secret=True,
+    ),
+    Setting("max_sequences", "MIAOTUI_MAX_SEQUENCES", integer(1, 512), 16, "answers that run together"),
+    Setting(
+        "max_waiting",
+        "MIAOTUI_MAX_WAITING",
+        integer(0, 10**6),
+        64,
+        "requests that may wait; more are told to come back",
+    ),
+    Setting("max_connections", "MIAOTUI_MAX_CONNECTIONS", integer(1, 65536), 1000, "connections open at once"),
+    Setting("max_body_bytes", "MIAOTUI_MAX_BODY", parse_bytes, 10 << 20, "longest request", metavar="SIZE"),
+    Setting(
+        "rate_limit_requests", "MIAOTUI_RATE_LIMIT_REQUESTS", integer(1, 10**9), None, "requests a key has per minute"
+    ),
+    Setting("rate_limit_tokens", "MIAOTUI_RATE_LIMIT_TOKENS", integer(1, 10**12), None, "tokens a key has per minute"),
+    Setting(
+        "header_timeout_s",
+        "MIAOTUI_HEADER_TIMEOUT",
+        seconds(0.1, 3600),
+        8.0,
+        "a request's headers take at most so long",
+        metavar="S",
+    ),
+    Setting(
+        "body_timeout_s",
+        "MIAOTUI_BODY_TIMEOUT",
+        seconds(0.1, 3600),
+        25.0,
+        "its body takes at most so long",
+        metavar="S",
+    ),
+    Setting(
+        "send_timeout_s",
+        "MIAOTUI_SEND_TIMEOUT",
+        seconds(0.1, 3600),
+        30.0,
+        "a client may leave its reply unread for so long",
+        metavar="S",
+    ),
+    Setting(
+        "idle_timeout_s",
+        "MIAOTUI_IDLE_TIMEOUT",
+        seconds(0, 3600),
+        15.0,
+        "a connection may stay open unused for so long",
+        metavar="S",
+    ),
+    Setting(
+        "shutdown_timeout_s",
+        "MIAOTUI_SHUTDOWN_TIMEOUT",
+        seconds(0, 3600),
+        30.0,
+        "answers under way have so long to end when the server is told to",
+        metavar="S",
+    ),
+    Setting(
+        "exit_when_hung_s",
+        "MIAOTUI_EXIT_WHEN_HUNG",
+        seconds(0, 86400),
+        None,
+        "end with exit code 70 when a step has hung for so long, for a process supervisor to start anew",
+        metavar="S",
+    ),
+    Setting(
+        "log_format",
+        "MIAOTUI_LOG_FORMAT",
+        choice("text", "json", "none"),
+        "text",
+        "a line per request on standard error: text, json or none",
+        metavar="FORMAT",
+    ),
+)
+SERVE_TABLE = "serve"
 
 
 def load_config(flags: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> Config:
@@ -157,58 +255,100 @@ def load_config(flags: Mapping[str, object] | None = None, environ: Mapping[str,
         ConfigError: a value cannot be used, or the file is unreadable or has an unknown key; the source is named.
     """
     environ = os.environ if environ is None else environ
-    file = config_path(environ)
-    table = _read_toml(file)
+    path = config_path(environ)
+    values, sources = _resolve(SETTINGS, flags or {}, environ, _read_toml(path), f"of {path}")
+    if sources["home"] == "default":
+        values["home"] = default_home(environ)
+    return Config(**values, sources=sources)  # type: ignore[arg-type]
+
+
+def load_serve_config(
+    flags: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None
+) -> ServeConfig:
+    """The settings of `miaotui serve` in force. Arguments and errors are those of `load_config`."""
+    environ = os.environ if environ is None else environ
+    path = config_path(environ)
+    table = _read_toml(path).get(SERVE_TABLE, {})
+    where = f"in [{SERVE_TABLE}] of {path}"
+    values, sources = _resolve(SERVE_SETTINGS, flags or {}, environ, table, where)  # type: ignore[arg-type]
+    return ServeConfig(**values, sources=sources)  # type: ignore[arg-type]
+
+
+def _resolve(
+    settings: tuple[Setting, ...],
+    flags: Mapping[str, object],
+    environ: Mapping[str, str],
+    table: Mapping[str, object],
+    where: str,
+) -> tuple[dict[str, object], dict[str, str]]:
+    """Values and sources by name. Raises ConfigError for a value that cannot be used, naming what the user wrote."""
     values: dict[str, object] = {}
     sources: dict[str, str] = {}
-    for setting in SETTINGS:
-        value, source = _first_given(setting, flags or {}, environ, table, file)
+    for setting in settings:
+        value, source = _first_given(setting, flags, environ, table, where)
         sources[setting.name] = source
         if source == "default":
-            values[setting.name] = default_home(environ) if setting.name == "home" else value
+            values[setting.name] = value
             continue
         try:
             values[setting.name] = setting.parse(value)
         except ValueError as error:
-            raise ConfigError(f"{source} is {value!r}; {setting.name} ({setting.meaning}) must be {error}") from None
-    return Config(**values, sources=sources)  # type: ignore[arg-type]
+            shown = "unusable" if setting.secret else repr(value)
+            name = setting.flag if source.endswith(setting.flag) else setting.name
+            raise ConfigError(f"{source} is {shown}; {name} ({setting.meaning}) must be {error}") from None
+    return values, sources
 
 
 def _first_given(
-    setting: Setting, flags: Mapping[str, object], environ: Mapping[str, str], table: Mapping[str, object], file: Path
+    setting: Setting, flags: Mapping[str, object], environ: Mapping[str, str], table: Mapping[str, object], where: str
 ) -> tuple[object, str]:
     if flags.get(setting.name) is not None:
-        return flags[setting.name], "flag --" + setting.name.removesuffix("_bytes").replace("_", "-")
+        kind = "flag" if setting.flag.startswith("--") else "argument"
+        return flags[setting.name], f"{kind} {setting.flag}"
     if environ.get(setting.variable):  # set but empty counts as unset
         return environ[setting.variable], f"environment variable {setting.variable}"
     if setting.name in table:
-        return table[setting.name], f"key {setting.name!r} of {file}"
+        return table[setting.name], f"key {setting.name!r} {where}"
     return setting.default, "default"
 
 
-def _read_toml(file: Path) -> Mapping[str, object]:
+def _read_toml(path: Path) -> Mapping[str, object]:
     try:
-        with file.open("rb") as stream:
+        with path.open("rb") as stream:
             raw = stream.read(_MAX_CONFIG_BYTES + 1)
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}; fix its permissions or remove it") from None
+        raise ConfigError(f"cannot read {path}: {error.strerror}; fix its permissions or remove it") from None
     if len(raw) > _MAX_CONFIG_BYTES:
-        raise ConfigError(f"{file} is larger than {_MAX_CONFIG_BYTES} bytes; it should hold a few lines")
+        raise ConfigError(f"{path} is larger than {_MAX_CONFIG_BYTES} bytes; it should hold a few lines")
     import tomllib  # most starts have no file to parse
 
     try:
         table = tomllib.loads(raw.decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{file} is not valid TOML: {error}") from None
-    names = [setting.name for setting in SETTINGS]
-    for key in table:
-        if key not in names:
-            close = get_close_matches(key, names, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(names)}"
-            raise ConfigError(f"{file} has an unknown key {key!r}; {hint}")
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    serve = table.get(SERVE_TABLE, {})
+    if not isinstance(serve, dict):
+        raise ConfigError(f"{path} has a key {SERVE_TABLE!r}; it must be a table, [{SERVE_TABLE}]")
+    _check_keys(path, [key for key in table if key != SERVE_TABLE], SETTINGS, SERVE_SETTINGS, f"under [{SERVE_TABLE}]")
+    _check_keys(path, serve, SERVE_SETTINGS, SETTINGS, "before the first table")
     return table
+
+
+def _check_keys(
+    path: Path, keys: Iterable[str], settings: tuple[Setting, ...], others: tuple[Setting, ...], elsewhere: str
+) -> None:
+    """Raise ConfigError for a key that is no setting; what is one at another place is said to belong there."""
+    names = [setting.name for setting in settings]
+    for key in keys:
+        if key in names:
+            continue
+        close = get_close_matches(key, names, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(names)}"
+        if any(setting.name == key for setting in others):
+            hint = f"it belongs {elsewhere}"
+        raise ConfigError(f"{path} has an unknown key {key!r}; {hint}")
 
 
 def export_native_settings(config: Config) -> None:

@@ -23,21 +23,30 @@ __all__ = ["tiny_model"]
 
 @dataclass
 class Running:
-    """A server that runs, its address and its engine."""
+    """A server that runs, its address, its engine, and the lines it logs."""
 
     url: str
     llm: AsyncLLM
+    lines: list[str]
+
+    def until(self, holds: Callable[[], object]) -> None:
+        """Wait for something that must come."""
+        deadline = time.monotonic() + 60
+        while not holds():
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
 
 
 @contextmanager
 def serve(model: Path, settings: ServerSettings, **options: Any) -> Iterator[Running]:
     made: list[AsyncLLM] = []
+    lines: list[str] = []
 
     def open_llm() -> AsyncLLM:
         made.append(AsyncLLM(model, **{"context_length": 200, "max_sequences": 4, **options}))
         return made[0]
 
-    config = uvicorn.Config(create_app(open_llm, settings), port=0, log_level="warning", access_log=False)
+    config = uvicorn.Config(create_app(open_llm, settings, lines.append), port=0, log_level="warning", access_log=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -47,7 +56,7 @@ def serve(model: Path, settings: ServerSettings, **options: Any) -> Iterator[Run
             time.sleep(0.01)
         assert server.started
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield Running(f"http://127.0.0.1:{port}", made[0])
+        yield Running(f"http://127.0.0.1:{port}", made[0], lines)
     finally:
         server.should_exit = True
         thread.join(30)

@@ -11,7 +11,8 @@ import pytest
 
 from miaotui.server.app import ROUTES
 from miaotui.server.guard import OPEN_PATHS
-from miaotui.server.settings import ServerSettings, digest_of
+from miaotui.server.keys import parse_keys
+from miaotui.server.settings import ServerSettings
 from server.conftest import Running
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 3}
@@ -19,7 +20,7 @@ SPELLINGS = ("{}", "/{}", "{}/", "//{}", "{}?x=1", "{}%2f", "/./{}")
 
 
 def test_every_route_wants_the_key(start: Any) -> None:
-    with start(key_digests=(digest_of("secret"), digest_of("other"))) as running, httpx.Client() as client:
+    with start(keys=parse_keys(["secret", "other"], "here")) as running, httpx.Client() as client:
         for method, path, _ in ROUTES:
             for spelling in SPELLINGS:
                 url = running.url + spelling.format(path.replace("{name:path}", "tiny"))
@@ -32,12 +33,11 @@ def test_every_route_wants_the_key(start: Any) -> None:
 
 
 def test_keys_are_tenants_of_their_own() -> None:
-    settings = ServerSettings("m", key_digests=(digest_of("a"), digest_of("b")))
-    tenants = {settings.tenant_of(key) for key in ("a", "b")}
-    assert len(tenants) == 2
-    assert None not in tenants
-    assert settings.tenant_of("c") is None
-    assert settings.tenant_of("") is None
+    settings = ServerSettings("m", keys=parse_keys(["a", "b"], "here"))
+    found = [settings.find_key(key) for key in ("a", "b")]
+    assert len({key.tenant for key in found if key is not None}) == 2
+    assert settings.find_key("c") is None
+    assert settings.find_key("") is None
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "["])

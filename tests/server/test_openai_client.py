@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from miaotui import LLM
-from miaotui.server.settings import digest_of
+from miaotui.server.keys import parse_keys
 from server.conftest import Running
 
 MESSAGES: list[Any] = [{"role": "user", "content": "the cat"}]
@@ -178,7 +178,7 @@ def test_a_client_that_leaves_frees_its_pages(running: Running, client: openai.O
 
 
 def test_a_key_is_asked_for_everywhere_and_never_kept(start: Any) -> None:
-    with start(key_digests=(digest_of("secret"),)) as running:
+    with start(keys=parse_keys(["secret"], "here")) as running:
         good = openai.OpenAI(base_url=running.url + "/v1", api_key="secret", max_retries=0)
         assert good.chat.completions.create(messages=MESSAGES, **GREEDY).choices
         bad = openai.OpenAI(base_url=running.url + "/v1", api_key="wrong", max_retries=0)

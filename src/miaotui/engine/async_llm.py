@@ -5,25 +5,38 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Row
 from contextlib import aclosing
+from contextvars import copy_context
+from copy import copy
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 from miaotui.core import SamplingParams
+from miaotui.engine.block_pool import BlockPool
 from miaotui.engine.engine import Engine
-from miaotui.engine.engine_thread import EngineThread, Updates
+from miaotui.engine.engine_thread import EngineThread, Step
 from miaotui.engine.grammar import TokenGrammar
+from miaotui.engine.heartbeat import Heartbeat
 from miaotui.engine.llm import LLM, Prompt, resolve_params
 from miaotui.engine.messages import Message
 from miaotui.engine.results import Completion, Delta
+from miaotui.engine.scheduler import Scheduler
 from miaotui.engine.sequence import Sequence
 from miaotui.engine.stream import completion_of
+from miaotui.engine.waiting import WaitingLine
+from miaotui.engine.watcher import Watcher
 from miaotui.errors import EngineStoppedError, SlowReaderError
 
 MAX_BUFFERED_CHARACTERS = 1 << 20
 """A reader who leaves more than this unread has gone away, whatever its connection says."""
+CLOSE_S = 5.0
+"""How long `aclose` waits for the step under way; a thread that hangs is left behind."""
+
+
+Tell = Callable[[Completion | None, Exception | None], None]
 
 
 class Answer:
@@ -32,9 +45,11 @@ class Answer:
     To be closed (`aclose`, or `contextlib.aclosing`) where it is left early: that frees its memory within a step.
     """
 
-    def __init__(self, llm: AsyncLLM, sequences: list[Sequence]) -> None:
+    def __init__(self, llm: AsyncLLM, sequences: list[Sequence], tell: Tell) -> None:
         self._llm = llm
         self._sequences = sequences
+        self._tell: Tell | None = tell
+        self._last_s: dict[int, float] = {}  # when each sequence had its last token
         self._parts: deque[Delta] = deque()
         self._num_open = len(sequences)  # whose last part has not arrived
         self._unread = 0
@@ -74,7 +89,7 @@ class Answer:
 
     async def aclose(self) -> None:
         """Cancel what has not finished. Harmless when repeated."""
-        self._llm._forget(self._sequences)
+        self._llm._forget(self)
 
     def _push(self, part: Delta) -> None:
         self._parts.append(part)
@@ -83,12 +98,25 @@ class Answer:
         if self._unread > MAX_BUFFERED_CHARACTERS and self._error is None:
             self._parts.clear()
             self._fail(SlowReaderError("the reader left more than 1 MiB of the answer unread; it was cancelled."))
-            self._llm._forget(self._sequences)
+            self._llm._forget(self)
         self._arrived.set()
 
     def _fail(self, error: Exception) -> None:
         self._error = error
         self._arrived.set()
+
+    def _end(self, completion: Completion | None) -> None:
+        """Tell the watcher, the first time this is called."""
+        tell, self._tell = self._tell, None
+        if tell is not None:
+            tell(completion, self._error)
+
+    def _gap(self, part: Delta, now_s: float) -> float | None:
+        """Seconds since the sequence's last token; None for a part without any, or with the first."""
+        if not part.token_ids:
+            return None
+        last_s, self._last_s[part.index] = self._last_s.get(part.index), now_s
+        return None if last_s is None else now_s - last_s
 
 
 class AsyncLLM:
@@ -101,16 +129,28 @@ class AsyncLLM:
 
     def __init__(self, model: str | os.PathLike[str] | LLM, **options: Any) -> None:
         self.llm = model if isinstance(model, LLM) else LLM(model, **options)
-        self._scheduler = self.llm.loaded.engine.scheduler
+        self.watcher = Watcher()
+        self.heartbeat = Heartbeat()
         self._loop = asyncio.get_running_loop()
+        self._engine = self.llm.loaded.engine
         self._answers: dict[int, Answer] = {}  # by request
-        self._starting: set[asyncio.Future[Answer]] = set()
+        self._leaving: set[Answer] = set()  # that are being cancelled
+        self._starting: dict[asyncio.Future[Answer], Tell] = {}
         self._stopped: Exception | None = None
-        self._thread = EngineThread(
-            self.llm.loaded.engine,
-            lambda updates: self._post(self._deliver, updates),
-            lambda error: self._post(self._die, error),
-        )
+        self._thread = self._new_thread()
+
+    def _new_thread(self) -> EngineThread:
+        """A thread for the engine; what comes of it once it has been replaced is dropped."""
+        engine = self._engine
+        self.heartbeat.rest()
+
+        def deliver(step: Step) -> None:
+            self._post(self._deliver, engine, step)
+
+        def died(error: BaseException) -> None:
+            self._post(self._die, engine, EngineStoppedError(f"the engine has stopped: {error}"))
+
+        return EngineThread(engine, self.heartbeat, deliver, died)
 
     async def stream(
         self,
@@ -124,30 +164,33 @@ class AsyncLLM:
     ) -> Answer:
         """Start an answer; raises what `LLM.stream` does, EngineStoppedError where nothing runs any more."""
         resolved = resolve_params(params, changes)
-        prompt_ids, grammar = await asyncio.to_thread(self._prepare, prompt, tools, resolved)  # may take their time
-        if self._stopped is not None:
-            raise self._stopped
+        tell = self._teller()
+        try:
+            prompt_ids, grammar = await asyncio.to_thread(self._prepare, prompt, tools, resolved)  # may take their time
+            if self._stopped is not None:
+                raise self._stopped
+        except BaseException as error:
+            tell(None, error if isinstance(error, Exception) else None)
+            raise
         started: asyncio.Future[Answer] = self._loop.create_future()
 
         def add(engine: Engine) -> None:
             try:
                 sequences = engine.add(prompt_ids, resolved, grammar=grammar, tenant=tenant, priority=priority)
             except Exception as error:
-                self._post(_reject, started, error)
+                self._post(self._reject, started, error)
             else:
                 self._post(self._start, started, sequences)
 
-        self._starting.add(started)
+        self._starting[started] = tell
+        self._thread.submit(add)
         try:
-            self._thread.submit(add)
             return await started
         except asyncio.CancelledError:
             # It may have started, and the caller been cancelled before learning so.
             if not started.cancelled() and started.exception() is None:
-                self._forget(started.result()._sequences)
+                self._forget(started.result())
             raise
-        finally:
-            self._starting.discard(started)
 
     async def generate(
         self, prompt: Prompt | Row[Message], params: SamplingParams | None = None, **options: Any
@@ -155,6 +198,24 @@ class AsyncLLM:
         """As `stream`, but the whole answer at once."""
         async with aclosing(await self.stream(prompt, params, **options)) as answer:
             return await answer.whole()
+
+    def fail(self, error: Exception) -> None:
+        """End every answer with that error, refuse new ones, and end the thread after the step under way."""
+        self._die(self._engine, error)
+        self._thread.close(0)
+
+    def restart(self) -> None:
+        """Go on after the thread has ended: with the same weights, empty pages, and nobody waiting.
+
+        Raises EngineStoppedError while a step is still under way.
+        """
+        if not self._thread.close(1.0):
+            raise EngineStoppedError("a step is still under way.")
+        self._die(self._engine, EngineStoppedError("the engine starts anew."))
+        self._engine = _emptied(self._engine)
+        self.llm._loaded = replace(self.llm.loaded, engine=self._engine)
+        self._stopped = None
+        self._thread = self._new_thread()
 
     @property
     def num_running(self) -> int:
@@ -172,20 +233,39 @@ class AsyncLLM:
         return self._scheduler.num_preemptions
 
     @property
+    def pool(self) -> BlockPool:
+        """The pages; only to be counted from here."""
+        return self._scheduler.pool
+
+    @property
     def stalled_s(self) -> float:
         """For how long the step under way has been going on; 0 while there is nothing to do."""
-        return self._thread.stalled_s
+        return self.heartbeat.stalled_s
+
+    @property
+    def expected_s(self) -> float | None:
+        """How long the step under way takes at most if nothing is wrong; None where nothing is known yet."""
+        return self.heartbeat.expected_s(self._engine.slices)
 
     @property
     def is_alive(self) -> bool:
         """Whether it still answers."""
         return self._stopped is None and self._thread.is_alive
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether its thread is gone, so that `restart` may be called."""
+        return not self._thread.is_alive
+
     async def aclose(self) -> None:
-        """Cancel everything, end the thread and free the memory. Harmless when repeated."""
-        await asyncio.to_thread(self._thread.close)
-        self._die(EngineStoppedError("the engine was closed."))
-        self.llm.close()
+        """Cancel everything, end the thread and free the memory. Harmless when repeated.
+
+        A step that hangs is waited for no longer than some seconds; its memory stays taken then.
+        """
+        ended = await asyncio.to_thread(self._thread.close, CLOSE_S)
+        self._die(self._engine, EngineStoppedError("the engine was closed."))
+        if ended:
+            self.llm.close()
 
     async def __aenter__(self) -> AsyncLLM:
         return self
@@ -203,36 +283,87 @@ class AsyncLLM:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function, *arguments)
 
+    @property
+    def _scheduler(self) -> Scheduler:
+        return self._engine.scheduler
+
+    def _teller(self) -> Tell:
+        """Announces a request to the watcher; what is returned announces its end, as if from here."""
+        self.watcher.asked()
+        context = copy_context()
+        return lambda completion, error: context.run(self.watcher.ended, completion, error)
+
     def _start(self, started: asyncio.Future[Answer], sequences: list[Sequence]) -> None:
-        answer = Answer(self, sequences)
+        tell = self._starting.pop(started, None)
+        if tell is None:  # all have been told that the engine has ended
+            return
+        answer = Answer(self, sequences, tell)
         self._answers[sequences[0].request.id] = answer
         if started.done():  # nobody waits for it any more
-            self._forget(sequences)
+            self._forget(answer)
         else:
             started.set_result(answer)
 
-    def _deliver(self, updates: Updates) -> None:
-        for sequence, part in updates:
+    def _reject(self, started: asyncio.Future[Answer], error: Exception) -> None:
+        tell = self._starting.pop(started, None)
+        if tell is not None:
+            if not started.done():
+                started.set_exception(error)
+            tell(None, error)
+
+    def _deliver(self, engine: Engine, step: Step) -> None:
+        if engine is not self._engine:
+            return
+        self.watcher.stepped(step.seconds, step.num_sequences)
+        for sequence, part in step.updates:
             answer = self._answers.get(sequence.request.id)
-            if answer is not None:
-                answer._push(part)
-                if answer._num_open == 0:  # nothing is left that could be cancelled
-                    self._answers.pop(sequence.request.id, None)
+            if answer is None:
+                continue
+            if (gap_s := answer._gap(part, step.end_s)) is not None:
+                self.watcher.gap(gap_s)
+            answer._push(part)
+            if answer._num_open == 0:  # nothing is left that could be cancelled
+                self._answers.pop(sequence.request.id, None)
+                answer._end(completion_of(answer._sequences))
 
-    def _forget(self, sequences: list[Sequence]) -> None:
-        """Nobody reads these any more: cancel what has not finished."""
-        if self._answers.pop(sequences[0].request.id, None) is not None:
-            self._thread.submit(lambda engine: engine.cancel(sequences))
+    def _forget(self, answer: Answer) -> None:
+        """Nobody reads it any more: cancel what has not finished."""
+        sequences = answer._sequences
+        if self._answers.pop(sequences[0].request.id, None) is None:
+            return
 
-    def _die(self, error: BaseException) -> None:
+        def cancel(engine: Engine) -> None:
+            engine.cancel(sequences)
+            self._post(self._left, answer)
+
+        self._leaving.add(answer)
+        self._thread.submit(cancel)
+
+    def _left(self, answer: Answer) -> None:
+        self._leaving.discard(answer)
+        answer._end(completion_of(answer._sequences))
+
+    def _die(self, engine: Engine, error: Exception) -> None:
+        """Everybody who waits for this engine learns that it has ended."""
+        if engine is not self._engine:
+            return
         if self._stopped is None:
-            self._stopped = EngineStoppedError(f"the engine has stopped: {error}")
-        for answer in self._answers.values():
+            self._stopped = error
+        answers, self._answers = self._answers, {}
+        for answer in answers.values():
             answer._fail(self._stopped)
-        for started in self._starting:
-            _reject(started, self._stopped)
+        for answer in (*answers.values(), *self._leaving):
+            answer._end(None)
+        self._leaving.clear()
+        for started in list(self._starting):
+            self._reject(started, self._stopped)
 
 
-def _reject(started: asyncio.Future[Any], error: Exception) -> None:
-    if not started.done():
-        started.set_exception(error)
+def _emptied(engine: Engine) -> Engine:
+    """An engine over the same program and pages, with nothing in them and nobody waiting."""
+    scheduler = copy(engine.scheduler)
+    scheduler.pool = BlockPool(scheduler.pool.num_blocks)
+    scheduler.waiting, scheduler.running = WaitingLine(), []
+    fresh = copy(engine)
+    fresh.scheduler, fresh.slices = scheduler, []
+    return fresh

@@ -42,6 +42,7 @@ class Engine:
         self.vocabulary = vocabulary
         self.context = context
         self._masks = MaskWorker()
+        self.slices: list[Slice] = []  # of the step under way, or of the last one
         self._request_ids = itertools.count()
 
     def add(
@@ -93,7 +94,7 @@ class Engine:
 
         If it raises, no sequence has lost anything and `cancel` works as usual.
         """
-        slices = self.scheduler.schedule()
+        self.slices = slices = self.scheduler.schedule()
         if not slices:
             return []
         start_s = time.monotonic()

@@ -6,40 +6,48 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from miaotui.engine.engine import Engine
+from miaotui.engine.heartbeat import Heartbeat
 from miaotui.engine.results import Delta
 from miaotui.engine.sequence import Sequence
 
-Updates = list[tuple[Sequence, Delta]]
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step gave, how many sequences took part, how long it took, and when it ended (monotonic)."""
+
+    updates: list[tuple[Sequence, Delta]]
+    num_sequences: int
+    seconds: float
+    end_s: float
 
 
 class EngineThread:
     """Runs commands and steps in a thread of its own, in turn.
 
-    engine: nobody else may touch it while the thread lives. deliver: called there after each step with what it gave.
+    engine: nobody else may touch it while the thread lives. deliver: called there after each step that did something.
     died: called there, once, with what ended the thread if that was not `close`.
     """
 
     def __init__(
-        self, engine: Engine, deliver: Callable[[Updates], None], died: Callable[[BaseException], None]
+        self,
+        engine: Engine,
+        heartbeat: Heartbeat,
+        deliver: Callable[[Step], None],
+        died: Callable[[BaseException], None],
     ) -> None:
         self._engine = engine
+        self._heartbeat = heartbeat
         self._deliver = deliver
         self._died = died
         self._commands: deque[Callable[[Engine], Any]] = deque()
         self._changed = threading.Condition()
         self._closing = False
-        self._beat_s = time.monotonic()
-        self._busy = False
         self._thread = threading.Thread(target=self._run, name="miaotui-engine", daemon=True)
         self._thread.start()
-
-    @property
-    def stalled_s(self) -> float:
-        """For how long a step has been going on; 0 while there is nothing to do."""
-        return time.monotonic() - self._beat_s if self._busy else 0.0
 
     @property
     def is_alive(self) -> bool:
@@ -50,32 +58,43 @@ class EngineThread:
         """Have something done between two steps. It must not raise. What comes after the end is dropped."""
         with self._changed:
             self._commands.append(command)
+            self._heartbeat.begin()
             self._changed.notify()
 
-    def close(self) -> None:
-        """End after the step under way; whoever waits then waits in vain."""
+    def close(self, timeout_s: float | None = None) -> bool:
+        """End after the step under way, waiting for that at most so long; whether it has ended.
+
+        Whoever waits for an answer then waits in vain.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify()
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         try:
             while self._wait():
-                self._busy, self._beat_s = True, time.monotonic()
                 while self._commands:
                     self._commands.popleft()(self._engine)
-                updates = self._engine.step()
-                if updates:
-                    self._deliver(updates)
-                self._busy = False
+                self._step()
         except BaseException as error:
             self._died(error)
+
+    def _step(self) -> None:
+        start_s = time.monotonic()
+        updates = self._engine.step()
+        slices = self._engine.slices
+        if slices:  # else nothing could be done, which is no sign of life
+            end_s = time.monotonic()
+            self._heartbeat.beat(slices, end_s - start_s)
+            self._deliver(Step(updates, len(slices), end_s - start_s, end_s))
 
     def _wait(self) -> bool:
         """Until there is something to do; False where that is to end."""
         with self._changed:
             while not (self._closing or self._commands or self._engine.scheduler.has_work):
+                self._heartbeat.rest()
                 self._changed.wait()
             return not self._closing

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from miaotui.engine.async_llm import Answer, AsyncLLM
 from miaotui.engine.results import Completion, Delta
 from miaotui.errors import ModelNotFoundError, OverloadedError
-from miaotui.server.metrics import Metrics
+from miaotui.server.ledger import Ledger
 from miaotui.server.settings import ServerSettings
 
 T = TypeVar("T")
@@ -26,10 +26,12 @@ class ClientGoneError(Exception):
 class Service:
     """The engine, how the server is set up, and what it counts; one for all requests."""
 
-    def __init__(self, llm: AsyncLLM, settings: ServerSettings) -> None:
+    def __init__(self, llm: AsyncLLM, settings: ServerSettings, ledger: Ledger) -> None:
         self.llm = llm
         self.settings = settings
-        self.metrics = Metrics(llm)
+        self.metrics = ledger.metrics
+        llm.watcher = ledger
+        self.metrics.attach(llm, settings.model_name)
         self.created = int(time.time())
 
     def check_model(self, model: str | None) -> None:
@@ -45,7 +47,7 @@ class Service:
         """The same, and raise OverloadedError where too many wait."""
         self.check_model(model)
         if self.llm.num_waiting >= self.settings.max_waiting:
-            self.metrics.rejected.inc()
+            self.metrics.rejected.labels("overloaded").inc()
             raise OverloadedError(f"{self.llm.num_waiting} requests wait already; try again in a moment.")
 
     def head(self, kind: str, request: Request) -> dict[str, Any]:
@@ -53,11 +55,6 @@ class Service:
         prefix = "chatcmpl" if kind.startswith("chat") else "cmpl"
         name = f"{prefix}-{request.state.request_id}"
         return {"id": name, "object": kind, "created": int(time.time()), "model": self.settings.model_name}
-
-    def count(self, answer: Answer) -> None:
-        """Add a finished answer to the metrics."""
-        if answer.completion is not None:
-            self.metrics.observe(answer.completion)
 
 
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
@@ -81,17 +78,15 @@ async def _disconnect(request: Request) -> None:
         await asyncio.sleep(0.1)
 
 
-async def whole_of(start: Awaitable[Answer], service: Service) -> Completion:
-    """The completion of a request that is about to start, counted."""
-    return await whole(await start, service)
+async def whole_of(start: Awaitable[Answer]) -> Completion:
+    """The completion of a request that is about to start."""
+    return await whole(await start)
 
 
-async def whole(answer: Answer, service: Service) -> Completion:
-    """A request's completion, counted."""
+async def whole(answer: Answer) -> Completion:
+    """A request's completion."""
     async with aclosing(answer):
-        completion = await answer.whole()
-        service.metrics.observe(completion)
-        return completion
+        return await answer.whole()
 
 
 async def parts_or_silence(answer: Answer, seconds: float) -> AsyncGenerator[Delta | None, None]:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -17,6 +17,8 @@ from miaotui.errors import MiaotuiError
 from miaotui.server import chat, completions, facts, messages
 from miaotui.server.answers import ClientGoneError, Service
 from miaotui.server.guard import Guard
+from miaotui.server.ledger import Ledger, current
+from miaotui.server.metrics import Metrics
 from miaotui.server.replies import error_reply, plain_error
 from miaotui.server.settings import ServerSettings
 
@@ -37,13 +39,16 @@ ROUTES = (
 log = logging.getLogger(__name__)
 
 
-def create_app(open_llm: Callable[[], AsyncLLM], settings: ServerSettings) -> Guard:
-    """The application. `open_llm` is called on the running loop, when the server starts."""
+def create_app(
+    open_llm: Callable[[], AsyncLLM], settings: ServerSettings, write: Callable[[str], None] | None = None
+) -> Guard:
+    """The application. `open_llm` is called on the running loop, when the server starts; `write` takes log lines."""
+    ledger = Ledger(settings, Metrics(), write)
 
     @asynccontextmanager
     async def life(app: Starlette) -> AsyncIterator[None]:
         async with open_llm() as llm:
-            app.state.service, app.state.closing = Service(llm, settings), False
+            app.state.service, app.state.closing = Service(llm, settings, ledger), False
             yield
             app.state.closing = True
 
@@ -53,20 +58,27 @@ def create_app(open_llm: Callable[[], AsyncLLM], settings: ServerSettings) -> Gu
         exception_handlers={
             MiaotuiError: _known,
             ClientGoneError: _gone,
+            ClientDisconnect: _gone,
             HTTPException: _http,
             Exception: _unknown,
         },
     )
-    return Guard(app, settings)
+    return Guard(app, settings, ledger, {handler: path for _, path, handler in ROUTES})
 
 
 async def _known(request: Request, error: Exception) -> Response:
-    reply = error_reply(error, request.url.path)
-    request.app.state.service.metrics.errors.labels(str(reply.status_code)).inc()
-    return reply
+    _note(error)
+    return error_reply(error, request.url.path)
+
+
+def _note(error: Exception) -> None:
+    entry = current.get()
+    if entry is not None:
+        entry.error = type(error).__name__
 
 
 async def _gone(request: Request, error: Exception) -> Response:
+    _note(error)
     return Response(status_code=499)  # nobody reads it
 
 
@@ -77,5 +89,6 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _unknown(request: Request, error: Exception) -> Response:
+    _note(error)
     log.error("request %s failed", getattr(request.state, "request_id", "?"), exc_info=error)
     return error_reply(error, request.url.path)

@@ -46,7 +46,7 @@ async def chat_completions(request: Request) -> Response:
         answer = await while_connected(request, start)
         head = service.head("chat.completion.chunk", request)
         return event_stream(_events(answer, asked, service, head), headers)
-    completion = await while_connected(request, whole_of(start, service))
+    completion = await while_connected(request, whole_of(start))
     choices = [_choice(i, one, service) for i, one in enumerate((completion, *completion.others))]
     body = service.head("chat.completion", request) | {"choices": choices, "usage": usage([completion])}
     if asked.miaotui:
@@ -76,7 +76,6 @@ async def _events(answer: Answer, asked: ChatRequest, service: Service, head: di
                         yield event(head | {"choices": [body]} | more)
                     if part is None:
                         yield KEEP_ALIVE
-            service.count(answer)
             completion = answer.completion
             if completion is not None and (asked.wants_usage or asked.miaotui):
                 last = head | {"choices": [], "usage": usage([completion])}

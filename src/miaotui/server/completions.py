@@ -35,7 +35,7 @@ async def completions(request: Request) -> Response:
         answers = await while_connected(request, start)
         head = service.head("text_completion", request)
         return event_stream(_events(answers, asked, service, head), headers)
-    done = await while_connected(request, _whole(start, service))
+    done = await while_connected(request, _whole(start))
     choices: list[dict[str, Any]] = []
     for prompt, completion in zip(prompts, done, strict=True):
         for one in (completion, *completion.others):
@@ -63,12 +63,12 @@ async def _start_all(
     return answers
 
 
-async def _whole(start: Any, service: Service) -> list[Completion]:
+async def _whole(start: Any) -> list[Completion]:
     answers = await start
     async with AsyncExitStack() as stack:
         for answer in answers:
             await stack.enter_async_context(aclosing(answer))
-        return list(await asyncio.gather(*(whole(answer, service) for answer in answers)))
+        return list(await asyncio.gather(*(whole(answer) for answer in answers)))
 
 
 def _choice(
@@ -121,7 +121,6 @@ async def _events(
                             yield KEEP_ALIVE
                         elif part.text or part.finish_reason or part.logprobs:
                             yield event(head | {"choices": [_chunk(number * (asked.n or 1), part, service)]} | more)
-                service.count(answer)
             if asked.wants_usage:
                 done = [answer.completion for answer in answers if answer.completion is not None]
                 yield event(head | {"choices": [], "usage": usage(done)})

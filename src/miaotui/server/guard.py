@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-import uuid
+import time
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from miaotui.errors import BodyTooLargeError, UnauthorizedError
+from miaotui.server.ledger import Entry, Ledger
 from miaotui.server.replies import error_reply, plain_error
 from miaotui.server.settings import ServerSettings
 
@@ -21,18 +23,33 @@ OPEN_PATHS = frozenset({"/health", "/ready"})
 class Guard:
     """ASGI middleware around the whole application; unknown paths are refused without a key like all others."""
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: ServerSettings, ledger: Ledger, routes: Mapping[object, str]) -> None:
         self._app = app
         self._settings = settings
+        self._ledger = ledger
+        self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse the request, or pass it on with its tenant and id in the scope's state."""
-        if scope["type"] != "http":
+        """Refuse the request, or pass it on with its tenant and id in the scope's state; write down what came of it."""
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
+        if scope["type"] != "http":
             return
         path = re.sub("/{2,}", "/", scope["path"])  # a base URL with a slash at its end makes two
         scope = {**scope, "path": path, "raw_path": path.encode("utf-8", "surrogatepass")}
         headers = Headers(scope=scope)
+        entry = self._ledger.open(scope["method"], path, headers.get("x-request-id", ""))
+        try:
+            await self._answer(scope, headers, entry, receive, _noting(send, entry))
+        except BaseException as error:
+            entry.error = entry.error or type(error).__name__
+            raise
+        finally:
+            entry.route = self._routes.get(scope.get("endpoint"), "other")
+            self._ledger.close(entry)
+
+    async def _answer(self, scope: Scope, headers: Headers, entry: Entry, receive: Receive, send: Send) -> None:
+        path = scope["path"]
         refusal = self._refusal_of_host(path, headers) or self._refusal_of_size(path, headers)
         if refusal is not None:
             await refusal(scope, receive, send)
@@ -40,18 +57,21 @@ class Guard:
         tenant = self._tenant(path, headers)
         if tenant is None:
             named = "is not known" if _key(headers) else "is missing: send it as `Authorization: Bearer KEY`"
+            entry.error = UnauthorizedError.__name__
             reply = error_reply(UnauthorizedError(f"the API key {named}."), path)
             reply.headers["www-authenticate"] = "Bearer"
             await reply(scope, receive, send)
             return
+        entry.tenant = tenant
         scope.setdefault("state", {})
-        scope["state"] |= {"tenant": tenant, "request_id": uuid.uuid4().hex}
+        scope["state"] |= {"tenant": tenant, "request_id": entry.request_id}
         await self._app(scope, self._bounded(receive), send)
 
     def _tenant(self, path: str, headers: Headers) -> str | None:
-        if not self._settings.key_digests or path in OPEN_PATHS:
+        if not self._settings.keys or path in OPEN_PATHS:
             return ""
-        return self._settings.tenant_of(_key(headers))
+        key = self._settings.find_key(_key(headers))
+        return None if key is None else key.tenant
 
     def _refusal_of_host(self, path: str, headers: Headers) -> Any:
         """Pages of other sites must not use the visitor's browser to get here (DNS rebinding, forged requests)."""
@@ -87,6 +107,18 @@ class Guard:
             return message
 
         return receive_bounded
+
+
+def _noting(send: Send, entry: Entry) -> Send:
+    """Sends what it is given, with the request's id on top, and notes the status."""
+
+    async def send_noting(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            entry.status, entry.first_byte_s = message["status"], time.monotonic()
+            message["headers"] = [*message["headers"], (b"x-request-id", entry.request_id.encode())]
+        await send(message)
+
+    return send_noting
 
 
 def _key(headers: Headers) -> str:

@@ -91,7 +91,7 @@ async def messages(request: Request) -> Response:
     }
     if asked.stream:
         return event_stream(_events(await while_connected(request, start), service, head), headers)
-    completion = await while_connected(request, whole_of(start, service))
+    completion = await while_connected(request, whole_of(start))
     body = head | {"content": [{"type": "text", "text": completion.text}], **_ending(completion)}
     return json_reply(body | {"usage": _usage(completion)}, headers=headers)
 
@@ -136,7 +136,6 @@ async def _events(answer: Answer, service: Service, head: dict[str, Any]) -> Asy
                     elif part.text:
                         delta = {"type": "text_delta", "text": part.text}
                         yield _event({"type": "content_block_delta", "index": 0, "delta": delta})
-            service.count(answer)
             yield _event({"type": "content_block_stop", "index": 0})
             completion = answer.completion
             if completion is not None:

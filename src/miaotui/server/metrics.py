@@ -2,61 +2,93 @@
 
 from __future__ import annotations
 
+import platform
+import time
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from miaotui import __version__
 from miaotui.engine.async_llm import AsyncLLM
 from miaotui.engine.results import Completion
 
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
-_INTERVALS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_INTERVALS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_SEQUENCES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class Metrics:
-    """Counters of one server, in a registry of its own."""
+    """Counters of one server, in a registry of its own. Engines come and go; the counters go on."""
 
-    def __init__(self, llm: AsyncLLM) -> None:
+    def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
-        pool = llm.llm.loaded.engine.scheduler.pool
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"miaotui_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(f"miaotui_{name}", text, buckets=buckets, registry=registry)
+
+        self.rejected = counter("rejected", "requests refused before they reached the engine, by reason", "reason")
+        self.restarts = counter("engine_restarts", "times the engine was started anew")
+        self.hangs = counter("engine_hangs", "times a step was given up")
+        self.log_lines_dropped = counter("log_lines_dropped", "log lines that found no room")
+        self._replies = counter("replies", "replies by route and status", "route", "status")
+        self._finished = counter("finished", "sequences by how they ended", "reason")
+        self._prompt = counter("prompt_tokens", "tokens of prompts")
+        self._cached = counter("cached_tokens", "of these, found in the prefix cache")
+        self._prefix_hits = counter("prefix_hits", "requests whose beginning was found in the prefix cache")
+        self._output = counter("output_tokens", "tokens generated")
+        self._queue = histogram("queue_seconds", "from asking to the first step", _SECONDS)
+        self._first = histogram("first_token_seconds", "from asking to the first token", _SECONDS)
+        self._gap = histogram("token_interval_seconds", "between an answer's tokens", _INTERVALS)
+        self._whole = histogram("answer_seconds", "from asking to the last token", _SECONDS)
+        self._step = histogram("step_seconds", "one step of the engine", _INTERVALS)
+        self._together = histogram("step_sequences", "sequences that take part in a step", _SEQUENCES)
+        start = Gauge("miaotui_start_time_seconds", "when the server started (Unix time)", registry=registry)
+        start.set(time.time())
+
+    def attach(self, llm: AsyncLLM, model_name: str) -> None:
+        """Show the state of an engine, and what it is."""
+        names = ("version", "python", "model")
+        build = Gauge("miaotui_build_info", "what runs here", names, registry=self._registry)
+        build.labels(__version__, platform.python_version(), model_name).set(1)
         for name, text, value in (
-            ("miaotui_requests_running", "sequences that take part in steps", lambda: llm.num_running),
-            ("miaotui_requests_waiting", "sequences that wait for a place", lambda: llm.num_waiting),
-            ("miaotui_kv_pages", "pages of KV memory", lambda: pool.num_blocks),
-            ("miaotui_kv_pages_used", "pages that running sequences use", lambda: pool.num_blocks - pool.num_free),
-            ("miaotui_kv_pages_cached", "unused pages with a prefix worth finding", lambda: pool.num_idle),
-            ("miaotui_preemptions", "sequences sent back for want of pages", lambda: llm.num_preemptions),
+            ("requests_running", "sequences that take part in steps", lambda: llm.num_running),
+            ("requests_waiting", "sequences that wait for a place", lambda: llm.num_waiting),
+            ("kv_pages", "pages of KV memory", lambda: llm.pool.num_blocks),
+            ("kv_pages_used", "pages that running sequences use", lambda: llm.pool.num_blocks - llm.pool.num_free),
+            ("kv_pages_cached", "unused pages with a prefix worth finding", lambda: llm.pool.num_idle),
+            ("preemptions", "sequences sent back for want of pages", lambda: llm.num_preemptions),
+            ("stalled_seconds", "for how long the step under way has been going on", lambda: llm.stalled_s),
         ):
-            Gauge(name, text, registry=registry).set_function(value)
-        self.rejected = Counter("miaotui_rejected", "requests refused for overload", registry=registry)
-        self.errors = Counter("miaotui_replies", "replies by status", ["status"], registry=registry)
-        self._finished = Counter("miaotui_finished", "sequences by how they ended", ["reason"], registry=registry)
-        self._prompt = Counter("miaotui_prompt_tokens", "tokens of prompts", registry=registry)
-        self._cached = Counter("miaotui_cached_tokens", "of these, found in the prefix cache", registry=registry)
-        self._output = Counter("miaotui_output_tokens", "tokens generated", registry=registry)
-        self._first = Histogram(
-            "miaotui_first_token_seconds", "from asking to the first token", buckets=_SECONDS, registry=registry
-        )
-        self._interval = Histogram(
-            "miaotui_token_interval_seconds",
-            "mean time between an answer's tokens",
-            buckets=_INTERVALS,
-            registry=registry,
-        )
-        self._whole = Histogram(
-            "miaotui_answer_seconds", "from asking to the last token", buckets=_SECONDS, registry=registry
-        )
+            Gauge(f"miaotui_{name}", text, registry=self._registry).set_function(value)
+
+    def replied(self, route: str, status: int) -> None:
+        """Count a reply. route: a pattern of the route table, so that there are few."""
+        self._replies.labels(route, str(status)).inc()
+
+    def stepped(self, seconds: float, num_sequences: int) -> None:
+        """Count a step."""
+        self._step.observe(seconds)
+        self._together.observe(num_sequences)
+
+    def gap(self, seconds: float) -> None:
+        """Count the time between two tokens of an answer."""
+        self._gap.observe(seconds)
 
     def observe(self, completion: Completion) -> None:
-        """Count a request's sequences."""
+        """Count a request's sequences; times only of those that had them."""
         self._prompt.inc(completion.receipt.prompt_tokens)
         self._cached.inc(completion.receipt.cached_tokens)
+        self._prefix_hits.inc(completion.receipt.cached_tokens > 0)
         for one in (completion, *completion.others):
             receipt = one.receipt
             self._finished.labels(one.finish_reason).inc()
             self._output.inc(receipt.output_tokens)
-            self._first.observe(receipt.first_token_s)
-            self._whole.observe(receipt.first_token_s + receipt.decode_s)
-            if receipt.output_tokens > 1:
-                self._interval.observe(receipt.decode_s / (receipt.output_tokens - 1))
+            if one.finish_reason != "cancelled":
+                self._queue.observe(receipt.queue_s)
+                self._first.observe(receipt.first_token_s)
+                self._whole.observe(receipt.first_token_s + receipt.decode_s)
 
     def text(self) -> bytes:
         """All of it, in Prometheus' format."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+from miaotui.config import LogFormat, ServeConfig
+from miaotui.server.keys import ApiKey, find_key
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
@@ -14,25 +16,51 @@ class ServerSettings:
     """Limits and rights of one server.
 
     model_name: what clients call the model. host_names: names a client may reach it by, beside this machine's own.
-    key_digests: SHA-256 of each API key; none: nobody needs one. max_waiting: requests that may wait for a place.
+    keys: the API keys; none: nobody needs one. max_waiting: requests that may wait for a place.
+    rate_limit_requests, rate_limit_tokens: per minute and key, for keys without limits of their own.
+    stalled_s: a step that takes longer is worth a 503 of /health, if it is also long for a step of its size; hung_s:
+        the same, for giving up those who wait for it. exit_when_hung_s: how long after that the process ends.
+    header_timeout_s, body_timeout_s, send_timeout_s: how long a client may take to send a request's head, its body,
+        and to read what was sent. keep_alive_s: a silent stream gets a comment so often.
     """
 
     model_name: str
     host_names: frozenset[str] = frozenset()
-    key_digests: tuple[bytes, ...] = ()
+    keys: tuple[ApiKey, ...] = ()
     max_waiting: int = 64
     max_body_bytes: int = 10 << 20
+    max_connections: int = 1000
+    rate_limit_requests: int | None = None
+    rate_limit_tokens: int | None = None
     keep_alive_s: float = 5.0
-    stalled_s: float = 30.0
+    header_timeout_s: float = 8.0
+    body_timeout_s: float = 25.0
+    send_timeout_s: float = 30.0
+    stalled_s: float = 2.0
+    hung_s: float = 4.5
+    exit_when_hung_s: float | None = None
+    log_format: LogFormat = "none"
     local: frozenset[str] = field(default=frozenset(LOCAL_NAMES))
 
-    def tenant_of(self, key: str) -> str | None:
-        """Whom a key stands for; None for one that is not known. Takes as long whatever the key is."""
-        digest = digest_of(key)
-        known = [hmac.compare_digest(digest, other) for other in self.key_digests]
-        return digest.hex()[:16] if any(known) else None
+    def find_key(self, key: str) -> ApiKey | None:
+        """The key that this is; None for one that is not known. Takes as long whatever the key is."""
+        return find_key(self.keys, key)
 
 
-def digest_of(key: str) -> bytes:
-    """What is remembered of an API key."""
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+def settings_of(config: ServeConfig, model_name: str, keys: Iterable[ApiKey]) -> ServerSettings:
+    """The settings that a configuration asks for. model_name: what the model is called if it does not say."""
+    return ServerSettings(
+        model_name=config.model_name or model_name,
+        host_names=frozenset(name.lower() for name in (*config.host_names, config.host)),
+        keys=tuple(keys),
+        max_waiting=config.max_waiting,
+        max_body_bytes=config.max_body_bytes,
+        max_connections=config.max_connections,
+        rate_limit_requests=config.rate_limit_requests,
+        rate_limit_tokens=config.rate_limit_tokens,
+        header_timeout_s=config.header_timeout_s,
+        body_timeout_s=config.body_timeout_s,
+        send_timeout_s=config.send_timeout_s,
+        exit_when_hung_s=config.exit_when_hung_s,
+        log_format=config.log_format,
+    )
