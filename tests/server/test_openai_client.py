@@ -130,7 +130,12 @@ def test_models(client: openai.OpenAI) -> None:
         ({"messages": [{"role": "user", "content": 3}]}, None),
         ({"logit_bias": {"x": 1}}, None),
         ({"top_logprobs": 3}, "top_logprobs"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": {"type": "xml"}}, "response_format"),
+        ({"tool_choice": "maybe"}, "tool_choice"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"extra_body": {"structured_outputs": {"regex": "(a"}}}, "structured_outputs"),
+        ({"extra_body": {"chat_template_kwargs": {"bos_token": "x"}}}, "chat_template_kwargs"),
     ],
     ids=str,
 )

@@ -72,14 +72,19 @@ class Answer:
         return part
 
     @property
-    def num_prompt_tokens(self) -> int:
-        """Tokens of the prompt."""
-        return self._sequences[0].num_prompt_tokens
+    def prompt_token_ids(self) -> tuple[int, ...]:
+        """The prompt as the model reads it."""
+        return self._sequences[0].request.prompt_token_ids
 
     @property
     def completion(self) -> Completion | None:
         """The whole answer once it has ended, however it ended; None while it goes on."""
         return completion_of(self._sequences) if self._num_open == 0 else None
+
+    @property
+    def ended(self) -> list[Completion]:
+        """Those of its completions that have ended."""
+        return [sequence.completion() for sequence in self._sequences if sequence.finish_reason is not None]
 
     async def whole(self) -> Completion:
         """The whole answer, once it has ended; parts not fetched yet are skipped."""
@@ -158,15 +163,24 @@ class AsyncLLM:
         params: SamplingParams | None = None,
         *,
         tools: Row[Mapping[str, Any]] | None = None,
+        template_options: Mapping[str, Any] | None = None,
         tenant: str = "",
         priority: int = 0,
         **changes: Any,
     ) -> Answer:
-        """Start an answer; raises what `LLM.stream` does, EngineStoppedError where nothing runs any more."""
+        """Start an answer; raises what `LLM.stream` does, EngineStoppedError where nothing runs any more.
+
+        template_options: see `LLM.encode_chat`.
+        """
         resolved = resolve_params(params, changes)
+
+        def prepare() -> tuple[list[int], TokenGrammar | None]:
+            ids = self.llm.encode_prompt(prompt, tools=tools, template_options=template_options)
+            return ids, self.llm.compile_grammar(resolved)
+
         tell = self._teller()
         try:
-            prompt_ids, grammar = await asyncio.to_thread(self._prepare, prompt, tools, resolved)  # may take their time
+            prompt_ids, grammar = await asyncio.to_thread(prepare)  # both may take their time
             if self._stopped is not None:
                 raise self._stopped
         except BaseException as error:
@@ -274,9 +288,6 @@ class AsyncLLM:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-    def _prepare(self, prompt: Any, tools: Any, params: SamplingParams) -> tuple[list[int], TokenGrammar | None]:
-        return self.llm.encode_prompt(prompt, tools=tools), self.llm.compile_grammar(params)
 
     def _post(self, function: Any, *arguments: Any) -> None:
         """Have something done on the loop, from the engine's thread."""

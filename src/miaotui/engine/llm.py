@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeGuard, cast, overload
 from miaotui.core import Activations, SamplingParams
 from miaotui.engine.interrupts import DeferredInterrupt
 from miaotui.engine.loading import LoadedModel, LoadOptions, find_model, load_model
-from miaotui.engine.messages import Message, plain_messages
+from miaotui.engine.messages import Message, plain_messages, tell_of_tools
 from miaotui.engine.results import Completion, Delta, Score, TokenLogprob
 from miaotui.engine.sequence import Sequence
 from miaotui.engine.stream import Stream, completion_of
+from miaotui.engine.tools import read_tools, tool_format
 from miaotui.errors import InvalidRequestError, brief
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["LLM", "Completion", "Delta", "Score", "Stream", "TokenLogprob"]
 
 Prompt = str | Row[int]
+_TEMPLATE_VARIABLES = frozenset(
+    {"tokenizer", "messages", "tools", "add_generation_prompt", "bos_token", "eos_token", "self"}
+)
 
 
 class LLM:
@@ -168,14 +172,33 @@ class LLM:
         scored = self._complete([ids], params, first_scored=first)[0].prompt_logprobs or ()
         return Score(tuple(ids[first:]), tuple(entry.logprob for entry in scored[first:] if entry is not None))
 
-    def encode_chat(self, messages: Row[Message] | str, *, tools: Row[Mapping[str, Any]] | None = None) -> list[int]:
-        """Token ids of a conversation as `chat` would feed it to the model. Raises as `chat` does."""
-        return self._chat_template().encode(self.tokenizer, plain_messages(messages), tools=tools)
+    def encode_chat(
+        self,
+        messages: Row[Message] | str,
+        *,
+        tools: Row[Mapping[str, Any]] | None = None,
+        template_options: Mapping[str, Any] | None = None,
+    ) -> list[int]:
+        """Token ids of a conversation as `chat` would feed it to the model. Raises as `chat` does.
 
-    def encode_prompt(self, prompt: Prompt | Row[Message], *, tools: Row[Mapping[str, Any]] | None = None) -> list[int]:
-        """Token ids of a text, a conversation, or token ids as they are, as `stream` would feed them to the model."""
+        template_options: further variables for the chat template, such as {"enable_thinking": False}.
+        """
+        options = dict(template_options or {})
+        if taken := _TEMPLATE_VARIABLES & set(options):
+            raise InvalidRequestError(f"chat_template_kwargs must not set {', '.join(sorted(taken))}.")
+        template, plain = self._chat_template(), plain_messages(messages)
+        style = tool_format(self.chat_template)
+        if not style.in_template:
+            plain, tools = tell_of_tools(plain, read_tools(tools or ()), style), None
+        return template.encode(self.tokenizer, plain, tools=tools or None, **options)
+
+    def encode_prompt(self, prompt: Prompt | Row[Message], **options: Any) -> list[int]:
+        """Token ids of a text, a conversation, or token ids as they are, as `stream` would feed them to the model.
+
+        options: those of `encode_chat`, for a conversation.
+        """
         messages = _messages(prompt)
-        return self._encode(prompt) if messages is None else self.encode_chat(messages, tools=tools)  # type: ignore[arg-type]
+        return self._encode(prompt) if messages is None else self.encode_chat(messages, **options)  # type: ignore[arg-type]
 
     def compile_grammar(self, params: SamplingParams) -> TokenGrammar | None:
         """What `structured_outputs` asks for over this model's tokens, if anything; the first one takes a moment.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from miaotui.engine.tools import Tool, ToolFormat, instructions
 from miaotui.errors import InvalidRequestError, brief
 
 Message = Mapping[str, Any]
@@ -31,12 +33,55 @@ _EXAMPLE = 'for example [{"role": "user", "content": "Hi"}].'
 def _plain(message: object, number: int) -> Message:
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise InvalidRequestError(f"message {number} must be an object with a role, not {brief(message)}; {_EXAMPLE}")
+    message = {**message, "tool_calls": [_plain_call(c) for c in calls]} if (calls := _calls(message)) else message
     content = message.get("content")
-    if content is None or isinstance(content, str):
+    if content is None:
+        return {**message, "content": ""}  # of a message that only calls tools; templates join texts
+    if isinstance(content, str):
         return message
     if not isinstance(content, Sequence) or isinstance(content, bytes | bytearray):
         raise InvalidRequestError(f"message {number}: content must be text or a list of parts, not {brief(content)}.")
     return {**message, "content": "\n".join(_text_of(part, number) for part in content)}
+
+
+def _calls(message: Message) -> Sequence[Any]:
+    calls = message.get("tool_calls")
+    return calls if isinstance(calls, Sequence) and not isinstance(calls, str) else ()
+
+
+def _plain_call(call: Any) -> Any:
+    """A call with its arguments as an object, which templates write down; the OpenAI API has them as text."""
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("arguments"), str):
+        return call
+    try:
+        arguments = json.loads(function["arguments"] or "{}")
+    except (ValueError, RecursionError):
+        return call
+    return {**call, "function": {**function, "arguments": arguments}}
+
+
+def tell_of_tools(messages: Sequence[Message], tools: Sequence[Tool], style: ToolFormat) -> list[Message]:
+    """The conversation for a template that knows no tools: they are described, calls and results become text."""
+    told = [_told(message, style) for message in messages]
+    if not tools:
+        return told
+    text = instructions(tools, style)
+    if told[0]["role"] == "system":
+        return [{**told[0], "content": f"{told[0]['content']}\n\n{text}"}, *told[1:]]
+    return [{"role": "system", "content": text}, *told]
+
+
+def _told(message: Message, style: ToolFormat) -> Message:
+    if message["role"] == "tool":
+        return {"role": "user", "content": f"The function returned:\n{message['content']}"}
+    calls = [call["function"] for call in _calls(message) if isinstance(call, Mapping) and "function" in call]
+    if not calls:
+        return message
+    texts = [
+        json.dumps({"name": c.get("name"), style.arguments: c.get("arguments")}, ensure_ascii=False) for c in calls
+    ]
+    return {"role": message["role"], "content": "\n".join(filter(None, [message["content"], *texts]))}
 
 
 def _text_of(part: object, number: int) -> str:

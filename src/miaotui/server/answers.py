@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from miaotui.engine.async_llm import Answer, AsyncLLM
 from miaotui.engine.results import Completion, Delta
-from miaotui.errors import ModelNotFoundError, OverloadedError
+from miaotui.errors import InvalidRequestError, ModelNotFoundError, OverloadedError
 from miaotui.server.ledger import Ledger
 from miaotui.server.settings import ServerSettings
 
@@ -57,6 +57,13 @@ class Service:
         return {"id": name, "object": kind, "created": int(time.time()), "model": self.settings.model_name}
 
 
+def check_ending(answer: Answer) -> None:
+    """Raise InvalidRequestError where a completion that has ended could not keep to its grammar."""
+    for one in answer.ended:
+        if one.finish_reason == "error":
+            raise InvalidRequestError(str(one.stop_reason))
+
+
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
     """Do the work, or raise ClientGoneError as soon as the client goes away; the work is cancelled then."""
     task = asyncio.ensure_future(work)
@@ -86,7 +93,9 @@ async def whole_of(start: Awaitable[Answer]) -> Completion:
 async def whole(answer: Answer) -> Completion:
     """A request's completion."""
     async with aclosing(answer):
-        return await answer.whole()
+        completion = await answer.whole()
+        check_ending(answer)
+        return completion
 
 
 async def parts_or_silence(answer: Answer, seconds: float) -> AsyncGenerator[Delta | None, None]:

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from miaotui.engine.async_llm import AsyncLLM
 from miaotui.errors import MiaotuiError
-from miaotui.server import chat, completions, facts, messages
+from miaotui.server import chat, completions, facts, messages, responses
 from miaotui.server.answers import ClientGoneError, Service
 from miaotui.server.guard import Guard
 from miaotui.server.ledger import Ledger, current
@@ -25,8 +25,10 @@ from miaotui.server.settings import ServerSettings
 ROUTES = (
     ("POST", "/v1/chat/completions", chat.chat_completions),
     ("POST", "/v1/completions", completions.completions),
+    ("POST", "/v1/responses", responses.responses),
     ("POST", "/v1/messages", messages.messages),
     ("POST", "/v1/messages/count_tokens", messages.count_tokens),
+    ("POST", "/v1/embeddings", facts.embeddings),
     ("GET", "/v1/models", facts.models),
     ("GET", "/v1/models/{name:path}", facts.model),
     ("POST", "/tokenize", facts.tokenize),

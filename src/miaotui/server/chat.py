@@ -9,10 +9,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from miaotui.engine.async_llm import Answer
+from miaotui.engine.chat_output import CallArguments, CallStart, Piece, Reasoning
 from miaotui.engine.results import Completion, Delta
-from miaotui.errors import InvalidRequestError
-from miaotui.server.answers import Service, parts_or_silence, while_connected, whole_of
+from miaotui.server.answers import Service, parts_or_silence, while_connected
 from miaotui.server.replies import (
     DONE,
     KEEP_ALIVE,
@@ -24,62 +23,80 @@ from miaotui.server.replies import (
     receipt_body,
     usage,
 )
+from miaotui.server.turns import Message, Turn
 from miaotui.server.wire import ChatRequest, decode
 
 
 async def chat_completions(request: Request) -> Response:
     """Answer a conversation, at once or part by part."""
     service: Service = request.app.state.service
-    asked = decode(await request.body(), ChatRequest)
-    if asked.response_format is not None and asked.response_format.get("type", "text") != "text":
-        raise InvalidRequestError("response_format must be text: structured output is not served yet.")
-    service.check(asked.model)
-    start = service.llm.stream(
-        asked.messages,
-        asked.sampling(),
-        tools=asked.tools if asked.tool_choice != "none" else None,
-        tenant=request.state.tenant,
-        priority=asked.priority or 0,
-    )
+    wire = decode(await request.body(), ChatRequest)
+    asked = wire.asked()
+    service.check(wire.model)
     headers = {"x-miaotui-receipt": request.state.request_id}
-    if asked.stream:
-        answer = await while_connected(request, start)
+    start = Turn.start(asked, request, service)
+    if wire.stream:
         head = service.head("chat.completion.chunk", request)
-        return event_stream(_events(answer, asked, service, head), headers)
-    completion = await while_connected(request, whole_of(start))
-    choices = [_choice(i, one, service) for i, one in enumerate((completion, *completion.others))]
-    body = service.head("chat.completion", request) | {"choices": choices, "usage": usage([completion])}
-    if asked.miaotui:
-        body["miaotui"] = receipt_body(completion.receipt)
-    return json_reply(body, headers=headers)
+        return event_stream(_events(await while_connected(request, start), wire, service, head), headers)
+    body = await while_connected(request, _whole(start, service))
+    receipt = body.pop("miaotui")
+    more = {"miaotui": receipt} if wire.miaotui else {}
+    return json_reply(service.head("chat.completion", request) | body | more, headers=headers)
 
 
-def _choice(index: int, completion: Completion, service: Service) -> dict[str, Any]:
+async def _whole(start: Any, service: Service) -> dict[str, Any]:
+    """The body of a reply that is not streamed, without its head."""
+    turn: Turn = await start
+    async with aclosing(turn.answer):
+        completion, messages = await turn.messages()
+    ones = (completion, *completion.others)
+    choices = [
+        _choice(index, one, message, turn, service)
+        for index, (one, message) in enumerate(zip(ones, messages, strict=True))
+    ]
+    return {"choices": choices, "usage": usage([completion]), "miaotui": receipt_body(completion.receipt)}
+
+
+def _choice(index: int, one: Completion, message: Message, turn: Turn, service: Service) -> dict[str, Any]:
+    body: dict[str, Any] = {"role": "assistant", "content": message.text}
+    if message.reasoning:
+        body["reasoning_content"] = message.reasoning
+    if message.calls:
+        body["content"] = message.text or None
+        body["tool_calls"] = [
+            {
+                "id": turn.call_id(index, number),
+                "type": "function",
+                "function": {"name": c.name, "arguments": c.arguments},
+            }
+            for number, c in enumerate(message.calls)
+        ]
     return {
         "index": index,
-        "message": {"role": "assistant", "content": completion.text},
-        "logprobs": chat_logprobs(completion.logprobs, service.llm.llm.tokenizer.token_bytes),
-        "finish_reason": completion.finish_reason,
+        "message": body,
+        "logprobs": chat_logprobs(one.logprobs, service.llm.llm.tokenizer.token_bytes),
+        "finish_reason": turn.ending(one, index),
     }
 
 
-async def _events(answer: Answer, asked: ChatRequest, service: Service, head: dict[str, Any]) -> AsyncIterator[bytes]:
+async def _events(turn: Turn, wire: ChatRequest, service: Service, head: dict[str, Any]) -> AsyncIterator[bytes]:
     """The answer's parts as OpenAI's chunks; an error in between is an event, too, and nothing follows it."""
-    more = {"usage": None} if asked.wants_usage else {}
-    async with aclosing(answer):
+    more = {"usage": None} if wire.wants_usage else {}
+    async with aclosing(turn.answer):
         try:
-            for index in range(asked.n or 1):
+            for index in range(wire.n or 1):
                 yield event(head | {"choices": [_chunk(index, {"role": "assistant", "content": ""})]} | more)
-            async with aclosing(parts_or_silence(answer, service.settings.keep_alive_s)) as parts:
+            async with aclosing(parts_or_silence(turn.answer, service.settings.keep_alive_s)) as parts:
                 async for part in parts:
-                    for body in _bodies(part, service):
-                        yield event(head | {"choices": [body]} | more)
                     if part is None:
                         yield KEEP_ALIVE
-            completion = answer.completion
-            if completion is not None and (asked.wants_usage or asked.miaotui):
+                        continue
+                    for body in _bodies(part, turn, service):
+                        yield event(head | {"choices": [body]} | more)
+            completion = turn.answer.completion
+            if completion is not None and (wire.wants_usage or wire.miaotui):
                 last = head | {"choices": [], "usage": usage([completion])}
-                if asked.miaotui:
+                if wire.miaotui:
                     last["miaotui"] = receipt_body(completion.receipt)
                 yield event(last)
             yield DONE
@@ -87,18 +104,31 @@ async def _events(answer: Answer, asked: ChatRequest, service: Service, head: di
             yield event(error_body(error)[1])
 
 
-def _bodies(part: Delta | None, service: Service) -> list[dict[str, Any]]:
-    """A part's text as one chunk, its end as another."""
-    if part is None:
-        return []
-    bodies = []
-    if part.text or part.logprobs:
-        logprobs = chat_logprobs(part.logprobs, service.llm.llm.tokenizer.token_bytes)
-        bodies.append(_chunk(part.index, {"content": part.text}, logprobs=logprobs))
+def _bodies(part: Delta, turn: Turn, service: Service) -> list[dict[str, Any]]:
+    """A part's pieces as a chunk each, the last with its log-probabilities; its end as another."""
+    deltas = [_delta(piece, turn, part.index) for piece in turn.read(part)]
+    if part.logprobs and not deltas:
+        deltas = [{"content": ""}]
+    bodies = [_chunk(part.index, delta) for delta in deltas]
+    if part.logprobs:
+        bodies[-1]["logprobs"] = chat_logprobs(part.logprobs, service.llm.llm.tokenizer.token_bytes)
     if part.finish_reason is not None:
-        bodies.append(_chunk(part.index, {"content": ""}, finish_reason=part.finish_reason))
+        bodies.append(_chunk(part.index, {"content": ""}, finish_reason=turn.ending(part, part.index)))
     return bodies
 
 
-def _chunk(index: int, delta: dict[str, Any], *, logprobs: Any = None, finish_reason: str | None = None) -> Any:
-    return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+def _delta(piece: Piece, turn: Turn, index: int) -> dict[str, Any]:
+    """A piece of text or of a call; every delta has a content, which some clients insist on."""
+    if isinstance(piece, CallStart):
+        function = {"name": piece.name, "arguments": ""}
+        call = {"index": piece.index, "id": turn.call_id(index, piece.index), "type": "function", "function": function}
+        return {"content": None, "tool_calls": [call]}
+    if isinstance(piece, CallArguments):
+        return {"content": None, "tool_calls": [{"index": piece.index, "function": {"arguments": piece.text}}]}
+    if isinstance(piece, Reasoning):
+        return {"content": None, "reasoning_content": piece.text}
+    return {"content": piece.text}
+
+
+def _chunk(index: int, delta: dict[str, Any], *, finish_reason: str | None = None) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}

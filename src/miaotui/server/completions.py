@@ -13,7 +13,7 @@ from starlette.responses import Response
 from miaotui.engine.async_llm import Answer
 from miaotui.engine.results import Completion, Delta, TokenLogprob
 from miaotui.errors import InvalidRequestError
-from miaotui.server.answers import Service, parts_or_silence, while_connected, whole
+from miaotui.server.answers import Service, check_ending, parts_or_silence, while_connected, whole
 from miaotui.server.replies import DONE, KEEP_ALIVE, error_body, event, event_stream, json_reply, receipt_body, usage
 from miaotui.server.wire import CompletionRequest, decode
 
@@ -120,10 +120,15 @@ async def _events(
                         if part is None:
                             yield KEEP_ALIVE
                         elif part.text or part.finish_reason or part.logprobs:
+                            if part.finish_reason is not None:
+                                check_ending(answer)
                             yield event(head | {"choices": [_chunk(number * (asked.n or 1), part, service)]} | more)
-            if asked.wants_usage:
+            if asked.wants_usage or asked.miaotui:
                 done = [answer.completion for answer in answers if answer.completion is not None]
-                yield event(head | {"choices": [], "usage": usage(done)})
+                last = head | {"choices": [], "usage": usage(done)}
+                if asked.miaotui:
+                    last["miaotui"] = [receipt_body(completion.receipt) for completion in done]
+                yield event(last)
             yield DONE
         except Exception as error:  # the reply has begun: it can only be said in its stream
             yield event(error_body(error)[1])

@@ -41,6 +41,12 @@ def _model(service: Service) -> dict[str, object]:
     }
 
 
+async def embeddings(request: Request) -> Response:
+    """Refused: the model that is served writes text, and makes no embeddings."""
+    name = _service(request).settings.model_name
+    raise InvalidRequestError(f"model {name!r} writes text; this server makes no embeddings, so ask one that does.")
+
+
 async def tokenize(request: Request) -> Response:
     """Token ids of a text or a conversation, as a completion would read them."""
     llm = _service(request).llm.llm

@@ -3,68 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from miaotui.core import SamplingParams
-from miaotui.engine.async_llm import Answer
+from miaotui.engine.chat_output import CallArguments, CallStart, Piece, Reasoning
 from miaotui.engine.results import Completion
-from miaotui.errors import InvalidRequestError
-from miaotui.server.answers import Service, parts_or_silence, while_connected, whole_of
+from miaotui.server.answers import Service, parts_or_silence, while_connected
+from miaotui.server.messages_wire import CountRequest, MessagesRequest
 from miaotui.server.replies import encode, error_body, event_stream, json_reply
+from miaotui.server.turns import Message, Turn
 from miaotui.server.wire import decode
 
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
-
-
-class CountRequest(msgspec.Struct, kw_only=True):
-    """POST /v1/messages/count_tokens."""
-
-    messages: list[dict[str, Any]]
-    model: str | None = None
-    system: str | list[dict[str, Any]] | None = None
-    tools: list[dict[str, Any]] | None = None
-
-    def conversation(self) -> list[dict[str, Any]]:
-        """The messages as chat templates want them. Raises InvalidRequestError for content that is no text."""
-        if self.tools:
-            raise InvalidRequestError("tools must be empty: tool use is not served yet at this address.")
-        start = [] if self.system is None else [{"role": "system", "content": _text_of(self.system)}]
-        return start + [{**message, "content": _text_of(message.get("content"))} for message in self.messages]
-
-
-class MessagesRequest(CountRequest, kw_only=True):
-    """POST /v1/messages."""
-
-    max_tokens: int
-    stop_sequences: list[str] | None = None
-    stream: bool | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-
-    def sampling(self) -> SamplingParams:
-        """As the engine takes them."""
-        given = {"temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k, "stop": self.stop_sequences}
-        return SamplingParams(max_tokens=self.max_tokens, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
-
-
-def _text_of(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise InvalidRequestError("content must be a text or a list of blocks.")
-    parts = []
-    for block in content:
-        if not isinstance(block, dict) or block.get("type") != "text" or not isinstance(block.get("text"), str):
-            raise InvalidRequestError("content must hold blocks of type text; this model reads nothing else.")
-        parts.append(block["text"])
-    return "\n".join(parts)
+_STOP_REASONS = {"length": "max_tokens", "tool_calls": "tool_use"}
 
 
 async def count_tokens(request: Request) -> Response:
@@ -72,16 +28,18 @@ async def count_tokens(request: Request) -> Response:
     service: Service = request.app.state.service
     asked = decode(await request.body(), CountRequest)
     service.check_model(asked.model)
-    ids = await asyncio.to_thread(service.llm.llm.encode_chat, asked.conversation())
+    tools = [tool.as_openai() for tool in asked.offered()]
+    ids = await asyncio.to_thread(service.llm.llm.encode_chat, asked.conversation(), tools=tools)
     return json_reply({"input_tokens": len(ids)})
 
 
 async def messages(request: Request) -> Response:
     """Answer a conversation, at once or part by part."""
     service: Service = request.app.state.service
-    asked = decode(await request.body(), MessagesRequest)
-    service.check(asked.model)
-    start = service.llm.stream(asked.conversation(), asked.sampling(), tenant=request.state.tenant)
+    wire = decode(await request.body(), MessagesRequest)
+    asked = wire.asked()
+    service.check(wire.model)
+    start = Turn.start(asked, request, service)
     headers = {"x-miaotui-receipt": request.state.request_id, "request-id": request.state.request_id}
     head = {
         "id": f"msg_{request.state.request_id}",
@@ -89,18 +47,43 @@ async def messages(request: Request) -> Response:
         "role": "assistant",
         "model": service.settings.model_name,
     }
-    if asked.stream:
+    if wire.stream:
         return event_stream(_events(await while_connected(request, start), service, head), headers)
-    completion = await while_connected(request, whole_of(start))
-    body = head | {"content": [{"type": "text", "text": completion.text}], **_ending(completion)}
-    return json_reply(body | {"usage": _usage(completion)}, headers=headers)
+    return json_reply(head | await while_connected(request, _whole(start)), headers=headers)
 
 
-def _ending(completion: Completion) -> dict[str, Any]:
+async def _whole(start: Any) -> dict[str, Any]:
+    turn: Turn = await start
+    async with aclosing(turn.answer):
+        completion, (message,) = await turn.messages()
+    return {"content": _blocks(message, turn), **_ending(completion, turn), "usage": _usage(completion)}
+
+
+def _blocks(message: Message, turn: Turn) -> list[dict[str, Any]]:
+    blocks: list[dict[str, Any]] = []
+    if message.reasoning:
+        blocks.append({"type": "thinking", "thinking": message.reasoning, "signature": ""})
+    if message.text or not message.calls:
+        blocks.append({"type": "text", "text": message.text})
+    for number, call in enumerate(message.calls):
+        name, identity = call.name, turn.call_id(0, number, "toolu")
+        blocks.append({"type": "tool_use", "id": identity, "name": name, "input": _object(call.arguments)})
+    return blocks
+
+
+def _object(arguments: str) -> Any:
+    """Arguments as an object; what a model cut short or misspelt is shown as it is."""
+    try:
+        return json.loads(arguments)
+    except (ValueError, RecursionError):
+        return {"_raw": arguments}
+
+
+def _ending(completion: Completion, turn: Turn) -> dict[str, Any]:
     """Why it ended, in Anthropic's words."""
-    at = completion.stop_reason
-    if completion.finish_reason == "length":
-        return {"stop_reason": "max_tokens", "stop_sequence": None}
+    reason, at = turn.ending(completion, 0), completion.stop_reason
+    if reason in _STOP_REASONS:
+        return {"stop_reason": _STOP_REASONS[reason], "stop_sequence": None}
     if isinstance(at, str):
         return {"stop_reason": "stop_sequence", "stop_sequence": at}
     return {"stop_reason": "end_turn", "stop_sequence": None}
@@ -121,25 +104,69 @@ def _event(body: dict[str, Any]) -> bytes:
     return f"event: {body['type']}\n".encode() + b"data: " + encode(body) + b"\n\n"
 
 
-async def _events(answer: Answer, service: Service, head: dict[str, Any]) -> AsyncIterator[bytes]:
-    """One block of text as Anthropic's events."""
+class _BlockEvents:
+    """Turns the pieces of an answer into Anthropic's numbered blocks, which begin and end one after the other."""
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+        self._number = -1
+        self._kind: object = None
+
+    def of(self, piece: Piece) -> list[dict[str, Any]]:
+        """The events for the next piece."""
+        if isinstance(piece, CallStart):
+            identity = self._turn.call_id(0, piece.index, "toolu")
+            return self._begin(
+                ("call", piece.index), {"type": "tool_use", "id": identity, "name": piece.name, "input": {}}
+            )
+        if isinstance(piece, CallArguments):
+            return [self._delta({"type": "input_json_delta", "partial_json": piece.text})]
+        if isinstance(piece, Reasoning):
+            begun = self._begin("thinking", {"type": "thinking", "thinking": "", "signature": ""})
+            return [*begun, self._delta({"type": "thinking_delta", "thinking": piece.text})]
+        return [
+            *self._begin("text", {"type": "text", "text": ""}),
+            self._delta({"type": "text_delta", "text": piece.text}),
+        ]
+
+    def end(self) -> list[dict[str, Any]]:
+        """The events behind the last piece; an answer has at least one block."""
+        begun = self._begin("text", {"type": "text", "text": ""}) if self._number < 0 else []
+        return [*begun, {"type": "content_block_stop", "index": self._number}]
+
+    def _begin(self, kind: object, block: dict[str, Any]) -> list[dict[str, Any]]:
+        if kind == self._kind:
+            return []
+        events = [{"type": "content_block_stop", "index": self._number}] if self._number >= 0 else []
+        self._kind, self._number = kind, self._number + 1
+        return [*events, {"type": "content_block_start", "index": self._number, "content_block": block}]
+
+    def _delta(self, delta: dict[str, Any]) -> dict[str, Any]:
+        return {"type": "content_block_delta", "index": self._number, "delta": delta}
+
+
+async def _events(turn: Turn, service: Service, head: dict[str, Any]) -> AsyncIterator[bytes]:
+    """The answer's parts as Anthropic's events."""
     empty: dict[str, Any] = {"content": [], "stop_reason": None, "stop_sequence": None}
-    async with aclosing(answer):
+    blocks = _BlockEvents(turn)
+    async with aclosing(turn.answer):
         try:
-            counts = {"input_tokens": answer.num_prompt_tokens, "output_tokens": 0}
+            counts = {"input_tokens": len(turn.answer.prompt_token_ids), "output_tokens": 0}
             yield _event({"type": "message_start", "message": head | empty | {"usage": counts}})
-            yield _event({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
-            async with aclosing(parts_or_silence(answer, service.settings.keep_alive_s)) as parts:
+            async with aclosing(parts_or_silence(turn.answer, service.settings.keep_alive_s)) as parts:
                 async for part in parts:
                     if part is None:
                         yield PING
-                    elif part.text:
-                        delta = {"type": "text_delta", "text": part.text}
-                        yield _event({"type": "content_block_delta", "index": 0, "delta": delta})
-            yield _event({"type": "content_block_stop", "index": 0})
-            completion = answer.completion
+                        continue
+                    for piece in turn.read(part):
+                        for body in blocks.of(piece):
+                            yield _event(body)
+            for body in blocks.end():
+                yield _event(body)
+            completion = turn.answer.completion
             if completion is not None:
-                yield _event({"type": "message_delta", "delta": _ending(completion), "usage": _usage(completion)})
+                ending, counts = _ending(completion, turn), _usage(completion)
+                yield _event({"type": "message_delta", "delta": ending, "usage": counts})
             yield _event({"type": "message_stop"})
         except Exception as error:  # the reply has begun: it can only be said in its stream
             yield _event(error_body(error, "/v1/messages")[1])

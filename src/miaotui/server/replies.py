@@ -91,7 +91,7 @@ def _in_form(
 def _param(error: Exception) -> str | None:
     """The field that a message of ours or of msgspec's names."""
     named = re.search(r"`\$\.([a-z_]+)", str(error)) or re.match(
-        r"([a-z]+(?:_[a-z]+)*) (?:must|needs|holds)", str(error)
+        r"([a-z]+(?:_[a-z]+)*)(?: (?:must|needs|holds|names|cannot|took|takes)|:)", str(error)
     )
     return named[1] if named else None
 
@@ -133,6 +133,7 @@ def receipt_body(receipt: Receipt) -> dict[str, Any]:
         "path": receipt.path,
         "why": receipt.why,
         "cached_tokens": receipt.cached_tokens,
+        "forced_tokens": receipt.forced_tokens,
         "queue_ms": round(receipt.queue_s * 1e3, 3),
         "prefill_ms": round(receipt.prefill_s * 1e3, 3),
         "decode_ms": round(receipt.decode_s * 1e3, 3),

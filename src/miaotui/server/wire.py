@@ -6,8 +6,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from miaotui.core import SamplingParams
+from miaotui.core import SamplingParams, StructuredOutputs
+from miaotui.engine.tools import read_tools
 from miaotui.errors import InvalidRequestError
+from miaotui.server.turns import Asked
 
 
 class StreamOptions(msgspec.Struct):
@@ -42,6 +44,11 @@ class Sampling(msgspec.Struct, kw_only=True):
     ignore_eos: bool | None = None
     include_stop_str_in_output: bool | None = None
     priority: int | None = None
+    structured_outputs: dict[str, Any] | None = None
+    guided_json: str | dict[str, Any] | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
     miaotui: bool | None = None
 
     @property
@@ -54,6 +61,9 @@ class Sampling(msgspec.Struct, kw_only=True):
         given = {name: getattr(self, name) for name in _ENGINE_FIELDS}
         if self.logit_bias is not None:
             given["logit_bias"] = {_token_id(key): bias for key, bias in self.logit_bias.items()}
+        shape = {name: getattr(self, f"guided_{name}") for name in ("json", "regex", "choice", "grammar")}
+        if any(value is not None for value in shape.values()):
+            given["structured_outputs"] = StructuredOutputs(**shape)
         given.update(more)
         return SamplingParams(**{"max_tokens": None, **{k: v for k, v in given.items() if v is not None}})
 
@@ -61,6 +71,7 @@ class Sampling(msgspec.Struct, kw_only=True):
 _ENGINE_FIELDS = (
     "max_tokens", "temperature", "top_p", "n", "stop", "presence_penalty", "frequency_penalty", "seed", "top_k",
     "min_p", "repetition_penalty", "min_tokens", "stop_token_ids", "ignore_eos", "include_stop_str_in_output",
+    "structured_outputs",
 )  # fmt: skip
 
 
@@ -72,15 +83,54 @@ class ChatRequest(Sampling, kw_only=True):
     logprobs: bool | None = None
     top_logprobs: int | None = None
     tools: list[dict[str, Any]] | None = None
-    tool_choice: Any = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
     response_format: dict[str, Any] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
 
-    def sampling(self) -> SamplingParams:
-        """As the engine takes them."""
+    def asked(self) -> Asked:
+        """As a turn. Raises InvalidRequestError for values out of range."""
         if self.top_logprobs is not None and not self.logprobs:
             raise InvalidRequestError("top_logprobs needs logprobs to be true.")
         wanted = (self.top_logprobs or 0) if self.logprobs else None
-        return self.params(max_tokens=self.max_completion_tokens or self.max_tokens, logprobs=wanted)
+        limit = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+        shape = read_response_format(self.response_format)
+        return Asked(
+            self.messages,
+            self.params(max_tokens=limit, logprobs=wanted, **({} if shape is None else {"structured_outputs": shape})),
+            tools=read_tools(self.tools or ()),
+            choice=read_choice(self.tool_choice),
+            several=self.parallel_tool_calls is not False,
+            template_options=self.chat_template_kwargs,
+            priority=self.priority or 0,
+        )
+
+
+def read_choice(given: str | dict[str, Any] | None) -> str:
+    """`tool_choice`: a word, or the name of a tool."""
+    if given is None or given in ("auto", "none", "required"):
+        return str(given or "auto")
+    if isinstance(given, dict):
+        function = given.get("function")
+        name = function.get("name") if isinstance(function, dict) else given.get("name")
+        if isinstance(name, str):
+            return name
+    raise InvalidRequestError('tool_choice must be "auto", "none", "required" or name a function.')
+
+
+def read_response_format(given: dict[str, Any] | None) -> StructuredOutputs | None:
+    """OpenAI's `response_format`."""
+    kind = "text" if given is None else given.get("type")
+    if given is None or kind == "text":
+        return None
+    if kind == "json_object":
+        return StructuredOutputs(json_object=True)
+    shape = given.get("json_schema")
+    if kind != "json_schema" or not isinstance(shape, dict) or not isinstance(shape.get("schema"), dict):
+        raise InvalidRequestError(
+            'response_format must have the type "text", "json_object", or "json_schema" with a schema in json_schema.'
+        )
+    return StructuredOutputs(json=shape["schema"], strict=shape.get("strict") is True)
 
 
 class CompletionRequest(Sampling, kw_only=True):

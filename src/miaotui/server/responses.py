@@ -1,0 +1,124 @@
+"""POST /v1/responses: OpenAI's newer way of asking, with an answer made of items."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from miaotui.engine.results import Completion
+from miaotui.server.answers import Service, parts_or_silence, while_connected
+from miaotui.server.replies import KEEP_ALIVE, encode, error_body, event_stream, json_reply, receipt_body
+from miaotui.server.responses_items import Items
+from miaotui.server.responses_wire import ResponsesRequest
+from miaotui.server.turns import Turn
+from miaotui.server.wire import decode
+
+
+async def responses(request: Request) -> Response:
+    """Answer a conversation, at once or part by part."""
+    service: Service = request.app.state.service
+    wire = decode(await request.body(), ResponsesRequest)
+    asked = wire.asked()
+    service.check(wire.model)
+    headers = {"x-miaotui-receipt": request.state.request_id}
+    head = _head(wire, request, service)
+    start = Turn.start(asked, request, service)
+    if wire.stream:
+        return event_stream(_events(await while_connected(request, start), service, head), headers)
+    return json_reply(await while_connected(request, _whole(start, head)), headers=headers)
+
+
+def _head(wire: ResponsesRequest, request: Request, service: Service) -> dict[str, Any]:
+    """A response as it is before anything was said."""
+    return {
+        "id": f"resp_{request.state.request_id}",
+        "object": "response",
+        "created_at": int(time.time()),
+        "status": "in_progress",
+        "error": None,
+        "incomplete_details": None,
+        "instructions": wire.instructions,
+        "max_output_tokens": wire.max_output_tokens,
+        "metadata": wire.metadata or {},
+        "model": service.settings.model_name,
+        "output": [],
+        "parallel_tool_calls": wire.parallel_tool_calls is not False,
+        "previous_response_id": None,
+        "store": False,
+        "temperature": wire.temperature,
+        "text": wire.text or {"format": {"type": "text"}},
+        "tool_choice": wire.tool_choice or "auto",
+        "tools": [{"strict": False, **tool} for tool in wire.tools or ()],
+        "top_p": wire.top_p,
+        "truncation": "disabled",
+        "usage": None,
+    }
+
+
+async def _whole(start: Any, head: dict[str, Any]) -> dict[str, Any]:
+    turn: Turn = await start
+    items = Items(turn, head["id"])
+    async with aclosing(turn.answer):
+        async for part in turn.answer:
+            for piece in turn.read(part):
+                items.add(piece)
+        items.end(complete=True)
+        return head | _ending(await turn.answer.whole(), items)
+
+
+def _ending(completion: Completion, items: Items) -> dict[str, Any]:
+    """What a response says at its end beside what it said at the beginning."""
+    cut = completion.finish_reason == "length"
+    receipt = completion.receipt
+    if cut and items.output:
+        items.output[-1]["status"] = "incomplete"
+    return {
+        "status": "incomplete" if cut else "completed",
+        "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
+        "output": items.output,
+        "usage": {
+            "input_tokens": receipt.prompt_tokens,
+            "input_tokens_details": {"cached_tokens": receipt.cached_tokens, "cache_write_tokens": 0},
+            "output_tokens": receipt.output_tokens,
+            "output_tokens_details": {"reasoning_tokens": items.num_reasoning_tokens},
+            "total_tokens": receipt.prompt_tokens + receipt.output_tokens,
+        },
+        "miaotui": receipt_body(receipt),
+    }
+
+
+async def _events(turn: Turn, service: Service, head: dict[str, Any]) -> AsyncIterator[bytes]:
+    """The answer's parts as numbered events; an error in between is one, too, and nothing follows it."""
+    number = 0
+
+    def event(body: dict[str, Any]) -> bytes:
+        nonlocal number
+        body, number = body | {"sequence_number": number}, number + 1
+        return f"event: {body['type']}\n".encode() + b"data: " + encode(body) + b"\n\n"
+
+    items = Items(turn, head["id"])
+    async with aclosing(turn.answer):
+        try:
+            for kind in ("response.created", "response.in_progress"):
+                yield event({"type": kind, "response": head})
+            async with aclosing(parts_or_silence(turn.answer, service.settings.keep_alive_s)) as parts:
+                async for part in parts:
+                    if part is None:
+                        yield KEEP_ALIVE
+                        continue
+                    for piece in turn.read(part):
+                        for body in items.add(piece):
+                            yield event(body)
+            completion = await turn.answer.whole()
+            for body in items.end(complete=completion.finish_reason != "length"):
+                yield event(body)
+            last = head | _ending(completion, items)
+            yield event({"type": f"response.{last['status']}", "response": last})
+        except Exception as error:  # the reply has begun: it can only be said in its stream
+            said = error_body(error)[1]["error"]
+            yield event({"type": "error", "code": said["code"], "message": said["message"], "param": said["param"]})
