@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 KEY_VARIABLE = "MIAOTUI_API_KEY"
 DEFAULT_REQUESTS = 50
+MAX_OPEN_FILES = 1 << 16
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -212,8 +213,9 @@ def _allow_many_connections() -> None:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _show(report: dict[str, Any], args: Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -134,5 +135,11 @@ def _round_up(value: float) -> float:
     return next(step * unit for step in (1, 2, 4, 8, 10, 20) if step * unit >= value)
 
 
+def escaped(text: str) -> str:
+    """Text for HTML and XML; characters that these forbid are shown as U+FFFD."""
+    shown = re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]", "\ufffd", text)
+    return escape(shown)
+
+
 def _text(x: float, y: float, text: str, *, size: int = 13, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="#222" text-anchor="{anchor}">{escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="#222" text-anchor="{anchor}">{escaped(text)}</text>'

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from html import escape
 from typing import Any
 
-from miaotui.load.charts import draw
+from miaotui.load.charts import draw, escaped
 from miaotui.load.text import facts, latencies, notes, overview
 
 STYLE = """
@@ -21,8 +20,8 @@ svg { max-width: 100%; height: auto; }
 
 def page(report: dict[str, Any]) -> str:
     """The whole document."""
-    title = escape(f"{report['model']} under load")
-    pairs = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>\n" for name, value in facts(report))
+    title = escaped(f"{report['model']} under load")
+    pairs = "".join(f"<dt>{escaped(name)}</dt><dd>{escaped(value)}</dd>\n" for name, value in facts(report))
     parts = [
         f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{title}</title>',
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
@@ -32,17 +31,17 @@ def page(report: dict[str, Any]) -> str:
         draw(report),
     ]
     for run in report["runs"]:
-        parts += [f"<h2>{escape(run['label'])}</h2>", *_table(*latencies(run))]
+        parts += [f"<h2>{escaped(run['label'])}</h2>", *_table(*latencies(run))]
     return "\n".join([*parts, "</body>\n</html>\n"])
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    yield "<table>\n<tr>" + "".join(f"<th>{escape(head)}</th>" for head in heads) + "</tr>"
+    yield "<table>\n<tr>" + "".join(f"<th>{escaped(head)}</th>" for head in heads) + "</tr>"
     for row in rows:
-        yield "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
+        yield "<tr>" + "".join(f"<td>{escaped(cell)}</td>" for cell in row) + "</tr>"
     yield "</table>"
 
 
 def _list(items: Sequence[str]) -> Iterator[str]:
     if items:
-        yield "<ul>\n" + "\n".join(f"<li>{escape(item)}</li>" for item in items) + "\n</ul>"
+        yield "<ul>\n" + "\n".join(f"<li>{escaped(item)}</li>" for item in items) + "\n</ul>"

@@ -105,17 +105,18 @@ def remarks(report: dict[str, Any]) -> list[str]:
     if capped := sum(run["num_capped"] for run in runs):
         found.append(f"{capped} of {sum(run['num_requests'] for run in runs)} requests were shortened to the caps.")
     for run in runs:
-        found += _remarks_on(run)
+        found += _remarks_on(run, report["shared_prefix_tokens"])
     return found
 
 
-def _remarks_on(run: dict[str, Any]) -> list[str]:
+def _remarks_on(run: dict[str, Any], prefix_tokens: int) -> list[str]:
     found, tokens = [], run["tokens"]
     if run["num_ok"] and tokens["output"] < 0.98 * tokens["output_asked"]:
         asked = f"{tokens['output']:.1f} tokens instead of {tokens['output_asked']:.1f}"
         found.append(f"{run['label']}: answers ended after {asked} on average (--exact-output asks servers not to).")
-    if run["num_ok"] and tokens["prompt"] and abs(tokens["prompt"] / tokens["prompt_asked"] - 1) > 0.1:
-        had = f"{tokens['prompt']:.1f} tokens on average, {tokens['prompt_asked']:.1f} were asked for"
+    prompt_asked = (tokens["prompt_asked"] or 0) + prefix_tokens
+    if run["num_ok"] and tokens["prompt"] and abs(tokens["prompt"] / prompt_asked - 1) > 0.1:
+        had = f"{tokens['prompt']:.1f} tokens on average, {prompt_asked:.1f} were asked for"
         found.append(f"{run['label']}: prompts had {had}.")
     if run["late_s"] and run["late_s"]["p99"] > 0.05:
         found.append(f"{run['label']}: requests were sent up to {run['late_s']['max']:.2f} s late: this tool was busy.")

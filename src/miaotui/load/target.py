@@ -49,7 +49,8 @@ async def find_target(session: aiohttp.ClientSession, root: str, model: str | No
     """
     reply = await _question(session, "GET", f"{root}/v1/models")
     listed = reply.get("data") if isinstance(reply, dict) else None
-    entries = [entry for entry in listed or [] if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+    rows = listed if isinstance(listed, list) else []
+    entries = [entry for entry in rows if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
     owners = {entry["id"]: str(entry.get("owned_by", "")) for entry in entries}
     names = ", ".join(name[:100] for name in list(owners)[:20]) or "none"
     if model is not None:

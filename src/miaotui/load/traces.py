@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import math
 import zlib
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -17,6 +16,7 @@ from miaotui.load.shapes import Demand, Shape
 
 MAX_BYTES = 256 << 20
 MAX_TOKENS = 10_000_000
+MAX_MS = 1e15
 AZURE_COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 MOONCAKE_BLOCK_TOKENS = 512
 """Tokens of a block in Mooncake's `hash_ids` (Mooncake, FAST 2025, trace release)."""
@@ -105,7 +105,7 @@ def _mooncake_shape(row: dict[str, Any], where: str) -> Shape:
 
 
 def _milliseconds(value: object, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_MS:
         raise TraceError(f"{where}: timestamp should be milliseconds from 0, not {brief(value)}.")
     return float(value)
 
