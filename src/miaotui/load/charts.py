@@ -16,12 +16,13 @@ LEFT, GAP_X, GAP_Y = 60, 70, 76
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Axes' names and lines: name, points, and whether the points are joined."""
+    """Axes' names and lines: name, points; whether the points are joined, and the names written at the lines' ends."""
 
     title: str
     x_name: str
     lines: Sequence[tuple[str, Sequence[Sequence[float]]]]
     joined: bool = True
+    named: bool = False
 
 
 def draw(report: dict[str, Any]) -> str:
@@ -65,12 +66,10 @@ def _sweep(runs: list[dict[str, Any]]) -> list[Chart]:
     name = "clients" if by_clients else "requests a second (or times the trace's rate)"
     ordered = sorted((run for run in runs if run["num_ok"] and run[load]), key=lambda run: run[load])
     rates = [[run[load], run["output_tokens_per_s"]] for run in ordered]
-    times = [
-        (f"first token {column}", [[run[load], run["ttft_s"][column]] for run in ordered]) for column in ("p50", "p99")
-    ]
+    times = [(column, [[run[load], run["ttft_s"][column]] for run in ordered]) for column in ("p50", "p99")]
     return [
         Chart(f"output tokens a second over {load}", name, [("", rates)]),
-        Chart(f"time to the first token over {load}, s: p50 and p99", name, times),
+        Chart(f"time to the first token over {load}, s", name, times, named=True),
     ]
 
 
@@ -93,9 +92,12 @@ def _panel(left: float, top: float, chart: Chart) -> Iterator[str]:
     yield _text(left, top - 10, chart.title, size=14)
     yield from _grid(left, top, x_high, y_high)
     yield _text(left + PANEL_WIDTH, bottom + 34, chart.x_name, size=11, anchor="end")
-    for index, (_, line) in enumerate(chart.lines):
+    for index, (line_name, line) in enumerate(chart.lines):
         color = COLORS[index % len(COLORS)]
         yield from _joined(line, place, color) if chart.joined else _dots(line, place, color)
+        if chart.named and line:
+            x, y = place(line[-1])
+            yield _text(x - 6, y - 6, line_name, size=11, anchor="end")
     if not points:
         yield _text(left + PANEL_WIDTH / 2, top + PANEL_HEIGHT / 2, "nothing was measured", anchor="middle")
 
