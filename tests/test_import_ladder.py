@@ -24,7 +24,8 @@ ROOMS: dict[str, set[str]] = {
     "models": BASE | {"formats", "graph"},
     "engine": BASE | {"formats", "graph", "models"},
     "server": BASE | {"engine"},
-    "cli": BASE | {"formats", "graph", "models", "engine", "server"},
+    "load": {"errors", "core", "config"},
+    "cli": BASE | {"formats", "graph", "models", "engine", "server", "load"},
     "__init__": BASE | {"engine"},  # the public names, fetched at first use
     "__main__": {"cli"},
 }

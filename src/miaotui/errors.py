@@ -66,6 +66,14 @@ class SlowReaderError(MiaotuiError, RuntimeError):
     """An answer was cancelled because its reader did not keep up."""
 
 
+class ServerReplyError(MiaotuiError, ConnectionError):
+    """Another server cannot be reached, or does not answer as its API says it would."""
+
+
+class TraceError(MiaotuiError, ValueError):
+    """A file of requests to replay cannot be read."""
+
+
 class ConfigError(MiaotuiError, ValueError):
     """A flag, environment variable or configuration file holds an unusable value."""
 

@@ -20,10 +20,14 @@ COMMANDS = {
     "show": "what a model is made of, what it needs, how fast it can be",
     "rm": "delete a downloaded model",
     "eval": "measure a model's quality: eval ppl",
-    "bench": "measure a model's speed beside the machine's limits",
+    "bench": "measure a model's speed beside the machine's limits; bench serve URL: a server's under load",
     "tune": "measure what is fastest for a model on this machine, and keep it",
     "doctor": "check this machine and installation",
 }
+KINDS = {
+    ("bench", "serve"): ("bench_serve", "measure any server with OpenAI's API under load"),
+}
+"""Commands of two words, beside that of the first: the module, and what it does."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,17 +75,20 @@ def _dispatch(arguments: list[str]) -> int:
     name, *rest = arguments
     if name not in COMMANDS:
         return _unknown(name)
-    return _run(name, rest)
+    if rest and (name, rest[0]) in KINDS:
+        module, meaning = KINDS[name, rest[0]]
+        return _run(f"{name} {rest[0]}", module, meaning, rest[1:])
+    return _run(name, name, COMMANDS[name], rest)
 
 
-def _run(name: str, arguments: list[str]) -> int:
+def _run(name: str, module_name: str, meaning: str, arguments: list[str]) -> int:
     from importlib import import_module
 
     from miaotui.cli.parsing import make_parser
     from miaotui.errors import ConfigError, MiaotuiError
 
-    module = import_module(f"miaotui.cli.{name}")
-    parser = make_parser(name, COMMANDS[name])
+    module = import_module(f"miaotui.cli.{module_name}")
+    parser = make_parser(name, meaning)
     module.add_arguments(parser)
     try:
         code: int = module.run(parser.parse_intermixed_args(arguments))
