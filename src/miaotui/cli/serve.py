@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from miaotui.server.logs import LogWriter
     from miaotui.server.settings import ServerSettings
 
-MAX_HEADER_BYTES = 64 << 10
-
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
@@ -35,10 +33,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C, then let what runs end."""
     try:
-        import uvicorn
-
         from miaotui.engine.async_llm import AsyncLLM
         from miaotui.server.app import create_app
+        from miaotui.server.process import Server
     except ImportError as error:
         raise ConfigError(f"the server needs {error.name}: pip install 'miaotui[serve]'") from None
     from miaotui.server.logs import line_of
@@ -52,18 +49,7 @@ def run(args: Namespace) -> int:
         _logging(serve.log_format) as writer,
         open_llm(config, fetch=True, max_sequences=together, max_logit_rows=together) as llm,
     ):
-        options = uvicorn.Config(
-            create_app(lambda: AsyncLLM(llm), settings, writer.write),
-            log_config=None,
-            access_log=False,
-            ws="none",
-            server_header=False,
-            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-            http="h11",
-            timeout_keep_alive=serve.idle_timeout_s,  # type: ignore[arg-type]  # it is a delay of the event loop
-            timeout_graceful_shutdown=serve.shutdown_timeout_s,  # type: ignore[arg-type]
-        )
-        server = uvicorn.Server(options)
+        server = Server(create_app(lambda: AsyncLLM(llm), settings, writer.write), settings)
         listener = _listen(serve)
         host, port = listener.getsockname()[:2]
         for line in _introduction(llm, settings, cpu_info(config)["threads"], f"http://{_shown(host)}:{port}"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from miaotui.server.ledger import Ledger, current
 from miaotui.server.metrics import Metrics
 from miaotui.server.replies import error_reply, plain_error
 from miaotui.server.settings import ServerSettings
+from miaotui.server.supervisor import warm_up
 
 ROUTES = (
     ("POST", "/v1/chat/completions", chat.chat_completions),
@@ -48,9 +50,11 @@ def create_app(
     @asynccontextmanager
     async def life(app: Starlette) -> AsyncIterator[None]:
         async with open_llm() as llm:
-            app.state.service, app.state.closing = Service(llm, settings, ledger), False
+            await warm_up(llm)
+            service = app.state.service = Service(llm, settings, ledger)
+            watch = asyncio.create_task(service.supervisor.run())
             yield
-            app.state.closing = True
+            watch.cancel()
 
     app = Starlette(
         routes=[Route(path, handler, methods=[method]) for method, path, handler in ROUTES],

@@ -65,17 +65,16 @@ async def detokenize(request: Request) -> Response:
 async def health(request: Request) -> Response:
     """200 while steps end in time; a step that hangs, or an engine that has ended, is 503."""
     service = _service(request)
-    stalled_s = service.llm.stalled_s
-    well = service.llm.is_alive and stalled_s < service.settings.stalled_s
-    return json_reply(
-        {"status": "ok" if well else "failed", "stalled_s": round(stalled_s, 3)}, status=200 if well else 503
-    )
+    problem = service.supervisor.problem()
+    body = {"status": problem or "ok", "stalled_s": round(service.llm.stalled_s, 3)}
+    return json_reply(body, status=200 if problem is None else 503)
 
 
 async def ready(request: Request) -> Response:
-    """200 while new requests are welcome: not when the server is about to end."""
-    open_for_more = _service(request).llm.is_alive and not request.app.state.closing
-    return json_reply({"status": "ready" if open_for_more else "closing"}, status=200 if open_for_more else 503)
+    """200 while new requests are welcome: neither when the engine is not well nor when the server is about to end."""
+    service = _service(request)
+    problem = "closing" if service.closing else service.supervisor.problem()
+    return json_reply({"status": problem or "ready"}, status=200 if problem is None else 503)
 
 
 async def metrics(request: Request) -> Response:

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from starlette.applications import Starlette
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from miaotui.errors import BodyTooLargeError, UnauthorizedError
+from miaotui.server.answers import Service
 from miaotui.server.ledger import Entry, Ledger
 from miaotui.server.replies import error_reply, plain_error
 from miaotui.server.settings import ServerSettings
@@ -23,11 +25,22 @@ OPEN_PATHS = frozenset({"/health", "/ready"})
 class Guard:
     """ASGI middleware around the whole application; unknown paths are refused without a key like all others."""
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings, ledger: Ledger, routes: Mapping[object, str]) -> None:
+    def __init__(self, app: Starlette, settings: ServerSettings, ledger: Ledger, routes: Mapping[object, str]) -> None:
         self._app = app
         self._settings = settings
         self._ledger = ledger
         self._routes = routes
+
+    @property
+    def service(self) -> Service | None:
+        """What the application works with; None before it has started."""
+        service: Service | None = getattr(self._app.state, "service", None)
+        return service
+
+    def close(self) -> None:
+        """The server is about to end: it is not ready any more."""
+        if self.service is not None:
+            self.service.closing = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request, or pass it on with its tenant and id in the scope's state; write down what came of it."""

@@ -41,6 +41,7 @@ _STATUS: tuple[tuple[type[Exception], int, str, str | None], ...] = (
     (MiaotuiError, 500, "server_error", None),
 )
 RETRY_AFTER_S = 1
+STOPPED = "the engine has stopped and is being started anew; try again in a moment."
 
 
 def json_reply(body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -57,7 +58,8 @@ def error_body(error: Exception, path: str = "") -> tuple[int, dict[str, Any]]:
     """Status and body for an error, in the form of the path's protocol; nothing of an unexpected one is shown."""
     for kind, status, name, code in _STATUS:
         if isinstance(error, kind):
-            return status, _in_form(path, status, str(error), name, _param(error), code)
+            text = STOPPED if kind is EngineStoppedError else str(error)  # why it did is nobody's business
+            return status, _in_form(path, status, text, name, _param(error), code)
     return 500, _in_form(path, 500, "the server failed to answer; its log says why.", "server_error")
 
 
