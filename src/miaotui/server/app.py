@@ -20,6 +20,7 @@ from miaotui.server.answers import ClientGoneError, Service
 from miaotui.server.guard import Guard
 from miaotui.server.ledger import Ledger, current
 from miaotui.server.metrics import Metrics
+from miaotui.server.rate_limits import RateLimits
 from miaotui.server.replies import error_reply, plain_error
 from miaotui.server.settings import ServerSettings
 from miaotui.server.supervisor import warm_up
@@ -45,7 +46,8 @@ def create_app(
     open_llm: Callable[[], AsyncLLM], settings: ServerSettings, write: Callable[[str], None] | None = None
 ) -> Guard:
     """The application. `open_llm` is called on the running loop, when the server starts; `write` takes log lines."""
-    ledger = Ledger(settings, Metrics(), write)
+    limits = RateLimits(settings)
+    ledger = Ledger(settings, Metrics(), write, limits.spend)
 
     @asynccontextmanager
     async def life(app: Starlette) -> AsyncIterator[None]:
@@ -67,7 +69,7 @@ def create_app(
             Exception: _unknown,
         },
     )
-    return Guard(app, settings, ledger, {handler: path for _, path, handler in ROUTES})
+    return Guard(app, settings, ledger, limits, {handler: path for _, path, handler in ROUTES})
 
 
 async def _known(request: Request, error: Exception) -> Response:
