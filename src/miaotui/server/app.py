@@ -20,6 +20,7 @@ from miaotui.server.answers import ClientGoneError, Service
 from miaotui.server.guard import Guard
 from miaotui.server.ledger import Ledger, current
 from miaotui.server.metrics import Metrics
+from miaotui.server.openapi import document
 from miaotui.server.rate_limits import RateLimits
 from miaotui.server.replies import error_reply, plain_error
 from miaotui.server.settings import ServerSettings
@@ -37,6 +38,7 @@ ROUTES = (
     ("GET", "/health", facts.health),
     ("GET", "/ready", facts.ready),
     ("GET", "/metrics", facts.metrics),
+    ("GET", "/openapi.json", facts.openapi),
 )
 
 log = logging.getLogger(__name__)
@@ -69,6 +71,7 @@ def create_app(
             Exception: _unknown,
         },
     )
+    app.state.openapi = document(ROUTES)
     return Guard(app, settings, ledger, limits, {handler: path for _, path, handler in ROUTES})
 
 

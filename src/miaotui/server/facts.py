@@ -1,4 +1,4 @@
-"""GET /v1/models, /health, /ready, /metrics; POST /tokenize, /detokenize."""
+"""GET /v1/models, /health, /ready, /metrics, /openapi.json; POST /tokenize, /detokenize."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def detokenize(request: Request) -> Response:
     """The text of token ids."""
     llm = _service(request).llm.llm
     asked = decode(await request.body(), DetokenizeRequest)
-    return json_reply({"prompt": llm.tokenizer.decode(asked.tokens, skip_special=False)})
+    return json_reply({"prompt": await asyncio.to_thread(llm.tokenizer.decode, asked.tokens, skip_special=False)})
 
 
 async def health(request: Request) -> Response:
@@ -80,3 +80,8 @@ async def ready(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """Everything that is counted, in Prometheus' format."""
     return Response(_service(request).metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+async def openapi(request: Request) -> Response:
+    """This server's routes and what they are sent, as an OpenAPI document."""
+    return json_reply(request.app.state.openapi)
