@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import socket
 from argparse import ArgumentParser, Namespace
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from miaotui.engine.llm import LLM
     from miaotui.server.logs import LogWriter
     from miaotui.server.settings import ServerSettings
+
+OTHER_FILES = 256
+"""Files that may be open beside the connections."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -50,6 +54,7 @@ def run(args: Namespace) -> int:
         open_llm(config, fetch=True, max_sequences=together, max_logit_rows=together) as llm,
     ):
         server = Server(create_app(lambda: AsyncLLM(llm), settings, writer.write), settings)
+        _allow_files(serve.max_connections)
         listener = _listen(serve)
         host, port = listener.getsockname()[:2]
         for line in _introduction(llm, settings, cpu_info(config)["threads"], f"http://{_shown(host)}:{port}"):
@@ -68,6 +73,15 @@ def _listen(serve: ServeConfig) -> socket.socket:
         raise ConfigError(
             f"cannot listen on {serve.host!r} port {serve.port}: {error}; choose others with --host and --port."
         ) from None
+
+
+def _allow_files(num_connections: int) -> None:
+    """Let this process have that many connections open beside its other files, as far as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = num_connections + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
 
 
 def _shown(host: str) -> str:

@@ -122,6 +122,8 @@ class Guard:
         return None
 
     def _refusal_of_size(self, path: str, headers: Headers) -> Any:
+        if sum(len(name) + len(value) + 4 for name, value in headers.raw) > self._settings.max_header_bytes:
+            return plain_error(431, "the request's headers are too long.", path)  # h11 bounds only what comes in pieces
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._settings.max_body_bytes:
             return error_reply(self._too_large(), path)

@@ -9,6 +9,7 @@ from types import FrameType
 import uvicorn
 
 from miaotui.errors import EngineStoppedError
+from miaotui.server.connection import connection_class
 from miaotui.server.guard import Guard
 from miaotui.server.settings import ServerSettings
 
@@ -29,8 +30,7 @@ class Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 ws="none",
-                http="h11",
-                h11_max_incomplete_event_size=settings.max_header_bytes,
+                http=connection_class(settings),
                 timeout_keep_alive=settings.idle_timeout_s,  # type: ignore[arg-type]  # a delay of the event loop
                 timeout_graceful_shutdown=settings.shutdown_timeout_s,  # type: ignore[arg-type]  # likewise
             )

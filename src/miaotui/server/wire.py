@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from miaotui.core import SamplingParams
 from miaotui.errors import InvalidRequestError
+from miaotui.server.json_depth import MAX_DEPTH, is_too_deep
 
 
 class StreamOptions(msgspec.Struct):
@@ -41,7 +42,7 @@ class Sampling(msgspec.Struct, kw_only=True):
     stop_token_ids: list[int] | None = None
     ignore_eos: bool | None = None
     include_stop_str_in_output: bool | None = None
-    priority: int | None = None
+    priority: Annotated[int, msgspec.Meta(ge=-1000, le=1000)] | None = None
     miaotui: bool | None = None
 
     @property
@@ -135,6 +136,8 @@ T = TypeVar("T")
 
 def decode(body: bytes, kind: type[T]) -> T:
     """Read a request. Raises InvalidRequestError naming the field that is wrong."""
+    if is_too_deep(body):
+        raise InvalidRequestError(f"the body is nested more than {MAX_DEPTH} deep.")
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
