@@ -58,6 +58,15 @@ class OverloadedError(MiaotuiError, RuntimeError):
     """Too many requests wait already; the same request may succeed in a moment."""
 
 
+class RateLimitError(OverloadedError):
+    """A client has asked too much within a minute. what: "requests" or "tokens"; retry_after_s: whole seconds."""
+
+    def __init__(self, message: str, *, what: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.what = what
+        self.retry_after_s = retry_after_s
+
+
 class UnauthorizedError(MiaotuiError, PermissionError):
     """No key was given, or one that is not known."""
 

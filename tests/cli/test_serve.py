@@ -35,7 +35,7 @@ def serving(model: Path, home: Path, *arguments: str, **variables: str) -> Itera
     assert process.stderr is not None
     lines: list[str] = []
     try:
-        while not lines or not lines[-1].startswith("try"):
+        while not lines or "try  " not in lines[-1]:
             line = process.stderr.readline()
             assert line, lines
             lines.append(line)
@@ -84,3 +84,25 @@ def test_what_cannot_be_served_is_one_sentence(tiny_model: Path, tmp_path: Path,
     assert done.returncode in (1, 2)
     assert "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("miaotui: ")
+
+
+def test_a_stream_that_outlasts_the_server_ends_with_an_error(tiny_model: Path, tmp_path: Path) -> None:
+    options = ("--shutdown-timeout", "1.5", "--context-length", "1000")
+    with serving(tiny_model, tmp_path, *options) as (process, text):
+        body = {"prompt": "the cat", "max_tokens": 900, "ignore_eos": True, "stream": True, "n": 8, "logprobs": 5}
+        with httpx.stream("POST", url_of(text) + "/v1/completions", json=body) as reply:
+            lines = reply.iter_lines()
+            next(lines)
+            process.send_signal(signal.SIGTERM)
+            rest = [line for line in lines if line.startswith("data: ")]
+        assert rest[-1] == "data: [DONE]" or "error" in json.loads(rest[-1][6:])
+        assert process.wait(30) == 0
+
+
+def test_a_line_per_request_is_json_if_asked_for(tiny_model: Path, tmp_path: Path) -> None:
+    with serving(tiny_model, tmp_path, "--log-format", "json") as (process, text):
+        for line in text.splitlines():
+            assert json.loads(line)["level"] == "info"
+        httpx.get(url_of(text) + "/v1/models", headers={"x-request-id": "r-1"})
+        assert process.stderr is not None
+        assert json.loads(process.stderr.readline())["id"] == "r-1"

@@ -128,6 +128,20 @@ def test_errors_reach_the_caller_who_made_them(tiny_model: Path) -> None:
     run(tiny_model, use)
 
 
+def test_unread_parts_take_little_room_and_nothing_of_them_is_lost(tiny_model: Path) -> None:
+    async def use(llm: AsyncLLM) -> None:
+        want = await llm.generate("the cat", GREEDY, max_tokens=120)
+        answer = await llm.stream("the cat", GREEDY, max_tokens=120)
+        await idle(llm)
+        assert len(answer._parts) <= 2
+        parts = [part async for part in answer]
+        assert "".join(part.text for part in parts) == want.text
+        assert sum((part.token_ids for part in parts), ()) == want.token_ids
+        assert [part.finish_reason for part in parts if part.finish_reason] == ["length"]
+
+    run(tiny_model, use)
+
+
 def test_a_reader_who_sleeps_is_cancelled(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(async_llm, "MAX_BUFFERED_CHARACTERS", 20)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
 from engine.tiny_model import tiny_model
 from miaotui.engine.async_llm import AsyncLLM
 from miaotui.server.app import create_app
+from miaotui.server.process import Server
 from miaotui.server.settings import ServerSettings
 
 __all__ = ["tiny_model"]
@@ -23,11 +23,12 @@ __all__ = ["tiny_model"]
 
 @dataclass
 class Running:
-    """A server that runs, its address, its engine, and the lines it logs."""
+    """A server that runs, its address, its engine, the lines it logs, and uvicorn's object."""
 
     url: str
     llm: AsyncLLM
     lines: list[str]
+    server: Server
 
     def until(self, holds: Callable[[], object]) -> None:
         """Wait for something that must come."""
@@ -46,8 +47,7 @@ def serve(model: Path, settings: ServerSettings, **options: Any) -> Iterator[Run
         made.append(AsyncLLM(model, **{"context_length": 200, "max_sequences": 4, **options}))
         return made[0]
 
-    config = uvicorn.Config(create_app(open_llm, settings, lines.append), port=0, log_level="warning", access_log=False)
-    server = uvicorn.Server(config)
+    server = Server(create_app(open_llm, settings, lines.append), settings)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -56,7 +56,7 @@ def serve(model: Path, settings: ServerSettings, **options: Any) -> Iterator[Run
             time.sleep(0.01)
         assert server.started
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield Running(f"http://127.0.0.1:{port}", made[0], lines)
+        yield Running(f"http://127.0.0.1:{port}", made[0], lines, server)
     finally:
         server.should_exit = True
         thread.join(30)

@@ -85,7 +85,7 @@ def test_streamed_calls_are_the_same_in_the_order_clients_expect(client: openai.
     assert (deltas[0].type, deltas[0].function.name, deltas[0].function.arguments) == ("function", "weather", "")
     assert all(d.index == 0 and d.id is None and d.function.name is None for d in deltas[1:])
     assert "".join(d.function.arguments for d in deltas) == whole.function.arguments
-    assert len(deltas) > 2
+    assert len(deltas) >= 2
     assert [choice.finish_reason for choice in chunks if choice.finish_reason] == ["tool_calls"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import socket
 from argparse import ArgumentParser, Namespace
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from miaotui.server.logs import LogWriter
     from miaotui.server.settings import ServerSettings
 
-MAX_HEADER_BYTES = 64 << 10
+OTHER_FILES = 256
+"""Files that may be open beside the connections."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -35,10 +37,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C, then let what runs end."""
     try:
-        import uvicorn
-
         from miaotui.engine.async_llm import AsyncLLM
         from miaotui.server.app import create_app
+        from miaotui.server.process import Server
     except ImportError as error:
         raise ConfigError(f"the server needs {error.name}: pip install 'miaotui[serve]'") from None
     from miaotui.server.logs import line_of
@@ -52,18 +53,8 @@ def run(args: Namespace) -> int:
         _logging(serve.log_format) as writer,
         open_llm(config, fetch=True, max_sequences=together, max_logit_rows=together) as llm,
     ):
-        options = uvicorn.Config(
-            create_app(lambda: AsyncLLM(llm), settings, writer.write),
-            log_config=None,
-            access_log=False,
-            ws="none",
-            server_header=False,
-            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-            http="h11",
-            timeout_keep_alive=serve.idle_timeout_s,  # type: ignore[arg-type]  # it is a delay of the event loop
-            timeout_graceful_shutdown=serve.shutdown_timeout_s,  # type: ignore[arg-type]
-        )
-        server = uvicorn.Server(options)
+        server = Server(create_app(lambda: AsyncLLM(llm), settings, writer.write), settings)
+        _allow_files(serve.max_connections)
         listener = _listen(serve)
         host, port = listener.getsockname()[:2]
         for line in _introduction(llm, settings, cpu_info(config)["threads"], f"http://{_shown(host)}:{port}"):
@@ -82,6 +73,15 @@ def _listen(serve: ServeConfig) -> socket.socket:
         raise ConfigError(
             f"cannot listen on {serve.host!r} port {serve.port}: {error}; choose others with --host and --port."
         ) from None
+
+
+def _allow_files(num_connections: int) -> None:
+    """Let this process have that many connections open beside its other files, as far as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = num_connections + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
 
 
 def _shown(host: str) -> str:

@@ -32,6 +32,8 @@ from miaotui.errors import EngineStoppedError, SlowReaderError
 
 MAX_BUFFERED_CHARACTERS = 1 << 20
 """A reader who leaves more than this unread has gone away, whatever its connection says."""
+MAX_JOINED = 4096
+"""Unread parts are joined to parts of about so many characters: they take little more memory than their text."""
 CLOSE_S = 5.0
 """How long `aclose` waits for the step under way; a thread that hangs is left behind."""
 
@@ -97,7 +99,7 @@ class Answer:
         self._llm._forget(self)
 
     def _push(self, part: Delta) -> None:
-        self._parts.append(part)
+        self._keep(part)
         self._num_open -= part.finish_reason is not None
         self._unread += len(part.text)
         if self._unread > MAX_BUFFERED_CHARACTERS and self._error is None:
@@ -105,6 +107,15 @@ class Answer:
             self._fail(SlowReaderError("the reader left more than 1 MiB of the answer unread; it was cancelled."))
             self._llm._forget(self)
         self._arrived.set()
+
+    def _keep(self, part: Delta) -> None:
+        """Put a part behind those that are unread, as one with the last of them where that can be told from nothing."""
+        last = self._parts[-1] if self._parts else None
+        if last is None or last.index != part.index or part.logprobs is not None or len(last.text) >= MAX_JOINED:
+            self._parts.append(part)
+        else:
+            text, token_ids = last.text + part.text, last.token_ids + part.token_ids
+            self._parts[-1] = replace(part, text=text, token_ids=token_ids)
 
     def _fail(self, error: Exception) -> None:
         self._error = error

@@ -15,6 +15,7 @@ from miaotui.engine.results import Completion, Delta
 from miaotui.errors import InvalidRequestError, ModelNotFoundError, OverloadedError
 from miaotui.server.ledger import Ledger
 from miaotui.server.settings import ServerSettings
+from miaotui.server.supervisor import Supervisor
 
 T = TypeVar("T")
 
@@ -32,6 +33,8 @@ class Service:
         self.metrics = ledger.metrics
         llm.watcher = ledger
         self.metrics.attach(llm, settings.model_name)
+        self.supervisor = Supervisor(llm, settings, self.metrics)
+        self.closing = False
         self.created = int(time.time())
 
     def check_model(self, model: str | None) -> None:

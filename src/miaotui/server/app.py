@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -19,8 +20,11 @@ from miaotui.server.answers import ClientGoneError, Service
 from miaotui.server.guard import Guard
 from miaotui.server.ledger import Ledger, current
 from miaotui.server.metrics import Metrics
+from miaotui.server.openapi import document
+from miaotui.server.rate_limits import RateLimits
 from miaotui.server.replies import error_reply, plain_error
 from miaotui.server.settings import ServerSettings
+from miaotui.server.supervisor import warm_up
 
 ROUTES = (
     ("POST", "/v1/chat/completions", chat.chat_completions),
@@ -36,6 +40,7 @@ ROUTES = (
     ("GET", "/health", facts.health),
     ("GET", "/ready", facts.ready),
     ("GET", "/metrics", facts.metrics),
+    ("GET", "/openapi.json", facts.openapi),
 )
 
 log = logging.getLogger(__name__)
@@ -45,14 +50,17 @@ def create_app(
     open_llm: Callable[[], AsyncLLM], settings: ServerSettings, write: Callable[[str], None] | None = None
 ) -> Guard:
     """The application. `open_llm` is called on the running loop, when the server starts; `write` takes log lines."""
-    ledger = Ledger(settings, Metrics(), write)
+    limits = RateLimits(settings)
+    ledger = Ledger(settings, Metrics(), write, limits.spend)
 
     @asynccontextmanager
     async def life(app: Starlette) -> AsyncIterator[None]:
         async with open_llm() as llm:
-            app.state.service, app.state.closing = Service(llm, settings, ledger), False
+            await warm_up(llm)
+            service = app.state.service = Service(llm, settings, ledger)
+            watch = asyncio.create_task(service.supervisor.run())
             yield
-            app.state.closing = True
+            watch.cancel()
 
     app = Starlette(
         routes=[Route(path, handler, methods=[method]) for method, path, handler in ROUTES],
@@ -65,7 +73,8 @@ def create_app(
             Exception: _unknown,
         },
     )
-    return Guard(app, settings, ledger, {handler: path for _, path, handler in ROUTES})
+    app.state.openapi = document(ROUTES)
+    return Guard(app, settings, ledger, limits, {handler: path for _, path, handler in ROUTES})
 
 
 async def _known(request: Request, error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""GET /v1/models, /health, /ready, /metrics; POST /tokenize, /detokenize."""
+"""GET /v1/models, /health, /ready, /metrics, /openapi.json; POST /tokenize, /detokenize."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.responses import Response
 from miaotui.errors import InvalidRequestError
 from miaotui.server.answers import Service
 from miaotui.server.replies import json_reply
-from miaotui.server.wire import DetokenizeRequest, TokenizeRequest, decode
+from miaotui.server.wire import DetokenizeRequest, EmbeddingsRequest, TokenizeRequest, decode
 
 
 def _service(request: Request) -> Service:
@@ -44,6 +44,7 @@ def _model(service: Service) -> dict[str, object]:
 async def embeddings(request: Request) -> Response:
     """Refused: the model that is served writes text, and makes no embeddings."""
     name = _service(request).settings.model_name
+    decode(await request.body(), EmbeddingsRequest)
     raise InvalidRequestError(f"model {name!r} writes text; this server makes no embeddings, so ask one that does.")
 
 
@@ -65,25 +66,29 @@ async def detokenize(request: Request) -> Response:
     """The text of token ids."""
     llm = _service(request).llm.llm
     asked = decode(await request.body(), DetokenizeRequest)
-    return json_reply({"prompt": llm.tokenizer.decode(asked.tokens, skip_special=False)})
+    return json_reply({"prompt": await asyncio.to_thread(llm.tokenizer.decode, asked.tokens, skip_special=False)})
 
 
 async def health(request: Request) -> Response:
     """200 while steps end in time; a step that hangs, or an engine that has ended, is 503."""
     service = _service(request)
-    stalled_s = service.llm.stalled_s
-    well = service.llm.is_alive and stalled_s < service.settings.stalled_s
-    return json_reply(
-        {"status": "ok" if well else "failed", "stalled_s": round(stalled_s, 3)}, status=200 if well else 503
-    )
+    problem = service.supervisor.problem()
+    body = {"status": problem or "ok", "stalled_s": round(service.llm.stalled_s, 3)}
+    return json_reply(body, status=200 if problem is None else 503)
 
 
 async def ready(request: Request) -> Response:
-    """200 while new requests are welcome: not when the server is about to end."""
-    open_for_more = _service(request).llm.is_alive and not request.app.state.closing
-    return json_reply({"status": "ready" if open_for_more else "closing"}, status=200 if open_for_more else 503)
+    """200 while new requests are welcome: neither when the engine is not well nor when the server is about to end."""
+    service = _service(request)
+    problem = "closing" if service.closing else service.supervisor.problem()
+    return json_reply({"status": problem or "ready"}, status=200 if problem is None else 503)
 
 
 async def metrics(request: Request) -> Response:
     """Everything that is counted, in Prometheus' format."""
     return Response(_service(request).metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+async def openapi(request: Request) -> Response:
+    """This server's routes and what they are sent, as an OpenAPI document."""
+    return json_reply(request.app.state.openapi)

@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from starlette.applications import Starlette
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from miaotui.errors import BodyTooLargeError, UnauthorizedError
+from miaotui.errors import BodyTooLargeError, RateLimitError, UnauthorizedError
+from miaotui.server.answers import Service
 from miaotui.server.ledger import Entry, Ledger
+from miaotui.server.rate_limits import RateLimits
 from miaotui.server.replies import error_reply, plain_error
 from miaotui.server.settings import ServerSettings
 
@@ -23,11 +26,30 @@ OPEN_PATHS = frozenset({"/health", "/ready"})
 class Guard:
     """ASGI middleware around the whole application; unknown paths are refused without a key like all others."""
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings, ledger: Ledger, routes: Mapping[object, str]) -> None:
+    def __init__(
+        self,
+        app: Starlette,
+        settings: ServerSettings,
+        ledger: Ledger,
+        limits: RateLimits,
+        routes: Mapping[object, str],
+    ) -> None:
         self._app = app
+        self._limits = limits
         self._settings = settings
         self._ledger = ledger
         self._routes = routes
+
+    @property
+    def service(self) -> Service | None:
+        """What the application works with; None before it has started."""
+        service: Service | None = getattr(self._app.state, "service", None)
+        return service
+
+    def close(self) -> None:
+        """The server is about to end: it is not ready any more."""
+        if self.service is not None:
+            self.service.closing = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request, or pass it on with its tenant and id in the scope's state; write down what came of it."""
@@ -51,27 +73,40 @@ class Guard:
     async def _answer(self, scope: Scope, headers: Headers, entry: Entry, receive: Receive, send: Send) -> None:
         path = scope["path"]
         refusal = self._refusal_of_host(path, headers) or self._refusal_of_size(path, headers)
+        if refusal is None:
+            try:
+                entry.tenant = self._tenant(path, headers)
+                if scope["method"] == "POST":
+                    send = self._with_limits(send, entry.tenant)
+                    self._limits.admit(entry.tenant)
+            except (UnauthorizedError, RateLimitError) as error:
+                entry.error = type(error).__name__
+                self._ledger.metrics.rejected.labels(getattr(error, "what", "unauthorized")).inc()
+                refusal = error_reply(error, path)
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        tenant = self._tenant(path, headers)
-        if tenant is None:
-            named = "is not known" if _key(headers) else "is missing: send it as `Authorization: Bearer KEY`"
-            entry.error = UnauthorizedError.__name__
-            reply = error_reply(UnauthorizedError(f"the API key {named}."), path)
-            reply.headers["www-authenticate"] = "Bearer"
-            await reply(scope, receive, send)
-            return
-        entry.tenant = tenant
         scope.setdefault("state", {})
-        scope["state"] |= {"tenant": tenant, "request_id": entry.request_id}
+        scope["state"] |= {"tenant": entry.tenant, "request_id": entry.request_id}
         await self._app(scope, self._bounded(receive), send)
 
-    def _tenant(self, path: str, headers: Headers) -> str | None:
+    def _tenant(self, path: str, headers: Headers) -> str:
         if not self._settings.keys or path in OPEN_PATHS:
             return ""
-        key = self._settings.find_key(_key(headers))
-        return None if key is None else key.tenant
+        given = _key(headers)
+        key = self._settings.find_key(given)
+        if key is None:
+            named = "is not known" if given else "is missing: send it as `Authorization: Bearer KEY`"
+            raise UnauthorizedError(f"the API key {named}.")
+        return key.tenant
+
+    def _with_limits(self, send: Send, tenant: str) -> Send:
+        async def send_with_limits(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *self._limits.headers(tenant)]
+            await send(message)
+
+        return send_with_limits
 
     def _refusal_of_host(self, path: str, headers: Headers) -> Any:
         """Pages of other sites must not use the visitor's browser to get here (DNS rebinding, forged requests)."""
@@ -87,6 +122,8 @@ class Guard:
         return None
 
     def _refusal_of_size(self, path: str, headers: Headers) -> Any:
+        if sum(len(name) + len(value) + 4 for name, value in headers.raw) > self._settings.max_header_bytes:
+            return plain_error(431, "the request's headers are too long.", path)  # h11 bounds only what comes in pieces
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._settings.max_body_bytes:
             return error_reply(self._too_large(), path)

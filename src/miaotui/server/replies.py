@@ -21,6 +21,7 @@ from miaotui.errors import (
     MiaotuiError,
     ModelNotFoundError,
     OverloadedError,
+    RateLimitError,
     TokenizerError,
     UnauthorizedError,
 )
@@ -36,11 +37,13 @@ _STATUS: tuple[tuple[type[Exception], int, str, str | None], ...] = (
     (TokenizerError, 400, "invalid_request_error", None),
     (UnauthorizedError, 401, "authentication_error", "invalid_api_key"),
     (ModelNotFoundError, 404, "invalid_request_error", "model_not_found"),
+    (RateLimitError, 429, "rate_limit_error", "rate_limit_exceeded"),
     (OverloadedError, 429, "rate_limit_error", "overloaded"),
     (EngineStoppedError, 503, "server_error", "engine_stopped"),
     (MiaotuiError, 500, "server_error", None),
 )
 RETRY_AFTER_S = 1
+STOPPED = "the engine has stopped and is being started anew; try again in a moment."
 
 
 def json_reply(body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -57,14 +60,18 @@ def error_body(error: Exception, path: str = "") -> tuple[int, dict[str, Any]]:
     """Status and body for an error, in the form of the path's protocol; nothing of an unexpected one is shown."""
     for kind, status, name, code in _STATUS:
         if isinstance(error, kind):
-            return status, _in_form(path, status, str(error), name, _param(error), code)
+            text = STOPPED if kind is EngineStoppedError else str(error)  # why it did is nobody's business
+            return status, _in_form(path, status, text, name, _param(error), code)
     return 500, _in_form(path, 500, "the server failed to answer; its log says why.", "server_error")
 
 
 def error_reply(error: Exception, path: str = "") -> Response:
     """The same as a reply; a client that may try again is told when."""
     status, body = error_body(error, path)
-    headers = {"retry-after": str(RETRY_AFTER_S)} if status in (429, 503) else None
+    retry_s = getattr(error, "retry_after_s", RETRY_AFTER_S)
+    headers = {"retry-after": str(retry_s)} if status in (429, 503) else {}
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
     return json_reply(body, status=status, headers=headers)
 
 

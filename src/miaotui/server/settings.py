@@ -21,13 +21,15 @@ class ServerSettings:
     stalled_s: a step that takes longer is worth a 503 of /health, if it is also long for a step of its size; hung_s:
         the same, for giving up those who wait for it. exit_when_hung_s: how long after that the process ends.
     header_timeout_s, body_timeout_s, send_timeout_s: how long a client may take to send a request's head, its body,
-        and to read what was sent. keep_alive_s: a silent stream gets a comment so often.
+        and to read what was sent. idle_timeout_s: how long a connection may stay open unused. keep_alive_s: a silent
+        stream gets a comment so often. shutdown_timeout_s: how long answers under way have when the server is to end.
     """
 
     model_name: str
     host_names: frozenset[str] = frozenset()
     keys: tuple[ApiKey, ...] = ()
     max_waiting: int = 64
+    max_header_bytes: int = 64 << 10
     max_body_bytes: int = 10 << 20
     max_connections: int = 1000
     rate_limit_requests: int | None = None
@@ -36,6 +38,8 @@ class ServerSettings:
     header_timeout_s: float = 8.0
     body_timeout_s: float = 25.0
     send_timeout_s: float = 30.0
+    idle_timeout_s: float = 15.0
+    shutdown_timeout_s: float = 30.0
     stalled_s: float = 2.0
     hung_s: float = 4.5
     exit_when_hung_s: float | None = None
@@ -61,6 +65,8 @@ def settings_of(config: ServeConfig, model_name: str, keys: Iterable[ApiKey]) ->
         header_timeout_s=config.header_timeout_s,
         body_timeout_s=config.body_timeout_s,
         send_timeout_s=config.send_timeout_s,
+        idle_timeout_s=config.idle_timeout_s,
+        shutdown_timeout_s=config.shutdown_timeout_s,
         exit_when_hung_s=config.exit_when_hung_s,
         log_format=config.log_format,
     )

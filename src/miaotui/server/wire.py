@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from miaotui.core import SamplingParams, StructuredOutputs
 from miaotui.engine.tools import read_tools
 from miaotui.errors import InvalidRequestError
+from miaotui.server.json_depth import MAX_DEPTH, is_too_deep
 from miaotui.server.turns import Asked
 
 
@@ -43,7 +44,7 @@ class Sampling(msgspec.Struct, kw_only=True):
     stop_token_ids: list[int] | None = None
     ignore_eos: bool | None = None
     include_stop_str_in_output: bool | None = None
-    priority: int | None = None
+    priority: Annotated[int, msgspec.Meta(ge=-1000, le=1000)] | None = None
     structured_outputs: dict[str, Any] | None = None
     guided_json: str | dict[str, Any] | None = None
     guided_regex: str | None = None
@@ -166,6 +167,14 @@ def _are_tokens(values: list[Any]) -> bool:
     return bool(values) and all(isinstance(value, int) for value in values)
 
 
+class EmbeddingsRequest(msgspec.Struct, kw_only=True):
+    """POST /v1/embeddings."""
+
+    input: str | list[str | int | list[int]]
+    model: str | None = None
+    encoding_format: str | None = None
+
+
 class TokenizeRequest(msgspec.Struct, kw_only=True):
     """POST /tokenize: a text, or a conversation."""
 
@@ -185,6 +194,8 @@ T = TypeVar("T")
 
 def decode(body: bytes, kind: type[T]) -> T:
     """Read a request. Raises InvalidRequestError naming the field that is wrong."""
+    if is_too_deep(body):
+        raise InvalidRequestError(f"the body is nested more than {MAX_DEPTH} deep.")
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:

@@ -1,0 +1,110 @@
+"""The OpenAPI document: the route table, the docstrings of handlers, and the structs that requests are read into."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from miaotui import __version__
+from miaotui.server.guard import OPEN_PATHS
+from miaotui.server.messages_wire import CountRequest, MessagesRequest
+from miaotui.server.responses_wire import ResponsesRequest
+from miaotui.server.wire import (
+    ChatRequest,
+    CompletionRequest,
+    DetokenizeRequest,
+    EmbeddingsRequest,
+    TokenizeRequest,
+)
+
+BODIES: dict[str, type[msgspec.Struct]] = {
+    "/v1/chat/completions": ChatRequest,
+    "/v1/completions": CompletionRequest,
+    "/v1/responses": ResponsesRequest,
+    "/v1/embeddings": EmbeddingsRequest,
+    "/v1/messages": MessagesRequest,
+    "/v1/messages/count_tokens": CountRequest,
+    "/tokenize": TokenizeRequest,
+    "/detokenize": DetokenizeRequest,
+}
+"""What is sent to each route that is sent something."""
+
+_REF = "#/components/schemas/{name}"
+_PLAIN_TEXT = frozenset({"/metrics"})
+
+
+class ErrorDetail(msgspec.Struct):
+    """What went wrong, of what kind it is, and which field of the request it is about."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class Error(msgspec.Struct):
+    """Every error; under /v1/messages in Anthropic's form, which has `type` on top and neither param nor code."""
+
+    error: ErrorDetail
+
+
+def document(routes: Iterable[tuple[str, str, Callable[..., Any]]]) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of these routes: (method, path in Starlette's form, handler)."""
+    _, schemas = msgspec.json.schema_components([*BODIES.values(), Error], ref_template=_REF)
+    paths: dict[str, dict[str, Any]] = {}
+    for method, path, handler in routes:
+        shown = path.replace("{name:path}", "{name}")
+        paths.setdefault(shown, {})[method.lower()] = _operation(path, handler)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "miaotui",
+            "version": __version__,
+            "description": "Answers of a language model, in the OpenAI and Anthropic APIs' words.",
+        },
+        "security": [{"bearer": []}, {"key": []}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
+        },
+    }
+
+
+def _operation(path: str, handler: Callable[..., Any]) -> dict[str, Any]:
+    text = inspect.getdoc(handler) or ""
+    operation: dict[str, Any] = {
+        "operationId": handler.__name__,
+        "summary": text.partition("\n")[0],
+        "description": text,
+        "responses": {
+            "200": {"description": "The answer.", "content": _content(path)},
+            "default": {
+                "description": "Why there is none.",
+                "content": {"application/json": {"schema": {"$ref": _REF.format(name="Error")}}},
+            },
+        },
+    }
+    if path in OPEN_PATHS:
+        operation["security"] = []
+    if "{name" in path:
+        operation["parameters"] = [{"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}]
+    if (body := BODIES.get(path)) is not None:
+        schema = {"$ref": _REF.format(name=body.__name__)}
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return operation
+
+
+def _content(path: str) -> dict[str, Any]:
+    if path in _PLAIN_TEXT:
+        return {"text/plain": {"schema": {"type": "string"}}}
+    content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    if "stream" in getattr(BODIES.get(path), "__struct_fields__", ()):
+        content["text/event-stream"] = {"schema": {"type": "string"}}
+    return content

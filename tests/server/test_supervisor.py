@@ -1,0 +1,190 @@
+"""The engine hangs or dies: everybody who waits learns so at once, and it comes back."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx2 as httpx
+import pytest
+import uvicorn
+
+from miaotui.server import supervisor
+from miaotui.server.supervisor import Backoff
+from server.conftest import Running
+
+CHAT: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "hi"}],
+    "max_tokens": 30,
+    "temperature": 0,
+    "ignore_eos": True,
+}
+ERRORS_S = 5.0
+"""Everybody who waits has an error so soon after the engine has died or hung (docs/decisions/0014)."""
+
+
+def ask(running: Running, **changes: Any) -> httpx.Response:
+    return httpx.post(running.url + "/v1/chat/completions", json={**CHAT, **changes}, timeout=60)
+
+
+def health(running: Running) -> int:
+    return httpx.get(running.url + "/health").status_code
+
+
+def break_step(running: Running, times: int = 1) -> None:
+    """The next steps raise; engines started later, too, until it has been so many times."""
+    engine, left = running.llm.llm.loaded.engine, [times]
+    step = engine.step
+
+    def broken() -> Any:
+        if left[0] > 0:
+            left[0] -= 1
+            raise OSError("secret path /etc/x")
+        running.llm.llm.loaded.engine.__dict__.pop("step", None)
+        return running.llm.llm.loaded.engine.step()
+
+    assert step is not broken
+    engine.step = broken
+
+
+def hold_steps(running: Running) -> threading.Semaphore:
+    engine, permits = running.llm.llm.loaded.engine, threading.Semaphore(0)
+
+    def held() -> Any:
+        permits.acquire()
+        return type(engine).step(engine)
+
+    engine.step = held
+    return permits
+
+
+def test_who_waits_for_a_dead_engine_is_told_and_the_next_one_is_answered(
+    start: Any, report_faults: Callable[[str, int, int], None]
+) -> None:
+    with start() as running:
+        want = ask(running).json()["choices"]
+        slow = failed = cases = 0
+        for _ in range(3):
+            break_step(running)
+            begin_s = time.monotonic()
+            with ThreadPoolExecutor(12) as pool:
+                replies = list(pool.map(lambda _: ask(running), range(12)))
+            slow += time.monotonic() - begin_s > ERRORS_S
+            cases += len(replies)
+            # Those who came after the restart may have been answered; nobody got anything else.
+            failed += sum(reply.status_code not in (200, 503) for reply in replies)
+            failed += all(reply.status_code == 200 for reply in replies)
+            for reply in replies:
+                if reply.status_code == 503:
+                    assert reply.headers["retry-after"] == "1"
+                    assert "secret" not in reply.text
+            running.until(lambda: health(running) == 200)
+            assert ask(running).json()["choices"] == want, "the same answers from the engine that was started anew"
+            running.llm.llm.loaded.engine.check_integrity()
+        assert b"miaotui_engine_restarts_total 3.0" in httpx.get(running.url + "/metrics").content
+        report_faults("requests at an engine that dies", cases, slow + failed)
+
+
+def test_a_stream_whose_engine_dies_ends_with_an_error(start: Any) -> None:
+    with start() as running:
+        permits = hold_steps(running)
+        body = {**CHAT, "stream": True, "max_tokens": 100}
+        with httpx.stream("POST", running.url + "/v1/chat/completions", json=body, timeout=60) as reply:
+            permits.release(40)
+            lines = (line for line in reply.iter_lines() if line.startswith("data: "))
+            first = [next(lines) for _ in range(4)]
+            running.llm.llm.loaded.engine.scheduler.schedule = None
+            permits.release(1000)
+            rest = list(lines)
+        assert "error" not in first[-1]
+        assert json.loads(rest[-1][6:])["error"]["code"] == "engine_stopped"
+
+
+def test_it_is_unhealthy_until_the_engine_runs_again(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "FIRST_DELAY_S", 1.5)
+    with start() as running:
+        break_step(running)
+        assert ask(running).status_code == 503
+        assert health(running) == httpx.get(running.url + "/ready").status_code == 503
+        assert httpx.post(running.url + "/v1/completions", json={"prompt": "x"}).status_code == 503
+        running.until(lambda: health(running) == 200)
+        assert httpx.get(running.url + "/ready").status_code == 200
+
+
+def test_a_step_that_hangs_is_seen_given_up_and_survived(
+    start: Any, report_faults: Callable[[str, int, int], None]
+) -> None:
+    with start() as running:
+        assert ask(running).status_code == 200
+        permits = hold_steps(running)
+        with ThreadPoolExecutor(8) as pool:
+            begin_s = time.monotonic()
+            asked = [pool.submit(ask, running) for _ in range(8)]
+            running.until(lambda: health(running) == 503)
+            seen_s = time.monotonic() - begin_s
+            replies = [one.result() for one in asked]
+            told_s = time.monotonic() - begin_s
+        assert {reply.status_code for reply in replies} == {503}
+        assert health(running) == 503
+        assert ask(running).status_code == 503, "nobody is made to wait for a step that hangs"
+        report_faults("clients of an engine that hangs", len(replies) + 1, (seen_s > 2 + 1) + (told_s > ERRORS_S + 1))
+        running.llm.llm.loaded.engine.__dict__.pop("step")
+        permits.release(1000)
+        running.until(lambda: health(running) == 200)
+        assert ask(running).status_code == 200
+
+
+def test_a_long_step_is_no_hang_where_long_steps_are_usual(start: Any) -> None:
+    with start(stalled_s=0.05, hung_s=0.1) as running:
+        engine = running.llm.llm.loaded.engine
+
+        def slow() -> Any:
+            time.sleep(0.2)
+            return type(engine).step(engine)
+
+        heartbeat = running.llm.heartbeat
+        for work in range(10):
+            heartbeat._longest_s[work] = 0.2
+        engine.step = slow
+        assert ask(running, max_tokens=5).status_code == 200
+
+
+def test_a_process_that_hangs_for_good_ends_for_its_supervisor(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[int] = []
+    monkeypatch.setattr(supervisor.Supervisor.__init__, "__defaults__", (left.append,))
+    with start(hung_s=0.2, exit_when_hung_s=0.1) as running:
+        permits = hold_steps(running)
+        assert ask(running).status_code == 503
+        running.until(lambda: left)
+        assert left[0] == 70
+        permits.release(1000)
+
+
+def test_the_signal_ends_readiness_at_once_but_not_the_answers(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uvicorn.Server, "handle_exit", lambda *_: None)  # else it soon takes no connections any more
+    with start() as running:
+        assert httpx.get(running.url + "/ready").status_code == 200
+        running.server.handle_exit(signal.SIGTERM, None)
+        assert httpx.get(running.url + "/ready").status_code == 503
+        assert health(running) == 200
+        assert ask(running).status_code == 200
+
+
+def test_delays_double_to_half_a_minute_and_begin_anew_after_a_minute() -> None:
+    now = [0.0]
+    backoff = Backoff(lambda: now[0])
+    backoff.started()
+    delays = []
+    for _ in range(12):
+        delays.append(round(backoff.delay_s(), 3))
+        backoff.started()
+        now[0] += 1
+    assert delays[:4] == [0.1, 0.2, 0.4, 0.8]
+    assert delays[-1] == max(delays) == 30.0
+    now[0] += 60
+    assert backoff.delay_s() == 0.1
