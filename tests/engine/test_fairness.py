@@ -89,3 +89,29 @@ def test_a_long_prompt_beside_an_answer_still_ends() -> None:
     engine.add([1], TALK.changed(max_tokens=200))
     engine.add([2] * 200, READ)
     drain(engine)
+
+
+def test_equal_prompts_are_answered_one_after_the_other_not_all_at_the_end() -> None:
+    engine, _ = make_engine(num_blocks=64, max_tokens=16)
+    prompts = [engine.add([number + 1] * 32, SamplingParams(temperature=0.0, max_tokens=1))[0] for number in range(4)]
+    ended: list[int] = []
+    steps = 0
+    while engine.scheduler.has_work:
+        steps += 1
+        ended += [steps for sequence, part in engine.step() if part.finish_reason is not None]
+    assert len(ended) == len(prompts)
+    assert steps == 8  # 128 tokens, 16 a step
+    assert ended[0] <= 3
+    assert ended[1] <= 5
+    assert sum(ended) / 4 <= 6  # in equal shares, all would end in the last two steps
+
+
+def test_a_long_prompt_gets_on_while_short_ones_keep_coming() -> None:
+    engine, _ = make_engine(num_blocks=64, max_tokens=16)
+    long = engine.add([1] * 200, SamplingParams(temperature=0.0, max_tokens=1))[0]
+    steps = 0
+    while long.finish_reason is None:
+        steps += 1
+        assert steps < 80
+        engine.add([2 + steps % 50] * 12, SamplingParams(temperature=0.0, max_tokens=1))
+        engine.step()

@@ -35,7 +35,7 @@ class Slice:
 
 
 class Scheduler:
-    """Every answer that runs has a token in every step; what the step has left goes to prompts, in equal chunks.
+    """Every answer that runs has a token in every step; what is left goes to prompts, those nearest their end first.
 
     Pages are taken as they are needed, after those that already hold a prefix of the tokens. Where none are left, the
     least urgent and latest sequence gives its pages up and waits, to be read again: the first one always gets on.
@@ -142,12 +142,16 @@ class Scheduler:
         return slices
 
     def _read_prompts(self, tokens_left: int, rows_left: int) -> list[Slice]:
-        """Slices of the prompts, urgent and short ones first, each with its share of what the others leave."""
+        """Slices of the prompts, urgent ones and those with least to read first; each leaves a quarter to the others.
+
+        Equal shares would let all of them end late, and the first in line alone might be followed by ever more.
+        """
         reading = [s for s in self.running if not s.is_answering]
         reading.sort(key=lambda s: (s.request.priority, s.num_pending_tokens))
         slices: list[Slice] = []
         for position, sequence in enumerate(reading):
-            share = -(-tokens_left // (len(reading) - position))
+            is_last = position == len(reading) - 1
+            share = tokens_left if is_last else -(-tokens_left * 3 // 4)
             part = next_slice(sequence, min(share, self._num_tokens_with_pages(sequence, share)), rows_left)
             if part is not None:
                 slices.append(part)
