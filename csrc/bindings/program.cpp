@@ -229,6 +229,30 @@ nb::object logits(nb::handle self) {
         nb::rv_policy::reference);
 }
 
+uint8_t* page_of(const KvPool& pool, int64_t block) {
+    if (block < 0 || block >= pool.num_blocks()) {
+        throw BadInput("KV page " + std::to_string(block) + " of " + std::to_string(pool.num_blocks()));
+    }
+    return pool.pages(0, 0) + block * pool.block_stride();
+}
+
+// A copy of one page over all layers.
+nb::ndarray<nb::numpy, uint8_t, nb::ndim<1>> read_page(const KvPool& pool, int64_t block) {
+    const uint8_t* page = page_of(pool, block);
+    const size_t bytes = static_cast<size_t>(pool.block_stride());
+    auto* copy = new uint8_t[bytes];
+    nb::capsule owner(copy, [](void* memory) noexcept { delete[] static_cast<uint8_t*>(memory); });
+    std::copy(page, page + bytes, copy);
+    return {copy, {bytes}, owner};
+}
+
+void write_page(const KvPool& pool, int64_t block,
+                const nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>& data) {
+    uint8_t* page = page_of(pool, block);
+    if (static_cast<int64_t>(data.shape(0)) != pool.block_stride()) throw BadInput("a KV page of another size");
+    std::copy(data.data(), data.data() + data.shape(0), page);
+}
+
 }  // namespace
 
 KvType kv_type_of(const std::string& name) {
@@ -297,6 +321,9 @@ void bind_program(nb::module_& m) {
             nb::arg("dtype"))
         .def_prop_ro("nbytes", &KvPool::bytes)
         .def_prop_ro("num_blocks", &KvPool::num_blocks)
+        .def_prop_ro("page_bytes", &KvPool::block_stride)
+        .def("read_page", &read_page, nb::arg("block"))
+        .def("write_page", &write_page, nb::arg("block"), nb::arg("data"))
         .def_prop_ro_static("BLOCK_TOKENS", [](nb::handle) { return kPageTokens; })
         .def_static(
             "block_bytes",

@@ -105,6 +105,16 @@ class KvPool:
     def nbytes(self) -> int: ...
     @property
     def num_blocks(self) -> int: ...
+    @property
+    def page_bytes(self) -> int:
+        """Bytes of one page over all layers."""
+
+    def read_page(self, block: int) -> _Bytes:
+        """Return a copy of a page."""
+
+    def write_page(self, block: int, data: _Bytes) -> None:
+        """Overwrite a page with a copy of one."""
+
     @staticmethod
     def block_bytes(num_layers: int, num_kv_heads: int, head_dim: int, dtype: str) -> int: ...
 

@@ -70,6 +70,9 @@ def add_model_options(parser: ArgumentParser) -> None:
     group.add_argument(
         "--no-pack-cache", action="store_true", help="neither keep packed weights on disk nor use those kept"
     )
+    group.add_argument(
+        "--prefix-cache", metavar="SIZE", help="keep what prompts begin with on disk for the next start (default 0)"
+    )
     group.add_argument("--isa", metavar="TIER", help="instruction-set tier to force; `miaotui doctor` lists them")
 
 
@@ -80,7 +83,8 @@ def config_of(args: Namespace) -> Config:
     flags = {
         name: getattr(args, name, None) for name in ("activations", "kv_dtype", "context_length", "threads", "isa")
     }
-    flags |= {"kv_memory_bytes": getattr(args, "kv_memory", None), "model": getattr(args, "model", None)}
+    others = {"kv_memory_bytes": "kv_memory", "prefix_cache_bytes": "prefix_cache", "model": "model"}
+    flags |= {name: getattr(args, flag, None) for name, flag in others.items()}
     if getattr(args, "no_pack_cache", False):
         flags["pack_cache_bytes"] = 0
     config = load_config(flags)
@@ -127,5 +131,5 @@ def open_llm(config: Config, *, fetch: bool = False, **options: Any) -> LLM:
         context_length=config.context_length,
         kv_memory_bytes=config.kv_memory_bytes,
         pack_cache_bytes=config.pack_cache_bytes,
-        **options,
+        **{"prefix_cache_bytes": config.prefix_cache_bytes, **options},
     )

@@ -290,7 +290,7 @@ class AsyncLLM:
         ended = await asyncio.to_thread(self._thread.close, CLOSE_S)
         self._die(self._engine, EngineStoppedError("the engine was closed."))
         if ended:
-            self.llm.close()
+            await asyncio.to_thread(self.llm.close)  # which may have pages to keep
 
     async def __aenter__(self) -> AsyncLLM:
         return self

@@ -35,6 +35,11 @@ class BlockPool:
         """Pages that nobody uses and that hold a known prefix."""
         return len(self._idle)
 
+    @property
+    def idle(self) -> list[int]:
+        """Those pages, the one that was longest of no use first."""
+        return list(self._idle)
+
     def is_idle(self, block: int) -> bool:
         """Whether nobody uses the page and it holds a known prefix."""
         return block in self._idle

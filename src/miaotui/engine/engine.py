@@ -126,6 +126,25 @@ class Engine:
             self.scheduler.finish(sequence)
         return updates
 
+    def save_prefixes(self, max_pages: int | None = None) -> bool:
+        """Keep pages that nobody uses on disk, at most so many now; whether all that fit the limit are there.
+
+        Without a bound, the disk's order of use becomes the memory's, and what is too much is removed.
+        """
+        pool, saved = self.scheduler.pool, self.scheduler.saved
+        if saved is None:
+            return True
+        idle = pool.idle[-saved.max_pages :]
+        keys = [pool.prefixes.key_of(block) for block in idle]
+        new = [(key, block) for key, block in zip(keys, idle, strict=True) if key not in saved]
+        for key, block in new[:max_pages]:
+            saved.save(key, block)
+        if max_pages is None:
+            saved.touch(reversed(keys))
+        if new:
+            saved.make_room()
+        return max_pages is None or len(new) <= max_pages
+
     def check_integrity(self) -> None:
         """Raise RuntimeError unless every KV page is free or owned by the sequences that run."""
         self.scheduler.check_integrity()

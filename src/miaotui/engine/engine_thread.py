@@ -14,6 +14,11 @@ from miaotui.engine.heartbeat import Heartbeat
 from miaotui.engine.results import Delta
 from miaotui.engine.sequence import Sequence
 
+QUIET_S = 0.2
+"""After so long without work, pages are kept on disk."""
+PAGES_SAVED_AT_ONCE = 8
+"""Before looking for work again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -46,6 +51,7 @@ class EngineThread:
         self._commands: deque[Callable[[Engine], Any]] = deque()
         self._changed = threading.Condition()
         self._closing = False
+        self._all_saved = True
         self._thread = threading.Thread(target=self._run, name="miaotui-engine", daemon=True)
         self._thread.start()
 
@@ -78,7 +84,11 @@ class EngineThread:
             while self._wait():
                 while self._commands:
                     self._commands.popleft()(self._engine)
-                self._step()
+                if self._engine.scheduler.has_work:
+                    self._all_saved = False
+                    self._step()
+                else:
+                    self._all_saved = self._engine.save_prefixes(PAGES_SAVED_AT_ONCE)
         except BaseException as error:
             self._died(error)
 
@@ -92,9 +102,10 @@ class EngineThread:
             self._deliver(Step(updates, len(slices), end_s - start_s, end_s))
 
     def _wait(self) -> bool:
-        """Until there is something to do; False where that is to end."""
+        """Until there is something to do, or time to keep pages on disk; False where that is to end."""
         with self._changed:
             while not (self._closing or self._commands or self._engine.scheduler.has_work):
                 self._heartbeat.rest()
-                self._changed.wait()
+                if not self._changed.wait(None if self._all_saved else QUIET_S):
+                    break
             return not self._closing

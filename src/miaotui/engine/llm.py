@@ -57,6 +57,8 @@ class LLM:
         configured (yes).
     prefix_cache: whether a prompt begins from KV pages that others have filled with the same tokens: faster, the same
         bits. `Receipt.cached_tokens` says how many.
+    prefix_cache_bytes: such pages are kept on disk for the next start, at most so many bytes; 0: not; None: as
+        configured (not). They hold what was asked and said, in numbers, readable for this user alone.
     chat_template: Jinja source to use instead of the model's own.
 
     The threads are the process's: MIAOTUI_THREADS sets their number, MIAOTUI_ISA the instruction set, before first use.
@@ -85,6 +87,7 @@ class LLM:
         pack_cache_bytes: int | None = None,
         tune: bool | None = None,
         prefix_cache: bool = True,
+        prefix_cache_bytes: int | None = None,
     ) -> None:
         options = LoadOptions(
             activations=activations,
@@ -98,6 +101,7 @@ class LLM:
             pack_cache_bytes=pack_cache_bytes,
             tune=tune,
             prefix_cache=prefix_cache,
+            prefix_cache_bytes=prefix_cache_bytes,
         )
         self._loaded: LoadedModel | None = load_model(find_model(model), options)
         self._own_template = chat_template
@@ -228,6 +232,7 @@ class LLM:
         """Cancel everything and give the memory back. Harmless when repeated."""
         if self._loaded is not None:
             self._cancel(self._engine.scheduler.unfinished())
+            self._engine.save_prefixes()
             self._loaded = None
 
     def __enter__(self) -> LLM:

@@ -14,6 +14,7 @@ from miaotui.engine.engine import Engine, Vocabulary
 from miaotui.engine.grammar import GrammarCompiler
 from miaotui.engine.kv_memory import KvPlan, available_memory_bytes, plan_kv
 from miaotui.engine.pages import num_blocks_for
+from miaotui.engine.prefix_store import PrefixStore, fingerprint
 from miaotui.engine.runner import Runner
 from miaotui.engine.scheduler import Scheduler, StepLimits
 from miaotui.errors import ConfigError, InvalidRequestError, brief
@@ -48,6 +49,7 @@ class LoadOptions:
     pack_cache_bytes: packed weights are kept on disk, at most so many bytes; 0: not; None: as configured.
     tune: whether to measure, once per machine and shape of model, what is fastest; None: as configured.
     prefix_cache: whether prompts begin from pages that other requests have filled with the same tokens.
+    prefix_cache_bytes: such pages are kept on disk, too, at most so many bytes; 0: not; None: as configured.
     """
 
     activations: Activations = "int16"
@@ -61,6 +63,7 @@ class LoadOptions:
     pack_cache_bytes: int | None = None
     tune: bool | None = None
     prefix_cache: bool = True
+    prefix_cache_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if self.kv_dtype not in KV_DTYPES:
@@ -68,8 +71,9 @@ class LoadOptions:
         for name in ("context_length", "kv_memory_bytes"):
             if getattr(self, name) is not None:
                 _check_size(name, getattr(self, name), 1, 2**63 - 1)
-        if self.pack_cache_bytes is not None:
-            _check_size("pack_cache_bytes", self.pack_cache_bytes, 0, 2**63 - 1)
+        for name in ("pack_cache_bytes", "prefix_cache_bytes"):
+            if getattr(self, name) is not None:
+                _check_size(name, getattr(self, name), 0, 2**63 - 1)
         _check_size("max_sequences", self.max_sequences, 1, MAX_SEQUENCES)
         for name in ("max_tokens_per_step", "max_logit_rows"):
             _check_size(name, getattr(self, name), self.max_sequences, MAX_STEP)
@@ -127,14 +131,15 @@ def load_model(file: ModelFile, options: LoadOptions) -> LoadedModel:
     )
     tokenizer = Tokenizer.from_model(file)
     graph = build_graph(spec, file.weights)
-    config = load_config({"pack_cache_bytes": options.pack_cache_bytes, "tune": options.tune})
+    config = load_config({name: getattr(options, name) for name in ("pack_cache_bytes", "prefix_cache_bytes", "tune")})
     limits = StepLimits(options.max_tokens_per_step, options.max_sequences, options.max_logit_rows)
     compiled = compile_graph(graph, file.weights, options=_compile_options(options), pack_cache=_pack_cache(config))
     _tune(compiled, spec, options, config)
     kv = _native.KvPool(*kv_shape, plan.num_blocks, options.kv_dtype)
     runner = Runner(compiled.program, kv, limits, num_blocks_for(plan.context.length))
     vocabulary = Vocabulary(spec.vocab_size, tokenizer.eos_ids, lambda: StreamDecoder(tokenizer))
-    scheduler = Scheduler(BlockPool(plan.num_blocks), limits, reuse_prefixes=options.prefix_cache)
+    saved = _prefix_store(kv, file, options, config) if options.prefix_cache else None
+    scheduler = Scheduler(BlockPool(plan.num_blocks), limits, reuse_prefixes=options.prefix_cache, saved=saved)
     engine = Engine(scheduler, runner, vocabulary, plan.context)
     return LoadedModel(file, tokenizer, graph, compiled, plan, options.kv_dtype, engine, GrammarCompiler(tokenizer))
 
@@ -152,6 +157,15 @@ def _tune(compiled: CompiledProgram, spec: ModelSpec, options: LoadOptions, conf
     if found is None or not found.is_complete:
         made = tuning.measure(compiled, spec, options.kv_dtype, max_tokens=largest, budget_s=TUNING_S, before=found)
         tuning.save(file, made)
+
+
+def _prefix_store(kv: _native.KvPool, file: ModelFile, options: LoadOptions, config: Config) -> PrefixStore | None:
+    """Where pages are kept across restarts, if that was asked for."""
+    if not config.prefix_cache_bytes:
+        return None
+    identities = [part.identity for part in file.weights.files]
+    name = fingerprint(identities, file.spec, kv.page_bytes, options.kv_dtype, options.activations)
+    return PrefixStore(config.home / "prefixes", name, kv, config.prefix_cache_bytes)
 
 
 def _pack_cache(config: Config) -> PackCache | None:

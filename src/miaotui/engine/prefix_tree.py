@@ -54,6 +54,10 @@ class PrefixTree:
             found.append(block)
         return found
 
+    def key_of(self, block: int) -> Key:
+        """What a page that is in the tree can be found by."""
+        return self._keys[block]
+
     def remember(self, key: Key, block: int) -> None:
         """The page now holds, for good, what the key stands for. Nothing changes if another page does already."""
         if key not in self._blocks:

@@ -10,7 +10,8 @@ import numpy as np
 
 from miaotui.engine.block_pool import BlockPool
 from miaotui.engine.pages import BLOCK_TOKENS, num_blocks_for
-from miaotui.engine.prefix_tree import extend_keys
+from miaotui.engine.prefix_store import PrefixStore
+from miaotui.engine.prefix_tree import Key, extend_keys
 from miaotui.engine.sequence import Sequence
 from miaotui.engine.step_budget import StepBudget
 from miaotui.engine.waiting import WaitingLine
@@ -41,8 +42,11 @@ class Scheduler:
     least urgent and latest sequence gives its pages up and waits, to be read again: the first one always gets on.
     """
 
-    def __init__(self, pool: BlockPool, limits: StepLimits, *, reuse_prefixes: bool = True) -> None:
+    def __init__(
+        self, pool: BlockPool, limits: StepLimits, *, reuse_prefixes: bool = True, saved: PrefixStore | None = None
+    ) -> None:
         self.pool = pool
+        self.saved = saved
         self.limits = limits
         self.budget = StepBudget(limits.max_tokens)
         self.waiting = WaitingLine()
@@ -125,7 +129,28 @@ class Scheduler:
         end = len(sequence.token_ids) - 1
         num_pages = (end if scored is None else min(end, scored)) // BLOCK_TOKENS
         extend_keys(sequence.page_keys, sequence.token_ids, num_pages)
-        return self.pool.prefixes.find(sequence.page_keys[1 : num_pages + 1])
+        keys = sequence.page_keys[1 : num_pages + 1]
+        if self.saved is not None and not sequence.has_looked_on_disk:
+            sequence.has_looked_on_disk = True
+            self._restore(keys, self.saved)
+        return self.pool.prefixes.find(keys)
+
+    def _restore(self, keys: list[Key], saved: PrefixStore) -> None:
+        """Read the pages from disk that come behind those which memory holds."""
+        found = self.pool.prefixes.find(keys)
+        first = len(found)
+        self.pool.share(found)  # or they might be taken for what is read
+        for key in keys[first:]:
+            if key not in saved or self.pool.num_free == 0:
+                break
+            (block,) = self.pool.allocate(1)
+            if not saved.load(key, block):
+                self.pool.release([block])
+                break
+            self.pool.prefixes.remember(key, block)
+            found.append(block)
+        self.pool.release(found)
+        saved.touch(keys[first : len(found)])
 
     def _go_on(self) -> list[Slice]:
         """The answers' next tokens: one each, or a few where a grammar left no choice and the step has room."""

@@ -1,0 +1,208 @@
+"""What was read before a restart is not read again; what is damaged, foreign or too much is not used."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.tiny_model import write_tiny_model
+from failure_rate import failure_rate_bound
+from miaotui import LLM, _native
+from miaotui.engine.prefix_store import PrefixStore, fingerprint
+
+PROMPT = "a word and the next " * 12
+ASK: dict[str, Any] = {"temperature": 0.0, "max_tokens": 8, "ignore_eos": True}
+MEGABYTE = 1 << 20
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MIAOTUI_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "prefixes"
+
+
+def ask(model: Path, prompt: str = PROMPT, limit: int = MEGABYTE, **options: Any) -> tuple[tuple[int, ...], int]:
+    """What is said, and how many of the prompt's tokens were found."""
+    with LLM(model, prefix_cache_bytes=limit, **options) as llm:
+        completion = llm.generate(prompt, **ASK)
+        llm.loaded.engine.check_integrity()
+    return completion.token_ids, completion.receipt.cached_tokens
+
+
+def pages(home: Path) -> list[Path]:
+    return sorted(home.glob("*/*.kv"))
+
+
+def test_a_restart_finds_what_was_read_before_it_and_says_the_same(home: Path, tiny_model: Path) -> None:
+    first, found = ask(tiny_model)
+    assert found == 0
+    again, found = ask(tiny_model)
+    assert again == first
+    assert found >= 160
+    assert ask(tiny_model, limit=0) == (first, 0)
+
+
+def test_the_beginning_of_another_prompt_is_found_too(home: Path, tiny_model: Path) -> None:
+    ask(tiny_model)
+    want, _ = ask(tiny_model, PROMPT[:150] + "ends in another way", limit=0)
+    assert ask(tiny_model, PROMPT[:150] + "ends in another way") == (want, 96)
+
+
+@pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512"])
+def test_pages_of_one_instruction_set_serve_another(home: Path, tiny_model: Path, isa: str) -> None:
+    if isa not in _native.cpu_info()["tiers"]:
+        pytest.skip(f"this CPU has no {isa}")
+    import subprocess
+    import sys
+
+    program = (
+        "import sys; from miaotui import LLM\n"
+        f"llm = LLM(sys.argv[1], prefix_cache_bytes={MEGABYTE}); c = llm.generate({PROMPT!r}, temperature=0,"
+        " max_tokens=8, ignore_eos=True); print(*c.token_ids, c.receipt.cached_tokens); llm.close()"
+    )
+    first, _ = ask(tiny_model)
+    environ = os.environ | {"MIAOTUI_ISA": isa}
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(tiny_model)], env=environ, capture_output=True, text=True, check=True
+    )
+    *said, found = map(int, run.stdout.split())
+    assert tuple(said) == first
+    assert found >= 160
+
+
+@pytest.mark.parametrize("change", [{"kv_dtype": "int8"}, {"activations": "float32"}])
+def test_other_numbers_have_pages_of_their_own(home: Path, tiny_model: Path, change: dict[str, Any]) -> None:
+    ask(tiny_model)
+    assert ask(tiny_model, **change)[1] == 0
+
+
+def test_another_model_has_pages_of_its_own(home: Path, tmp_path: Path) -> None:
+    one, other = (write_tiny_model(tmp_path / f"{seed}.gguf", seed=seed) for seed in (1, 2))
+    ask(one)
+    assert ask(other)[1] == 0
+    assert ask(one)[1] > 0
+
+
+def test_tenants_do_not_find_each_others_pages(home: Path, tiny_model: Path) -> None:
+    ask(tiny_model)
+    with LLM(tiny_model, prefix_cache_bytes=MEGABYTE) as llm:
+        engine, ids = llm.loaded.engine, llm.encode_prompt(PROMPT)
+        from miaotui import SamplingParams
+
+        (sequence,) = engine.add(ids, SamplingParams(**ASK), tenant="somebody else")
+        while engine.scheduler.has_work:
+            engine.step()
+    assert sequence.num_cached_tokens == 0
+
+
+def test_damaged_pages_are_read_by_the_model_again_and_replaced(home: Path, tiny_model: Path) -> None:
+    rng = np.random.default_rng(0)
+    want, _ = ask(tiny_model)
+    failed = 0
+    for case in range(40):
+        files = pages(home)
+        victim = files[int(rng.integers(len(files)))]
+        data = bytearray(victim.read_bytes())
+        if case % 4 == 0:
+            data = data[: int(rng.integers(len(data)))]  # torn
+        elif case % 4 == 1:
+            data = bytearray(files[(files.index(victim) + 1) % len(files)].read_bytes())  # another page
+        else:
+            data[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
+        victim.write_bytes(data)
+        said, _ = ask(tiny_model)
+        failed += said != want
+    print(
+        f"40 damaged pages, {failed} wrong answers; at most {failure_rate_bound(failed, 40):.1%} with 95 % confidence"
+    )
+    assert failed == 0
+    assert ask(tiny_model)[1] >= 160  # replaced
+
+
+def test_the_limit_holds_and_the_latest_stay(home: Path, tiny_model: Path) -> None:
+    with LLM(tiny_model, prefix_cache_bytes=MEGABYTE) as llm:
+        page_bytes = llm.loaded.engine.scheduler.saved._file_bytes
+    limit = 20 * page_bytes
+    for number in range(4):
+        ask(tiny_model, f"{number} " + PROMPT, limit)
+        assert sum(file.stat().st_size for file in pages(home)) <= limit
+    assert ask(tiny_model, "3 " + PROMPT, limit)[1] >= 160
+    assert ask(tiny_model, "0 " + PROMPT, limit)[1] == 0
+
+
+def test_a_prefix_loses_its_end_first(home: Path, tiny_model: Path) -> None:
+    with LLM(tiny_model, prefix_cache_bytes=MEGABYTE) as llm:
+        page_bytes = llm.loaded.engine.scheduler.saved._file_bytes
+    ask(tiny_model, limit=5 * page_bytes)
+    assert ask(tiny_model, limit=5 * page_bytes)[1] == 5 * 16
+
+
+def test_memory_has_the_beginning_and_the_disk_the_rest(home: Path, tiny_model: Path) -> None:
+    want, _ = ask(tiny_model)
+    with LLM(tiny_model, prefix_cache_bytes=MEGABYTE, context_length=256) as llm:
+        page = llm.loaded.kv_plan.block_bytes
+    with LLM(tiny_model, prefix_cache_bytes=MEGABYTE, kv_memory_bytes=14 * page, context_length=208) as llm:
+        llm.loaded.engine.scheduler.saved, saved = None, llm.loaded.engine.scheduler.saved
+        llm.generate(PROMPT[:80], **ASK)
+        llm.loaded.engine.scheduler.saved = saved
+        completion = llm.generate(PROMPT, **ASK)
+        llm.loaded.engine.check_integrity()
+    assert (completion.token_ids, completion.receipt.cached_tokens >= 160) == (want, True)
+
+
+def test_what_was_of_use_last_stays_longest(home: Path, tiny_model: Path) -> None:
+    with LLM(tiny_model, prefix_cache_bytes=MEGABYTE) as llm:
+        page_bytes = llm.loaded.engine.scheduler.saved._file_bytes
+        for prompt in ("A " + PROMPT, "B " + PROMPT):
+            llm.generate(prompt, **ASK)
+        assert not llm.loaded.engine.save_prefixes(5)
+        assert llm.loaded.engine.save_prefixes(1000)
+        llm.generate("A " + PROMPT, **ASK)
+    ask(tiny_model, "C " * 20, 15 * page_bytes)
+    assert ask(tiny_model, "A " + PROMPT, 15 * page_bytes)[1] > 100
+    assert ask(tiny_model, "B " + PROMPT, 15 * page_bytes)[1] < 100
+
+
+def test_pages_are_for_this_user_alone(home: Path, tiny_model: Path) -> None:
+    ask(tiny_model)
+    assert {file.stat().st_mode & 0o777 for file in pages(home)} == {0o600}
+    assert {file.parent.stat().st_mode & 0o777 for file in pages(home)} == {0o700}
+
+
+def test_a_disk_that_cannot_be_written_costs_nothing_but_the_pages(
+    home: Path, tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    home.parent.mkdir()
+    home.write_text("in the way")
+    want, _ = ask(tiny_model, limit=0)
+    assert ask(tiny_model) == (want, 0)
+    assert "not kept on disk" in caplog.text
+
+
+def test_little_memory_is_not_filled_from_disk_at_the_cost_of_others(home: Path, tiny_model: Path) -> None:
+    want, _ = ask(tiny_model)
+    with LLM(tiny_model, prefix_cache_bytes=0) as llm:
+        page = llm.loaded.kv_plan.block_bytes
+    for num_pages in (17, 18, 20, 30):
+        assert ask(tiny_model, kv_memory_bytes=num_pages * page, context_length=256)[0] == want
+
+
+@given(st.binary(max_size=300), st.text("0123456789abcdef.kv", max_size=70))
+@settings(max_examples=50, deadline=None)
+def test_whatever_lies_in_the_folder_is_left_alone(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, name: str
+) -> None:
+    home = tmp_path_factory.mktemp("prefixes")
+    folder = home / fingerprint("x")
+    folder.mkdir()
+    if name not in ("", ".", ".."):
+        (folder / name).write_bytes(data)
+    (folder / ("f" * 64 + ".kv")).mkdir()
+    store = PrefixStore(home, fingerprint("x"), _native.KvPool(1, 1, 16, 4, "f32"), MEGABYTE)
+    assert len(store) == 0
