@@ -44,7 +44,12 @@ def _model(service: Service) -> dict[str, object]:
 async def embeddings(request: Request) -> Response:
     """Refused: the model that is served writes text, and makes no embeddings."""
     name = _service(request).settings.model_name
-    decode(await request.body(), EmbeddingsRequest)
+    asked = decode(await request.body(), EmbeddingsRequest)
+    if isinstance(asked.input, list) and not all(isinstance(item, str) for item in asked.input):
+        raise InvalidRequestError(
+            "input must be text: token ids of another model mean nothing here. LangChain sends them unless "
+            "OpenAIEmbeddings is given check_embedding_ctx_length=False."
+        )
     raise InvalidRequestError(f"model {name!r} writes text; this server makes no embeddings, so ask one that does.")
 
 
