@@ -404,3 +404,15 @@ def test_requests_are_frozen() -> None:
     request = Request(0, (1,), SEEDED, 0, 0.0)
     with pytest.raises(AttributeError):
         request.seed = 3  # type: ignore[misc]
+
+
+def test_many_prompts_tell_how_far_they_are(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[Any] = []
+    with LLM(tiny_model) as llm:
+        llm.generate(["one", "two", "three"], max_tokens=5, ignore_eos=True, progress=seen.append)
+        assert (seen[-1].done, seen[-1].total, seen[-1].output_tokens) == (3, 3, 15)
+        llm.generate(["one", "two"], max_tokens=5)
+        assert capsys.readouterr().err == ""  # no terminal
+        llm.generate(["one", "two"], max_tokens=5, progress=True)
+        assert "2/2 answers" in capsys.readouterr().err
+        assert llm.generate([], max_tokens=5) == []

@@ -16,6 +16,7 @@ from miaotui.core import Activations, SamplingParams
 from miaotui.engine.interrupts import DeferredInterrupt
 from miaotui.engine.loading import LoadedModel, LoadOptions, find_model, load_model
 from miaotui.engine.messages import Message, plain_messages, tell_of_tools
+from miaotui.engine.progress import Progress, ProgressCallback, ProgressMeter, watcher
 from miaotui.engine.results import Completion, Delta, Score, TokenLogprob
 from miaotui.engine.sequence import Sequence
 from miaotui.engine.stream import Stream, completion_of
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from miaotui.formats.spec import ModelSpec
     from miaotui.formats.tokenizer import Tokenizer
 
-__all__ = ["LLM", "Completion", "Delta", "Score", "Stream", "TokenLogprob"]
+__all__ = ["LLM", "Completion", "Delta", "Progress", "Score", "Stream", "TokenLogprob"]
 
 Prompt = str | Row[int]
 _TEMPLATE_VARIABLES = frozenset(
@@ -110,22 +111,42 @@ class LLM:
         self._dropped: deque[list[Sequence]] = deque()  # of streams nobody holds any more
 
     @overload
-    def generate(self, prompt: Prompt, params: SamplingParams | None = None, **changes: Any) -> Completion: ...
+    def generate(
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        *,
+        progress: bool | ProgressCallback | None = None,
+        **changes: Any,
+    ) -> Completion: ...
     @overload
     def generate(
-        self, prompt: Row[Prompt], params: SamplingParams | None = None, **changes: Any
+        self,
+        prompt: Row[Prompt],
+        params: SamplingParams | None = None,
+        *,
+        progress: bool | ProgressCallback | None = None,
+        **changes: Any,
     ) -> list[Completion]: ...
     def generate(
-        self, prompt: Prompt | Row[Prompt], params: SamplingParams | None = None, **changes: Any
+        self,
+        prompt: Prompt | Row[Prompt],
+        params: SamplingParams | None = None,
+        *,
+        progress: bool | ProgressCallback | None = None,
+        **changes: Any,
     ) -> Completion | list[Completion]:
         """Go on from one prompt, or from each of several, which run together.
 
         Text is encoded as the model was trained (with BOS if it wants one), control tokens in it recognized.
+        progress: whether to draw a bar on standard error, by default for several prompts on a terminal; or what to
+        call with each `Progress`.
         """
         resolved = resolve_params(params, changes)
         if _is_one(prompt):
-            return self._complete([self._encode(prompt)], resolved)[0]
-        return self._complete([self._encode(p) for p in cast(Row[Prompt], prompt)], resolved)
+            return self._complete([self._encode(prompt)], resolved, report=watcher(progress, 1))[0]
+        prompts = [self._encode(p) for p in cast(Row[Prompt], prompt)]
+        return self._complete(prompts, resolved, report=watcher(progress, len(prompts)))
 
     def chat(
         self,
@@ -274,7 +295,13 @@ class LLM:
     def _engine(self) -> Engine:
         return self.loaded.engine
 
-    def _complete(self, prompts: list[list[int]], params: SamplingParams, first_scored: int = 1) -> list[Completion]:
+    def _complete(
+        self,
+        prompts: list[list[int]],
+        params: SamplingParams,
+        first_scored: int = 1,
+        report: ProgressCallback = lambda progress: None,
+    ) -> list[Completion]:
         grammar = self.compile_grammar(params)
         groups: list[list[Sequence]] = []
         sequences: list[Sequence] = []
@@ -283,7 +310,7 @@ class LLM:
                 with self._lock, DeferredInterrupt():
                     groups.append(self._engine.add(prompt_ids, params, grammar=grammar, first_scored=first_scored))
                     sequences += groups[-1]
-            self._finish(sequences)
+            self._finish(sequences, report)
         return [completion_of(group) for group in groups]
 
     @contextmanager
@@ -295,9 +322,10 @@ class LLM:
             self._cancel(sequences)
             raise
 
-    def _finish(self, sequences: list[Sequence]) -> None:
+    def _finish(self, sequences: list[Sequence], report: ProgressCallback = lambda progress: None) -> None:
         """Step until these have ended."""
-        while any(sequence.finish_reason is None for sequence in sequences):
+        meter = ProgressMeter(sequences, report)
+        while sequences and not meter.look():
             self._step()
 
     def _step(self) -> None:
