@@ -11,7 +11,7 @@ import pytest
 
 import miaotui
 
-PUBLIC = ["LLM", "AsyncLLM", "Completion", "Receipt", "SamplingParams", "__version__", "errors"]
+PUBLIC = ["LLM", "AsyncLLM", "Completion", "Receipt", "SamplingParams", "StructuredOutputs", "__version__", "errors"]
 HEAVY = {"numpy", "tokenizers", "jinja2", "torch", "transformers", "huggingface_hub", "miaotui._native"}
 
 

@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from miaotui import errors as errors
     from miaotui.core import Receipt as Receipt
     from miaotui.core import SamplingParams as SamplingParams
+    from miaotui.core import StructuredOutputs as StructuredOutputs
     from miaotui.engine.async_llm import AsyncLLM as AsyncLLM
     from miaotui.engine.llm import LLM as LLM
     from miaotui.engine.llm import Completion as Completion
 
 __version__ = "0.1.0"
 
-__all__ = ["LLM", "AsyncLLM", "Completion", "Receipt", "SamplingParams", "__version__", "errors"]
+__all__ = ["LLM", "AsyncLLM", "Completion", "Receipt", "SamplingParams", "StructuredOutputs", "__version__", "errors"]
 
 _HOMES = {
     "LLM": "miaotui.engine.llm",
@@ -26,6 +27,7 @@ _HOMES = {
     "Completion": "miaotui.engine.llm",
     "Receipt": "miaotui.core",
     "SamplingParams": "miaotui.core",
+    "StructuredOutputs": "miaotui.core",
 }
 
 
