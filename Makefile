@@ -1,6 +1,6 @@
 # One command per habit; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run serve test check bench clean setup build test-native-asan format
+.PHONY: help run serve test soak check bench clean setup build test-native-asan format
 
 MODEL ?= smollm2:135m
 Q ?=
@@ -37,6 +37,12 @@ test: ## run all tests (TESTS=tests/formats runs some), fetching the default mod
 	@scripts/build.sh build/dev
 	@.venv/bin/miaotui pull smollm2:135m >/dev/null || echo "miaotui: tests that need a real model are skipped" >&2
 	$(PYTHON_ENV) -m pytest $(TESTS)
+
+soak: ## a server under load for half an hour: leaks, overload, disconnects, tenants (SOAK_MIXED_S=60 and others scale it)
+	@scripts/setup.sh test
+	@scripts/build.sh build/dev
+	@.venv/bin/miaotui pull smollm2:135m >/dev/null
+	$(PYTHON_ENV) -m pytest -m soak tests/soak
 
 check: ## format, lint, types, C++ warnings as errors, import ladder, exported names
 	@scripts/setup.sh test
