@@ -43,7 +43,7 @@ async def completions(request: Request) -> Response:
             choices.append(_choice(len(choices), shown, one, completion, asked, service))
     body = service.head("text_completion", request) | {"choices": choices, "usage": usage(done)}
     if asked.miaotui:
-        body["miaotui"] = [receipt_body(completion.receipt) for completion in done]
+        body["miaotui"] = _receipts(done)
     return json_reply(body, headers=headers)
 
 
@@ -83,6 +83,12 @@ def _choice(
         "logprobs": _logprobs(entries, service),
         "finish_reason": one.finish_reason,
     }
+
+
+def _receipts(done: list[Completion]) -> Any:
+    """The receipt of one prompt, or a list of those of several."""
+    receipts = [receipt_body(completion.receipt) for completion in done]
+    return receipts[0] if len(receipts) == 1 else receipts
 
 
 def _prompt_text(prompt: str | list[int], service: Service) -> str:
@@ -127,7 +133,7 @@ async def _events(
                 done = [answer.completion for answer in answers if answer.completion is not None]
                 last = head | {"choices": [], "usage": usage(done)}
                 if asked.miaotui:
-                    last["miaotui"] = [receipt_body(completion.receipt) for completion in done]
+                    last["miaotui"] = _receipts(done)
                 yield event(last)
             yield DONE
         except Exception as error:  # the reply has begun: it can only be said in its stream
