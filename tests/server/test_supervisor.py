@@ -175,6 +175,24 @@ def test_the_signal_ends_readiness_at_once_but_not_the_answers(start: Any, monke
         assert ask(running).status_code == 200
 
 
+def test_a_start_that_fails_is_tried_again(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with start() as running:
+        restart, left = running.llm.restart, [2]
+
+        def failing() -> None:
+            left[0] -= 1
+            if left[0] >= 0:
+                raise MemoryError
+            restart()
+
+        monkeypatch.setattr(running.llm, "restart", failing)
+        break_step(running)
+        assert ask(running).status_code == 503
+        running.until(lambda: health(running) == 200)
+        assert left == [-1]
+        assert ask(running).status_code == 200
+
+
 def test_delays_double_to_half_a_minute_and_begin_anew_after_a_minute() -> None:
     now = [0.0]
     backoff = Backoff(lambda: now[0])
