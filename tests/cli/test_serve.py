@@ -97,6 +97,8 @@ def test_a_stream_that_outlasts_the_server_ends_with_an_error(tiny_model: Path, 
             rest = [line for line in lines if line.startswith("data: ")]
         assert json.loads(rest[-1][6:])["error"]["code"] == "engine_stopped"
         assert process.wait(30) == 0
+        assert process.stderr is not None
+        assert "started anew" not in process.stderr.read()
 
 
 def test_a_line_per_request_is_json_if_asked_for(tiny_model: Path, tmp_path: Path) -> None:

@@ -90,7 +90,8 @@ def test_no_value_makes_a_second_line_or_a_field_of_its_own(path: str, error: st
 
 
 def test_an_exception_is_logged_without_its_message() -> None:
-    record = logging.LogRecord("x", logging.ERROR, __file__, 1, "request %s failed", ("id1",), None)
+    text = "request %s failed\nfuture: <Task exception=KeyError('what the client wrote')>"  # as asyncio writes it
+    record = logging.LogRecord("x", logging.ERROR, __file__, 1, text, ("id1",), None)
     try:
         raise KeyError("what the client wrote")
     except KeyError as error:
@@ -98,6 +99,7 @@ def test_an_exception_is_logged_without_its_message() -> None:
     line = LogFormatter("json").format(record)
     assert "what the client wrote" not in line
     assert json.loads(line)["error"] == "KeyError"
+    assert json.loads(line)["message"] == "request id1 failed"
     assert "test_logs.py" in json.loads(line)["where"]
 
 

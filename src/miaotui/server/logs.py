@@ -15,6 +15,7 @@ from urllib.parse import quote
 from miaotui.config import LogFormat
 
 MAX_LINES_WAITING = 10_000
+MAX_MESSAGE = 500
 _QUIET = "/:@!$&'()*+,;=~-._"
 
 
@@ -91,8 +92,11 @@ def _now() -> str:
 
 
 class LogFormatter(logging.Formatter):
-    """Records of Python's logging in the same form. Of an exception its type and where it was raised, not its message:
-    that may quote what a client sent."""
+    """Records of Python's logging in the same form.
+
+    Of an exception its type and where it was raised, not its message, and of a message its first line (asyncio names
+    exceptions in the second): they may quote what a client sent.
+    """
 
     def __init__(self, log_format: LogFormat) -> None:
         super().__init__()
@@ -101,7 +105,8 @@ class LogFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
         error = record.exc_info[1] if record.exc_info else None
-        fields = {"level": record.levelname.lower(), "message": record.getMessage()}
+        message = (record.getMessage().splitlines() or [""])[0][:MAX_MESSAGE]
+        fields = {"level": record.levelname.lower(), "message": message}
         if error is not None:
             frames = traceback.extract_tb(error.__traceback__)[-12:]
             where = " < ".join(f"{f.filename.rpartition('/')[2]}:{f.lineno} {f.name}" for f in reversed(frames))

@@ -52,4 +52,5 @@ class Server(uvicorn.Server):
 
     def _end_answers(self) -> None:
         if self._guard.service is not None:
+            self._guard.service.supervisor.retire()
             self._guard.service.llm.fail(EngineStoppedError("the server ends."))

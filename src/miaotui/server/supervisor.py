@@ -7,7 +7,6 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from typing import NoReturn
 
 from miaotui.core import SamplingParams
 from miaotui.engine.async_llm import AsyncLLM
@@ -61,6 +60,7 @@ class Supervisor:
         self._leave = leave
         self._backoff = Backoff()
         self._hung_since_s: float | None = None
+        self._retired = False
 
     def problem(self) -> str | None:
         """What is wrong with the engine; None while it is well."""
@@ -72,17 +72,29 @@ class Supervisor:
             return "a step takes too long"
         return None
 
-    async def run(self) -> NoReturn:
-        """Watch until cancelled."""
+    async def run(self) -> None:
+        """Watch until cancelled or retired."""
         self._backoff.started()
-        while True:
-            await asyncio.sleep(PERIOD_S)
-            if self._llm.has_ended:
-                await self._restart()
-            elif self._hung_since_s is not None:
-                self._leave_if_hung()
-            elif self._is_late(self._settings.hung_s, HUNG_FACTOR):
-                self._give_up()
+        while not self._retired:
+            try:
+                await asyncio.sleep(PERIOD_S)
+                await self._look()
+            except Exception as error:  # whatever it is, nobody else would look after the engine
+                log.error("the engine could not be started anew", exc_info=error)
+
+    def retire(self) -> None:
+        """The server ends: what ends now is not to be started anew."""
+        self._retired = True
+
+    async def _look(self) -> None:
+        if self._retired:
+            return
+        if self._llm.has_ended:
+            await self._restart()
+        elif self._hung_since_s is not None:
+            self._leave_if_hung()
+        elif self._is_late(self._settings.hung_s, HUNG_FACTOR):
+            self._give_up()
 
     def _is_late(self, least_s: float, factor: float) -> bool:
         stalled_s = self._llm.stalled_s
@@ -94,6 +106,8 @@ class Supervisor:
         delay_s = self._backoff.delay_s()
         log.error("the engine has ended; it is started anew in %.1f s", delay_s)
         await asyncio.sleep(delay_s)
+        if self._retired:
+            return
         self._llm.restart()
         self._backoff.started()
         self._metrics.restarts.inc()
