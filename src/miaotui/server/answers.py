@@ -103,18 +103,13 @@ async def whole(answer: Answer) -> Completion:
 
 async def parts_or_silence(answer: Answer, seconds: float) -> AsyncGenerator[Delta | None, None]:
     """The parts of an answer, and None whenever that many seconds pass without one."""
-    waiting: asyncio.Task[Any] | None = None
-    try:
-        while True:
-            waiting = waiting or asyncio.ensure_future(anext(answer, None))
-            done, _ = await asyncio.wait((waiting,), timeout=seconds)
-            if not done:
-                yield None
-                continue
-            part, waiting = waiting.result(), None
-            if part is None:
-                return
-            yield part
-    finally:
-        if waiting is not None:
-            waiting.cancel()
+    while True:
+        try:
+            async with asyncio.timeout(seconds):
+                part = await anext(answer, None)
+        except TimeoutError:
+            yield None
+            continue
+        if part is None:
+            return
+        yield part
