@@ -83,11 +83,7 @@ class StructuredOutputs:
             raise InvalidRequestError(f"structured_outputs: {given[0]} cannot be {brief(value)}.")
         if self.choice is not None:
             _check_choices(self.choice)
-        length = _length_within(value, MAX_GRAMMAR_DEPTH)
-        if length > MAX_GRAMMAR_CHARACTERS:
-            raise InvalidRequestError(
-                f"structured_outputs: {given[0]} has {length} characters; at most {MAX_GRAMMAR_CHARACTERS} are taken."
-            )
+        _charge(value, given[0], MAX_GRAMMAR_CHARACTERS, MAX_GRAMMAR_DEPTH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,17 +262,30 @@ def _check_choices(choice: Sequence[str]) -> None:
         raise InvalidRequestError(f"structured_outputs: choice must be 1 to {MAX_CHOICES} texts that are not empty.")
 
 
-def _length_within(value: object, depth: int) -> int:
-    """Characters of a JSON value, roughly. Raises InvalidRequestError where it is nested more deeply than `depth`."""
+def _charge(value: object, name: str, left: int, depth: int) -> int:
+    """What is left of a budget of characters behind a JSON value; looks at no more of it than that.
+
+    Raises InvalidRequestError where it is spent, the value is nested more deeply than `depth`, or is no text at all.
+    """
     if depth < 0:
-        raise InvalidRequestError(f"structured_outputs: json is nested deeper than {MAX_GRAMMAR_DEPTH}; flatten it.")
+        raise InvalidRequestError(f"structured_outputs: {name} is nested deeper than {MAX_GRAMMAR_DEPTH}; flatten it.")
     if isinstance(value, str):
-        return len(value)
-    if isinstance(value, Mapping):
-        return sum(len(str(key)) + 4 + _length_within(item, depth - 1) for key, item in value.items())
-    if isinstance(value, Sequence):
-        return sum(2 + _length_within(item, depth - 1) for item in value)
-    return len(str(value))
+        left -= len(value)
+        if left >= 0 and any("\ud800" <= sign <= "\udfff" for sign in value):
+            raise InvalidRequestError(f"structured_outputs: {name} holds half a surrogate pair; send UTF-8.")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            left = _charge(item, name, _charge(str(key), name, left - 4, depth), depth - 1)
+    elif isinstance(value, Sequence):
+        for item in value:
+            left = _charge(item, name, left - 2, depth - 1)
+    else:
+        left -= 5
+    if left < 0:
+        raise InvalidRequestError(
+            f"structured_outputs: {name} is too long; at most {MAX_GRAMMAR_CHARACTERS} characters are taken."
+        )
+    return left
 
 
 def _stop_strings(value: object) -> tuple[str, ...]:

@@ -66,7 +66,7 @@ CASES: dict[str, tuple[ToolFormat | None, str, dict[str, Any]]] = {
     "no call at all": (
         HERMES,
         "Write <tool_call>me</tool_call> now",
-        {"text": "Write<tool_call>me</tool_call> now"},
+        {"text": "Write <tool_call>me</tool_call> now"},
     ),
     "the end mark is missing": (HERMES, f"<tool_call>{CALL} yes", {"calls": [("weather", ARGUMENTS)], "text": "yes"}),
     "the beginning of a mark": (HERMES, "a <tool", {"text": "a <tool"}),

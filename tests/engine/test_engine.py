@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from engine.fakes import EOS, GREEDY, VOCAB, drain, greedy_tokens, logits_after, make_engine
 from miaotui.core import SamplingParams
 from miaotui.engine.sequence import Sequence
+from miaotui.errors import ContextLengthError
 
 PROMPTS = st.lists(st.integers(0, VOCAB - 2), min_size=1, max_size=60)
 PARAMS = st.builds(
@@ -263,3 +264,13 @@ def test_receipts_account_for_all_of_the_time() -> None:
         assert receipt.first_token_s == pytest.approx(sequence.first_token_s - sequence.request.arrival_s, abs=1e-9)
     assert second.receipt().queue_s >= first.receipt().queue_s + first.receipt().decode_s
     assert cancelled[0].receipt().prefill_s == cancelled[0].receipt().decode_s == 0
+
+
+def test_a_prompt_that_cannot_be_run_is_refused_without_looking_at_it() -> None:
+    class Untouched(list):  # type: ignore[type-arg]
+        def __iter__(self) -> Any:
+            raise AssertionError("the engine's thread has better things to do")
+
+    engine, _ = make_engine(context=64)
+    with pytest.raises(ContextLengthError, match="the prompt has 1000000 tokens"):
+        engine.add(Untouched([1] * 1000000), SamplingParams(max_tokens=1))

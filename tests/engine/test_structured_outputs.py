@@ -52,7 +52,7 @@ def test_every_kind_of_output_keeps_to_what_was_asked(llm: LLM) -> None:
         assert isinstance(json.loads(say(llm, {"json_object": True}, seed=seed, logit_bias=CLOSING)), dict)
         jsonschema.validate(json.loads(say(llm, {"json": PERSON}, seed=seed)), PERSON)
         assert re.fullmatch(r"[0-9]{4}-[0-9]{2}x+", say(llm, {"regex": "[0-9]{4}-[0-9]{2}x{1,9}"}, seed=seed))
-        choices = ["yes", 'no "really"\n', "更 🙂", "\\d", "a/b"]
+        choices = ["yes", 'no "really"\n', "更 🙂", "\\d", "a/b", "\x7f\x01"]
         assert say(llm, {"choice": choices}, seed=seed) in choices
         lark = 'start: sum\nsum: NUMBER ("+" NUMBER){1,3} "=" \nNUMBER: /[0-9]{1,3}/'
         assert re.fullmatch(r"[0-9]{1,3}(\+[0-9]{1,3}){1,3}=", say(llm, {"grammar": lark}, seed=seed))
@@ -127,7 +127,9 @@ def test_structured_and_free_outputs_run_together_with_the_bits_they_have_alone(
         ({"choice": ["a", ""]}, "not empty"),
         ({"json": "[1"}, "json is not JSON"),
         ({"json": "17"}, "json cannot be 17"),
-        ({"json": {"a": "x" * 70000}}, "at most 65536"),
+        ({"json": {"a": "x" * 70000}}, "at most 65536 characters"),
+        ({"json": {"enum": [1] * 10**6}}, "at most 65536 characters"),
+        ({"regex": "a\ud800"}, "half a surrogate pair"),
     ],
 )
 def test_wrong_wishes_are_refused_by_name(wanted: dict[str, Any], words: str) -> None:
@@ -176,6 +178,48 @@ def test_an_expression_that_explodes_is_refused_or_ended(llm: LLM) -> None:
 def test_keywords_that_cannot_be_enforced_are_ignored_only_on_request(llm: LLM) -> None:
     wanted = {"json": {"type": "boolean", "not": {"const": 3}}, "strict": False}
     assert say(llm, wanted) in ("true", "false")
+
+
+def test_an_output_that_cannot_go_on_is_an_error_and_says_nothing_wrong(llm: LLM) -> None:
+    for seed in range(5):
+        wanted = {"grammar": 'start: "a" X\nX: /[^\\s\\S]/'}
+        try:
+            completion = llm.generate("It is", structured_outputs=wanted, max_tokens=9, seed=seed)
+        except InvalidRequestError:
+            continue
+        assert completion.finish_reason == "error"
+        assert completion.text in ("", "a")
+
+
+def test_a_parser_that_breaks_down_ends_one_output_and_not_the_engine(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(BaseException):
+        """As a panic of the native parser is."""
+
+    def fail(self: Any) -> None:
+        raise Broken
+
+    free = llm.generate("It is", max_tokens=5, seed=1).text
+    with monkeypatch.context() as patch:
+        patch.setattr("miaotui.engine.grammar.Constraint.compute", lambda self: self._do(lambda: fail(self), None))
+        broken = llm.stream("It is", structured_outputs={"regex": "[a-z]{9}"}, max_tokens=9)
+        beside = llm.stream("It is", max_tokens=5, seed=1)
+        assert "".join(part.text for part in beside) == free
+        list(broken)
+    assert broken.completion is not None
+    assert broken.completion.finish_reason == "error"
+    assert "Broken" in str(broken.completion.stop_reason)
+
+
+def test_grammars_that_took_long_are_not_kept(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = llm.loaded.grammars
+    llm.generate("It is", structured_outputs={"regex": "[a-z]{30}"}, max_tokens=9)
+    kept = len(compiler._kept)
+    monkeypatch.setattr("miaotui.engine.grammar.HEAVY_S", -1.0)
+    llm.generate("It is", structured_outputs={"regex": "[a-z]{30}"}, max_tokens=9)
+    llm.generate("It is", structured_outputs={"regex": "[a-z]{31}"}, max_tokens=9)
+    assert len(compiler._kept) == kept
 
 
 def test_an_output_whose_grammar_takes_too_long_ends_and_says_so(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:

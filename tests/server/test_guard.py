@@ -159,3 +159,14 @@ def test_every_reply_has_a_receipt(running: Running) -> None:
     answer = httpx.post(running.url + "/v1/chat/completions", json=body)
     assert answer.headers["x-miaotui-receipt"] in answer.json()["id"]
     assert answer.json()["miaotui"]["path"] == "model"
+
+
+def test_nobody_pushes_ahead_of_other_tenants(start: Any) -> None:
+    body = {"prompt": "x", "max_tokens": 1, "priority": -1}
+    with start(keys=KEYS) as running:
+        for path, more in (("completions", {}), ("responses", {"input": "x"})):
+            reply = httpx.post(f"{running.url}/v1/{path}", json=body | more, headers={"x-api-key": "secret"})
+            assert reply.status_code == 400
+            assert "priority" in reply.text
+    with start() as running:
+        assert httpx.post(f"{running.url}/v1/completions", json=body).status_code == 200

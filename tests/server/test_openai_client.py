@@ -205,3 +205,36 @@ def test_too_many_waiting_are_told_to_come_back(start: Any) -> None:
         with ThreadPoolExecutor(24) as pool:
             outcomes = list(pool.map(ask, range(24)))
         assert set(outcomes) == {"refused, to come back in 1 s", "answered"}
+
+
+def test_a_burst_finds_no_more_places_to_wait_than_there_are(start: Any) -> None:
+    asked: dict[str, Any] = {
+        "model": "tiny",
+        "messages": MESSAGES,
+        "max_tokens": 100,
+        "extra_body": {"ignore_eos": True},
+    }
+    with start({"max_sequences": 1}, max_waiting=2) as running:
+        most = 0
+
+        def ask(number: int) -> int:
+            nonlocal most
+            with openai.OpenAI(base_url=running.url + "/v1", api_key="none", max_retries=0) as client:
+                try:
+                    client.chat.completions.create(**asked)
+                except openai.RateLimitError as error:
+                    return int(error.status_code)
+                finally:
+                    most = max(most, len(running.llm._scheduler.waiting))
+            return 200
+
+        with ThreadPoolExecutor(24) as pool:
+            statuses = list(pool.map(ask, range(48)))
+    assert set(statuses) == {200, 429}
+    assert most <= 2
+    with (
+        start({"max_sequences": 2}, max_waiting=2) as running,
+        openai.OpenAI(base_url=running.url + "/v1", api_key="none", max_retries=0) as client,
+        pytest.raises(openai.RateLimitError),
+    ):
+        client.chat.completions.create(**asked, n=5)

@@ -176,16 +176,37 @@ def test_an_output_that_cannot_be_finished_is_an_error(running: Running, monkeyp
     running.llm.llm.loaded.engine.check_integrity()
 
 
-def test_reasoning_is_split_out(start: Callable[..., Any]) -> None:
-    wanted: Any = {"guided_choice": ["Hm.</think>\n\nFour."]}
+def test_reasoning_is_split_out(start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("miaotui.engine.text.TextStream._release", _saying("Hm.</think>\n\nFour."))
     with client_of(start, THINKING_TEMPLATE) as client:
-        asked: Any = FORCED | {"extra_body": wanted}
-        message = client.chat.completions.create(**asked).choices[0].message
+        message = client.chat.completions.create(**FORCED).choices[0].message
         assert message.content == "Four."
         assert message.reasoning_content == "Hm."  # type: ignore[attr-defined]
-        deltas = [chunk.choices[0].delta for chunk in client.chat.completions.create(**asked, stream=True)]
+        deltas = [chunk.choices[0].delta for chunk in client.chat.completions.create(**FORCED, stream=True)]
         assert "".join(delta.content or "" for delta in deltas) == "Four."
         assert "".join(getattr(delta, "reasoning_content", None) or "" for delta in deltas) == "Hm."
+
+
+def test_a_form_for_the_answer_leaves_no_room_for_reasoning(start: Callable[..., Any]) -> None:
+    with client_of(start, THINKING_TEMPLATE) as client:
+        shape: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"const": {"a": 1}}}}
+        message = client.chat.completions.create(**FORCED, response_format=shape).choices[0].message
+        assert json.loads(message.content or "") == {"a": 1}
+        asked = FORCED | {"tools": [NOTE], "tool_choice": "required"}
+        assert client.chat.completions.create(**asked).choices[0].finish_reason == "tool_calls"
+
+
+def test_tools_may_have_the_names_of_modes(client: openai.OpenAI) -> None:
+    tool: Any = {"type": "function", "function": {"name": "none"}}
+    asked = FORCED | {"tools": [tool], "tool_choice": tool, "parallel_tool_calls": False}
+    got = client.chat.completions.create(**asked)
+    assert [call.function.name for call in got.choices[0].message.tool_calls or ()] == ["none"]
+
+
+def test_calls_that_are_none_in_the_history_are_no_failure(running: Running) -> None:
+    messages: Any = [*ASK, {"role": "assistant", "content": "x", "tool_calls": [{"function": None}, 3]}]
+    with openai.OpenAI(base_url=running.url + "/v1", api_key="none", max_retries=0) as client:
+        assert client.chat.completions.create(model="tiny", messages=messages, max_tokens=2).usage
 
 
 ANTHROPIC_TOOL: Any = {"name": "weather", "description": "It", "input_schema": PARAMETERS}

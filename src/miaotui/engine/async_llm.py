@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as Row
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from contextvars import copy_context
 from copy import copy
 from dataclasses import replace
@@ -28,7 +28,7 @@ from miaotui.engine.sequence import Sequence
 from miaotui.engine.stream import completion_of
 from miaotui.engine.waiting import WaitingLine
 from miaotui.engine.watcher import Watcher
-from miaotui.errors import EngineStoppedError, SlowReaderError
+from miaotui.errors import EngineStoppedError, OverloadedError, SlowReaderError
 
 MAX_BUFFERED_CHARACTERS = 1 << 20
 """A reader who leaves more than this unread has gone away, whatever its connection says."""
@@ -141,7 +141,11 @@ class AsyncLLM:
     Takes the arguments of `LLM`, or an `LLM` that nobody else uses from then on. An asynchronous context manager; to be
     created and used on a running loop. `tenant` names who asks: tenants take turns and share no cached prefixes. Lower
     priorities go first.
+
+    max_waiting: so many sequences may wait for a place, None: any number; more are refused with OverloadedError.
     """
+
+    max_waiting: int | None = None
 
     def __init__(self, model: str | os.PathLike[str] | LLM, **options: Any) -> None:
         self.llm = model if isinstance(model, LLM) else LLM(model, **options)
@@ -152,6 +156,7 @@ class AsyncLLM:
         self._answers: dict[int, Answer] = {}  # by request
         self._leaving: set[Answer] = set()  # that are being cancelled
         self._starting: dict[asyncio.Future[Answer], Tell] = {}
+        self._num_preparing = 0
         self._stopped: Exception | None = None
         self._thread = self._new_thread()
 
@@ -189,19 +194,40 @@ class AsyncLLM:
             ids = self.llm.encode_prompt(prompt, tools=tools, template_options=template_options)
             return ids, self.llm.compile_grammar(resolved)
 
-        tell = self._teller()
+        with self._waiting_for(resolved.n):
+            tell = self._teller()
+            try:
+                prompt_ids, grammar = await asyncio.to_thread(prepare)  # both may take their time
+                if self._stopped is not None:
+                    raise self._stopped
+            except BaseException as error:
+                tell(None, error if isinstance(error, Exception) else None)
+                raise
+            return await self._add(
+                tell,
+                lambda engine: engine.add(prompt_ids, resolved, grammar=grammar, tenant=tenant, priority=priority),
+            )
+
+    @contextmanager
+    def _waiting_for(self, num_sequences: int) -> Iterator[None]:
+        """Count so many as waiting meanwhile. Raises OverloadedError where that are too many."""
+        if self.max_waiting is not None:
+            num_free = max(self._scheduler.limits.max_sequences - self.num_running, 0)
+            if self.num_waiting + num_sequences > num_free + self.max_waiting:
+                raise OverloadedError(f"{self.num_waiting} requests wait already; try again in a moment.")
+        self._num_preparing += num_sequences
         try:
-            prompt_ids, grammar = await asyncio.to_thread(prepare)  # both may take their time
-            if self._stopped is not None:
-                raise self._stopped
-        except BaseException as error:
-            tell(None, error if isinstance(error, Exception) else None)
-            raise
+            yield
+        finally:
+            self._num_preparing -= num_sequences
+
+    async def _add(self, tell: Tell, make: Callable[[Engine], list[Sequence]]) -> Answer:
+        """Have the engine's thread add a request, and wait until it has."""
         started: asyncio.Future[Answer] = self._loop.create_future()
 
         def add(engine: Engine) -> None:
             try:
-                sequences = engine.add(prompt_ids, resolved, grammar=grammar, tenant=tenant, priority=priority)
+                sequences = make(engine)
             except Exception as error:
                 self._post(self._reject, started, error)
             else:
@@ -249,8 +275,8 @@ class AsyncLLM:
 
     @property
     def num_waiting(self) -> int:
-        """Sequences that wait for a place, and requests that are just being added."""
-        return len(self._scheduler.waiting) + len(self._starting)
+        """Sequences that wait for a place, or for their prompts to be encoded."""
+        return len(self._scheduler.waiting) + self._num_preparing
 
     @property
     def num_preemptions(self) -> int:

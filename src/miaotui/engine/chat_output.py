@@ -64,6 +64,7 @@ class ChatOutput:
         self._reasoning = reasoning
         self._at_start = True  # nothing but white space so far
         self._after_reasoning = False
+        self._space = ""  # before the call that is read
         self._call: CallText | None = None
         self.num_calls = 0
 
@@ -80,7 +81,7 @@ class ChatOutput:
         pieces: list[Piece] = []
         if self._call is not None:
             self._end_call(pieces, self._call)
-        if self._held and not (self.num_calls and self._held.isspace()):
+        if self._held and not (self.num_calls and not self._held.strip("; \n")):
             self._say(pieces, self._held)
         self._held = ""
         return _joined(pieces)
@@ -130,8 +131,10 @@ class ChatOutput:
     def _read_until_call(self, pieces: list[Piece], begin: str) -> bool:
         at = self._held.find(begin)
         if at >= 0:
-            self._release(pieces, len(self._held[:at].rstrip()))
-            self._held = self._held.lstrip().removeprefix(begin)
+            length = len(self._held[:at].rstrip())
+            self._space = self._held[length:at]
+            self._release(pieces, length)
+            self._held = self._held[len(self._space) + len(begin) :]
             self._call = CallText(None, self._style.end if self._style else "")
             return True
         return self._release_before(pieces, begin)
@@ -159,7 +162,7 @@ class ChatOutput:
         behind = call.finish()
         self._take(pieces, call)
         if call.refused:
-            pieces.append(Text((self._style.begin if self._style else "") + call.refused))
+            pieces.append(Text(self._space + (self._style.begin if self._style else "") + call.refused))
         else:
             self._at_start = not (self._style and self._style.begin)  # another one may follow
         if behind:

@@ -61,8 +61,8 @@ class Engine:
         no pages; lower priorities go first. Raises InvalidRequestError for token ids outside the vocabulary,
         ContextLengthError and CapacityError for what can never be run.
         """
-        check_token_ids(prompt, params, self.vocabulary.size)
         max_tokens = resolve_max_tokens(len(prompt), params, self.context, self.scheduler.pool)
+        check_token_ids(prompt, params, self.vocabulary.size)  # of what may be run only: others can be very long
         seed = params.seed if params.seed is not None else int.from_bytes(os.urandom(8), "little")
         request = Request(
             id=next(self._request_ids),
@@ -100,9 +100,10 @@ class Engine:
         start_s = time.monotonic()
         with self._masks.computing(slices):
             logits = self.runner.run(slices)
+            run_s = time.monotonic() - start_s
         num_answers = sum(part.num_tokens == 1 for part in slices)
         num_tokens = sum(part.num_tokens for part in slices)
-        self.scheduler.budget.observe(num_answers, num_tokens - num_answers, time.monotonic() - start_s)
+        self.scheduler.budget.observe(num_answers, num_tokens - num_answers, run_s)
         updates: list[tuple[Sequence, Delta]] = []
         row = 0
         for part in slices:
@@ -134,6 +135,8 @@ class Engine:
         pool, saved = self.scheduler.pool, self.scheduler.saved
         if saved is None:
             return True
+        if not saved.works:
+            return True
         idle = pool.idle[-saved.max_pages :]
         keys = [pool.prefixes.key_of(block) for block in idle]
         new = [(key, block) for key, block in zip(keys, idle, strict=True) if key not in saved]
@@ -154,10 +157,12 @@ class Engine:
         sampled: tuple[int, ...] = ()
         logprobs: list[TokenLogprob] = []
         num_top = sequence.request.sampling.logprobs
+        constraint = sequence.constraint
         if sequence.max_tokens == 0:
             text = sequence.finish("length", time.monotonic())
+        elif constraint is not None and constraint.error:
+            text = sequence.fail(constraint.error, time.monotonic())
         else:
-            constraint = sequence.constraint
             token_id = sequence.sampler.sample(logits, row, None if constraint is None else constraint.allowed)
             if num_top is not None:
                 logprobs = token_logprobs(logits, row, [token_id], num_top)

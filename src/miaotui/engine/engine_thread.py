@@ -84,6 +84,7 @@ class EngineThread:
             while self._wait():
                 while self._commands:
                     self._commands.popleft()(self._engine)
+                    self._heartbeat.go_on()
                 if self._engine.scheduler.has_work:
                     self._all_saved = False
                     self._step()

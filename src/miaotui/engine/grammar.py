@@ -7,10 +7,11 @@ Method: an Earley parser over bytes walks the trie of all tokens with a lexer of
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,76 +22,99 @@ from miaotui.errors import ConfigError, InvalidRequestError
 if TYPE_CHECKING:
     from miaotui.formats.tokenizer import Tokenizer
 
+log = logging.getLogger(__name__)
+
 WORD_BITS = 32
 MAX_COMPILE_S = 0.25
 """Processor time that a grammar may take to be compiled."""
-MAX_KEPT = 64
+MAX_KEPT = 32
 """Compiled grammars that are kept for the next request."""
-_SEPARATORS = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
+HEAVY_S = 0.1
+"""A grammar one of whose outputs took so much longer than HEAVY_TOKEN_S a token is not kept: its parser has grown."""
+HEAVY_TOKEN_S = 0.0005
+JSON_STYLE = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
+"""Small models otherwise fill their budget with white space."""
 # Of the parser, per step or grammar: a tenth to half of llguidance's defaults, with which ((a{1000}){1000}){1000} takes
 # 2.4 s to compile and 1.5 s a token.
 _LIMITS: dict[str, Any] = {
     "initial_lexer_fuel": 100_000,
     "step_lexer_fuel": 100_000,
     "step_max_items": 25_000,
+    "max_lexer_states": 10_000,
     "max_grammar_size": 200_000,
 }
 MEAN_MASK_S = 0.005
-"""Processor time that an output's masks may take per token, beside MAX_COMPILE_S for all of them."""
+"""Processor time that an output's grammar may take per token, beside MAX_COMPILE_S for all of them."""
 
 
 class Constraint:
-    """One output on its way through a grammar. Not safe for concurrent use.
+    """One output on its way through a grammar. Not safe for concurrent use. Nothing here raises: see `error`.
 
     allowed: uint32, a bit for each token of the vocabulary; as `compute` left it.
+    error: why the output cannot be checked any further, or nothing.
     """
 
-    def __init__(self, matcher: Any, vocab_size: int) -> None:
+    def __init__(self, matcher: Any, vocab_size: int, grammar: TokenGrammar) -> None:
         self._matcher = matcher
-        self._time_left_s = MAX_COMPILE_S
+        self._grammar = grammar
+        self._spent_s = 0.0
+        self._num_tokens = 0
         self.allowed = np.zeros(-(-vocab_size // WORD_BITS), np.uint32)
+        self.error = ""
 
     def compute(self) -> None:
         """Fill `allowed` for the token that comes next."""
-        start_s = time.thread_time()
-        if not self.error:
-            self._matcher.unsafe_compute_mask_ptr(self.allowed.ctypes.data, self.allowed.nbytes)
-        if self.error:
-            self.allowed[:] = 0xFFFFFFFF  # something has to be chosen; `error` then ends the output
-        self._time_left_s += MEAN_MASK_S - (time.thread_time() - start_s)
+        self._do(lambda: self._matcher.unsafe_compute_mask_ptr(self.allowed.ctypes.data, self.allowed.nbytes), None)
 
     def accept(self, token_id: int) -> None:
         """The output goes on with this token; whether that was possible, `error` tells."""
-        if not self.error:
-            self._matcher.consume_token(token_id)
+        self._num_tokens += 1
+        self._do(lambda: self._matcher.consume_token(token_id), None)
 
     def forced(self) -> list[int]:
         """The tokens that must come next, in the way the tokenizer would write them."""
-        return [] if self.error else list(self._matcher.compute_ff_tokens())
+        return list(self._do(self._matcher.compute_ff_tokens, ()))
 
     @property
     def is_complete(self) -> bool:
         """Whether nothing can follow."""
-        return bool(self._matcher.is_stopped())
+        return bool(self._do(self._matcher.is_stopped, False))
 
-    @property
-    def error(self) -> str:
-        """Why the output cannot be checked any further, or nothing."""
-        if self._matcher.is_error():
-            return f"structured_outputs cannot be followed here: {_first_line(self._matcher.get_error())}"
-        return "structured_outputs takes too long to follow; use a simpler one." if self._time_left_s < 0 else ""
+    def _do(self, call: Callable[[], Any], otherwise: Any) -> Any:
+        """What the parser says; `otherwise` once it has failed, broken down or used its time up."""
+        if self.error:
+            return otherwise
+        start_s = time.thread_time()
+        try:
+            result = call()
+            failed = self._matcher.is_error()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the parser's panics are no Exception, and none may end the engine
+            log.exception("llguidance failed")
+            self.error = f"structured_outputs cannot be followed here: {type(error).__name__}"
+            return otherwise
+        self._spent_s += time.thread_time() - start_s
+        if self._spent_s > HEAVY_S + HEAVY_TOKEN_S * self._num_tokens:
+            self._grammar.is_heavy = True
+        if failed:
+            self.error = f"structured_outputs cannot be followed here: {_first_line(self._matcher.get_error())}"
+        elif self._spent_s > MAX_COMPILE_S + MEAN_MASK_S * self._num_tokens:
+            self.error = "structured_outputs takes too long to follow; use a simpler one."
+        return otherwise if self.error else result
 
 
 class TokenGrammar:
-    """A compiled grammar, for any number of outputs."""
+    """A compiled grammar, for any number of outputs. is_heavy: it has taken long, and much memory with it."""
 
     def __init__(self, matcher: Any, vocab_size: int) -> None:
         self._matcher = matcher
         self._vocab_size = vocab_size
+        self.is_heavy = False
 
     def begin(self) -> Constraint:
         """A constraint of its own for one more output."""
-        return Constraint(self._matcher.deep_copy(), self._vocab_size)
+        return Constraint(self._matcher.deep_copy(), self._vocab_size, self)
 
 
 class GrammarCompiler:
@@ -109,19 +133,24 @@ class GrammarCompiler:
         """
         source = _source(wanted)
         with self._lock:
+            for kept in [name for name, grammar in self._kept.items() if grammar.is_heavy]:
+                del self._kept[kept]
             found = self._kept.get(source)
-            if found is None:
-                found = self._kept[source] = self._compile(source)
-                if len(self._kept) > MAX_KEPT:
-                    self._kept.popitem(last=False)
-            self._kept.move_to_end(source)
-            return found
+            if found is not None:
+                self._kept.move_to_end(source)
+                return found
+            if self._vocabulary is None:
+                self._vocabulary = _vocabulary(self._tokenizer)
+        made = self._compile(source)  # without the lock: others need not wait for it
+        with self._lock:
+            self._kept[source] = made
+            if len(self._kept) > MAX_KEPT:
+                self._kept.popitem(last=False)
+        return made
 
     def _compile(self, source: str) -> TokenGrammar:
         import llguidance
 
-        if self._vocabulary is None:
-            self._vocabulary = _vocabulary(self._tokenizer)
         start_s = time.thread_time()
         limits = llguidance.LLParserLimits(verbose_errors=False, **_LIMITS)
         matcher = llguidance.LLMatcher(self._vocabulary, source, log_level=0, limits=limits)
@@ -145,16 +174,21 @@ def _source(wanted: StructuredOutputs) -> str:
     if wanted.regex is not None:
         return str(llguidance.LLMatcher.grammar_from_regex(wanted.regex))
     if wanted.choice is not None:
-        texts = " | ".join(json.dumps(text, ensure_ascii=False) for text in wanted.choice)
+        texts = " | ".join(literal(text) for text in wanted.choice)
         return str(llguidance.LLMatcher.grammar_from_lark(f"start: {texts}"))
     if wanted.grammar is not None:
         return str(llguidance.LLMatcher.grammar_from_lark(wanted.grammar))
     schema: Mapping[str, Any] | str = {"type": "object"} if wanted.json is None else wanted.json
-    options = _SEPARATORS | {"lenient": not wanted.strict}
+    options = JSON_STYLE | {"lenient": not wanted.strict}
     try:
         return str(llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=options))
     except ValueError as error:
         raise InvalidRequestError(f"structured_outputs: json is no JSON schema: {_first_line(str(error))}") from None
+
+
+def literal(text: str) -> str:
+    """A text as Lark's syntax writes it."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _library() -> Any:

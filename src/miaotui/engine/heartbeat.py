@@ -39,6 +39,11 @@ class Heartbeat:
         if self._since_s is None:
             self._since_s = self._clock()
 
+    def go_on(self) -> None:
+        """Something other than a step has been done; nothing changes while there is nothing to do."""
+        if self._since_s is not None:
+            self._since_s = self._clock()
+
     def rest(self) -> None:
         """There is nothing to do."""
         self._since_s = None

@@ -16,7 +16,7 @@ from miaotui.core import Activations, SamplingParams
 from miaotui.engine.interrupts import DeferredInterrupt
 from miaotui.engine.loading import LoadedModel, LoadOptions, find_model, load_model
 from miaotui.engine.messages import Message, plain_messages, tell_of_tools
-from miaotui.engine.progress import Progress, ProgressCallback, ProgressMeter, watcher
+from miaotui.engine.progress import Progress, ProgressCallback, ProgressMeter, reporter
 from miaotui.engine.results import Completion, Delta, Score, TokenLogprob
 from miaotui.engine.sequence import Sequence
 from miaotui.engine.stream import Stream, completion_of
@@ -144,9 +144,9 @@ class LLM:
         """
         resolved = resolve_params(params, changes)
         if _is_one(prompt):
-            return self._complete([self._encode(prompt)], resolved, report=watcher(progress, 1))[0]
+            return self._complete([self._encode(prompt)], resolved, report=reporter(progress, 1))[0]
         prompts = [self._encode(p) for p in cast(Row[Prompt], prompt)]
-        return self._complete(prompts, resolved, report=watcher(progress, len(prompts)))
+        return self._complete(prompts, resolved, report=reporter(progress, len(prompts)))
 
     def chat(
         self,

@@ -75,7 +75,8 @@ def tell_of_tools(messages: Sequence[Message], tools: Sequence[Tool], style: Too
 def _told(message: Message, style: ToolFormat) -> Message:
     if message["role"] == "tool":
         return {"role": "user", "content": f"The function returned:\n{message['content']}"}
-    calls = [call["function"] for call in _calls(message) if isinstance(call, Mapping) and "function" in call]
+    functions = [call.get("function") for call in _calls(message) if isinstance(call, Mapping)]
+    calls = [function for function in functions if isinstance(function, Mapping)]
     if not calls:
         return message
     texts = [

@@ -13,6 +13,7 @@ import hashlib
 import logging
 import os
 import struct
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 _HEADER = struct.Struct("<8s32sQ16x")  # magic, key, checksum of the page; 64 bytes, as the page's are a multiple of
 _MAGIC = b"MTPAGE\r\n"
 _SUFFIX = ".kv"
+STALE_S = 3600
+"""A file that is not finished after so long will not be."""
 
 
 def fingerprint(*facts: object) -> str:
@@ -52,6 +55,7 @@ class PrefixStore:
         self._file_bytes = _HEADER.size + kv.page_bytes
         self._keys: set[Key] = set()
         self._works = True
+        self._now_ns = 0
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             for entry in os.scandir(self._folder):
@@ -60,10 +64,16 @@ class PrefixStore:
             self._give_up(error)
 
     def _take_up(self, entry: os.DirEntry[str]) -> None:
-        stem, suffix = os.path.splitext(entry.name)
-        if suffix == _SUFFIX and len(stem) == 64 and entry.stat(follow_symlinks=False).st_size == self._file_bytes:
-            with suppress(ValueError):
-                self._keys.add(bytes.fromhex(stem))
+        key = _key_of(entry.name)
+        if key is not None and entry.stat(follow_symlinks=False).st_size == self._file_bytes:
+            self._keys.add(key)
+        elif entry.name.endswith(".part") and time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_S:
+            os.unlink(entry.path)  # of a process that was killed
+
+    @property
+    def works(self) -> bool:
+        """Whether anything can be kept; not after the disk has failed once."""
+        return self._works
 
     def __contains__(self, key: Key) -> bool:
         return key in self._keys
@@ -109,13 +119,19 @@ class PrefixStore:
             self._give_up(error)
             return
         self._keys.add(key)
+        self._mark(key)
+
+    def _mark(self, key: Key) -> None:
+        """It was used after all others: the kernel's own times are equal for some milliseconds."""
+        self._now_ns = max(self._now_ns + 1, time.time_ns())
+        with suppress(OSError):
+            os.utime(self._file(key), ns=(self._now_ns, self._now_ns))
 
     def touch(self, keys: Iterable[Key]) -> None:
         """These were of use, in order of position: the last of a prefix is removed first."""
         for key in reversed(list(keys)):
             if key in self._keys:
-                with suppress(OSError):
-                    os.utime(self._file(key))
+                self._mark(key)
 
     def make_room(self) -> None:
         """Remove what was not used for longest, of whatever model, until the rest is within the limit."""
@@ -132,8 +148,8 @@ class PrefixStore:
             total_bytes -= size
             with suppress(OSError):
                 file.unlink()
-            if file.parent == self._folder:
-                self._keys.discard(bytes.fromhex(file.stem))
+            if file.parent == self._folder and (key := _key_of(file.name)) is not None:
+                self._keys.discard(key)
 
     def _file(self, key: Key) -> Path:
         return self._folder / f"{key.hex()}{_SUFFIX}"
@@ -141,6 +157,17 @@ class PrefixStore:
     def _give_up(self, error: OSError) -> None:
         self._works = False
         log.warning("the prefix cache is not kept on disk: %s", error)
+
+
+def _key_of(name: str) -> Key | None:
+    """The key of the page that a file of this name holds."""
+    stem, suffix = os.path.splitext(name)
+    if suffix != _SUFFIX or len(stem) != 64:
+        return None
+    try:
+        return bytes.fromhex(stem)
+    except ValueError:
+        return None
 
 
 def _checked(data: NDArray[np.uint8], key: Key, file_bytes: int) -> NDArray[np.uint8]:

@@ -32,7 +32,9 @@ class Progress:
 ProgressCallback = Callable[[Progress], None]
 
 
-def watcher(wanted: bool | ProgressCallback | None, num_prompts: int, stream: TextIO | None = None) -> ProgressCallback:
+def reporter(
+    wanted: bool | ProgressCallback | None, num_prompts: int, stream: TextIO | None = None
+) -> ProgressCallback:
     """What to call with each `Progress`: the caller's own, a line on the terminal, or nothing.
 
     wanted: None draws where several prompts are answered and standard error is a terminal.

@@ -16,6 +16,9 @@ from miaotui.engine.sequence import Sequence
 from miaotui.engine.step_budget import StepBudget
 from miaotui.engine.waiting import WaitingLine
 
+PAGES_READ_AT_ONCE = 16
+"""From disk, between two steps."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepLimits:
@@ -107,7 +110,11 @@ class Scheduler:
         """Give it a place and the pages that hold its beginning already, if the rest of its tokens will find room."""
         if len(self.running) >= self.limits.max_sequences:
             return False
-        found = self._find_prefix(sequence)
+        if self.saved is not None and not sequence.has_looked_on_disk:
+            sequence.has_looked_on_disk = self._restore(self._prefix_keys(sequence), self.saved)
+            if not sequence.has_looked_on_disk:
+                return False  # more of it in the next step; those that run go on between
+        found = self.pool.prefixes.find(self._prefix_keys(sequence))
         num_idle = sum(self.pool.is_idle(block) for block in found)
         promised = sum(s.num_missing_blocks + 1 for s in self.running)  # and one more each, for what they will say
         if sequence.num_missing_blocks - len(found) + promised > self.pool.num_free - num_idle:
@@ -121,26 +128,22 @@ class Scheduler:
         insort(self.running, sequence, key=lambda s: s.request.priority)
         return True
 
-    def _find_prefix(self, sequence: Sequence) -> list[int]:
-        """Pages with its first tokens, leaving one to read and all those whose logits are wanted."""
+    def _prefix_keys(self, sequence: Sequence) -> list[Key]:
+        """Keys of pages that may hold its first tokens, leaving one to read and all those whose logits are wanted."""
         if not self._reuse_prefixes and sequence.parent is None:
             return []
         scored = sequence.first_scored_position
         end = len(sequence.token_ids) - 1
         num_pages = (end if scored is None else min(end, scored)) // BLOCK_TOKENS
         extend_keys(sequence.page_keys, sequence.token_ids, num_pages)
-        keys = sequence.page_keys[1 : num_pages + 1]
-        if self.saved is not None and not sequence.has_looked_on_disk:
-            sequence.has_looked_on_disk = True
-            self._restore(keys, self.saved)
-        return self.pool.prefixes.find(keys)
+        return sequence.page_keys[1 : num_pages + 1]
 
-    def _restore(self, keys: list[Key], saved: PrefixStore) -> None:
-        """Read the pages from disk that come behind those which memory holds."""
+    def _restore(self, keys: list[Key], saved: PrefixStore) -> bool:
+        """Read pages from disk that come behind those which memory holds, a few; whether that was all."""
         found = self.pool.prefixes.find(keys)
         first = len(found)
         self.pool.share(found)  # or they might be taken for what is read
-        for key in keys[first:]:
+        for key in keys[first : first + PAGES_READ_AT_ONCE]:
             if key not in saved or self.pool.num_free == 0:
                 break
             (block,) = self.pool.allocate(1)
@@ -151,6 +154,7 @@ class Scheduler:
             found.append(block)
         self.pool.release(found)
         saved.touch(keys[first : len(found)])
+        return len(found) < first + PAGES_READ_AT_ONCE
 
     def _go_on(self) -> list[Slice]:
         """The answers' next tokens: one each, or a few where a grammar left no choice and the step has room."""

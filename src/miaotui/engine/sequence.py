@@ -156,7 +156,7 @@ class Sequence:
             self.stop_reason = self.text.stopped_by
             self.finish("stop", now_s)
         elif self.constraint is not None and self._ends_constraint(self.constraint, token_id):
-            text += self.finish("error" if self.constraint.error else "stop", now_s)
+            text += self.fail(why, now_s) if (why := self.constraint.error) else self.finish("stop", now_s)
         elif self.num_output_tokens >= self.max_tokens:
             text += self.finish("length", now_s)
         return text
@@ -164,8 +164,6 @@ class Sequence:
     def _ends_constraint(self, constraint: Constraint, token_id: int) -> bool:
         """Whether nothing can come behind this token: the output is complete, or cannot be checked any further."""
         constraint.accept(token_id)
-        if constraint.error:
-            self.stop_reason = constraint.error
         return constraint.is_complete or bool(constraint.error)
 
     def append_forced(self, now_s: float) -> tuple[tuple[int, ...], str]:
@@ -187,8 +185,15 @@ class Sequence:
 
     def finish(self, reason: FinishReason, now_s: float) -> str:
         """End the sequence and give out text still held back."""
-        self.finish_reason, self.finished_s = reason, now_s
-        return "" if self.text.stopped_by is not None else self.text.finish()
+        text = "" if self.text.stopped_by is not None else self.text.finish()
+        self.finished_s = now_s
+        self.finish_reason = reason  # at last: other threads take this for the end
+        return text
+
+    def fail(self, why: str, now_s: float) -> str:
+        """End the sequence because its constraint cannot be followed; text still held back."""
+        self.stop_reason = why
+        return self.finish("error", now_s)
 
     def completion(self, others: tuple[Completion, ...] = ()) -> Completion:
         """The result as it stands; the sequence must have finished."""

@@ -13,7 +13,10 @@ _HEAD = re.compile(
 )
 _FIRST_KEY = re.compile(r'\s*\{\s*"((?:[^"\\]|\\.)*)"\s*:')
 _CALL_KEYS = frozenset({"name", "arguments", "parameters", "input", "type", "function", "id"})
-MAX_HELD_CHARACTERS = 1 << 20
+MAX_HELD_CHARACTERS = 64 << 10
+"""Of a call that is not written in the usual way."""
+MAX_HEAD_CHARACTERS = 512
+"""Up to the arguments."""
 
 
 class CallText:
@@ -65,7 +68,7 @@ class CallText:
 
     def _start(self) -> bool:
         """Whether the arguments have begun, as they are usually written."""
-        head = _HEAD.match(self._text)
+        head = _HEAD.match(self._text[:MAX_HEAD_CHARACTERS])
         if head is None or not self._is_known(name := _loaded(head[1])):
             return False
         self._name, self._started, self._scan = str(name), True, _ValueEnd()
@@ -77,7 +80,7 @@ class CallText:
 
     def _whole(self) -> str | None:
         """A call written in another way, or other text: decided when the object is complete."""
-        key = _FIRST_KEY.match(self._text)
+        key = _FIRST_KEY.match(self._text[:MAX_HEAD_CHARACTERS])
         if self._names is not None and key is not None and key[1] not in _CALL_KEYS:
             self.refused, self._text = self._text, ""
             return ""
@@ -102,7 +105,8 @@ class CallText:
             return
         arguments: Any = next((value[key] for key in ("arguments", "parameters", "input") if key in value), {})
         self._name, self._started = str(name), True
-        self._arguments.append(arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False))
+        is_text = isinstance(arguments, str) and isinstance(_loaded(arguments), Mapping)
+        self._arguments.append(arguments if is_text else json.dumps(arguments, ensure_ascii=False))
 
     def _pass_on(self, length: int) -> None:
         self._arguments.append(self._text[:length])

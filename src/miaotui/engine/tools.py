@@ -7,16 +7,14 @@ import re
 from collections.abc import Mapping
 from collections.abc import Sequence as Row
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from miaotui.core import StructuredOutputs
+from miaotui.engine.grammar import JSON_STYLE, literal
 from miaotui.errors import InvalidRequestError, brief
 
 MAX_TOOLS = 128
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-
-Choice = Literal["auto", "none", "required"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ def tool_format(chat_template: str | None) -> ToolFormat:
         return GENERIC
     if "<tool_call>" in template:
         return HERMES
-    return LLAMA3 if '"parameters"' in template or "<|python_tag|>" in template else HERMES
+    return LLAMA3 if '"parameters"' in template or "<|python_tag|>" in template else GENERIC
 
 
 def read_tools(given: Row[Mapping[str, Any]]) -> list[Tool]:
@@ -85,6 +83,8 @@ def _read_tool(number: int, tool: Mapping[str, Any]) -> Tool:
         )
     if not isinstance(description, str) or not isinstance(parameters, Mapping):
         raise InvalidRequestError(f"tools must have a description in text and an object of parameters; {name} has not.")
+    if parameters.get("type", "object") != "object":
+        raise InvalidRequestError(f"tools must have parameters of type object; those of {name} are not.")
     return Tool(name, description, parameters, strict=bool(function.get("strict")))
 
 
@@ -110,25 +110,20 @@ def call_grammar(tools: Row[Tool], style: ToolFormat, *, must_call: bool, severa
     rules = "\n".join(rule for _, rule in calls)
     any_call = " | ".join(name for name, _ in calls)
     if must_call:
-        again = f'("\\n" {_text(style.begin)} one)*' if several and style.begin else ""
-        start = f"start: {_text(style.begin)} one {again}" if style.begin else "start: one"
+        again = f'("\\n" {literal(style.begin)} one)*' if several and style.begin else ""
+        start = f"start: {literal(style.begin)} one {again}" if style.begin else "start: one"
         return StructuredOutputs(grammar=f"%llguidance {{}}\n{start}\none: {any_call}\n{rules}\n")
     many = "*" if several else "?"
     return StructuredOutputs(
         grammar=f"%llguidance {{}}\nstart: called{many} TEXT\ncalled: before one\none: {any_call}\n"
-        f"before[lazy]: TEXT {_text(style.begin)}\nTEXT: /(.|\\n)*/\n{rules}\n"
+        f"before[lazy]: TEXT {literal(style.begin)}\nTEXT: /(.|\\n)*/\n{rules}\n"
     )
 
 
 def _call(number: int, tool: Tool, style: ToolFormat) -> tuple[str, str]:
     """Name and text of the rule for a call, behind `begin`."""
-    options = {"x-guidance": {**_JSON_STYLE, "lenient": not tool.strict}}
-    schema = json.dumps({"type": "object", **tool.parameters, **options}, ensure_ascii=False)
+    options = {"x-guidance": {**JSON_STYLE, "lenient": not tool.strict}}
+    schema = json.dumps({**tool.parameters, "type": "object", **options}, ensure_ascii=False)
     break_ = "\n" if style.begin else ""
-    head = _text(f'{break_}{{"name": {json.dumps(tool.name)}, "{style.arguments}": ')
-    return f"call_{number}", f"call_{number}: {head} %json {schema} {_text('}' + break_ + style.end)}"
-
-
-def _text(text: str) -> str:
-    """A literal in Lark's syntax."""
-    return json.dumps(text, ensure_ascii=False)
+    head = literal(f'{break_}{{"name": {json.dumps(tool.name)}, "{style.arguments}": ')
+    return f"call_{number}", f"call_{number}: {head} %json {schema} {literal('}' + break_ + style.end)}"

@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from miaotui.engine.async_llm import Answer, AsyncLLM
 from miaotui.engine.results import Completion, Delta
-from miaotui.errors import InvalidRequestError, ModelNotFoundError, OverloadedError
+from miaotui.errors import InvalidRequestError, ModelNotFoundError
 from miaotui.server.ledger import Ledger
 from miaotui.server.settings import ServerSettings
 from miaotui.server.supervisor import Supervisor
@@ -31,7 +31,7 @@ class Service:
         self.llm = llm
         self.settings = settings
         self.metrics = ledger.metrics
-        llm.watcher = ledger
+        llm.watcher, llm.max_waiting = ledger, settings.max_waiting
         self.metrics.attach(llm, settings.model_name)
         self.supervisor = Supervisor(llm, settings, self.metrics)
         self.closing = False
@@ -46,12 +46,14 @@ class Service:
         """The error for a model that is not this server's."""
         return ModelNotFoundError(f"the model {model[:100]!r} is not served here; it is {self.settings.model_name!r}.")
 
-    def check(self, model: str | None) -> None:
-        """The same, and raise OverloadedError where too many wait."""
-        self.check_model(model)
-        if self.llm.num_waiting >= self.settings.max_waiting:
-            self.metrics.rejected.labels("overloaded").inc()
-            raise OverloadedError(f"{self.llm.num_waiting} requests wait already; try again in a moment.")
+    def priority(self, wanted: int | None, tenant: str) -> int:
+        """The priority of a tenant's request; where there are several, nobody may push ahead of the others.
+
+        Raises InvalidRequestError.
+        """
+        if wanted is not None and wanted < 0 and tenant:
+            raise InvalidRequestError("priority must be 0 to 1000 on a server with API keys.")
+        return wanted or 0
 
     def head(self, kind: str, request: Request) -> dict[str, Any]:
         """The fields that all parts of a reply begin with."""
@@ -86,11 +88,6 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
 async def _disconnect(request: Request) -> None:
     while not await request.is_disconnected():
         await asyncio.sleep(0.1)
-
-
-async def whole_of(start: Awaitable[Answer]) -> Completion:
-    """The completion of a request that is about to start."""
-    return await whole(await start)
 
 
 async def whole(answer: Answer) -> Completion:

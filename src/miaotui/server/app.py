@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from miaotui.engine.async_llm import AsyncLLM
-from miaotui.errors import MiaotuiError
+from miaotui.errors import MiaotuiError, OverloadedError
 from miaotui.server import chat, completions, facts, messages, responses
 from miaotui.server.answers import ClientGoneError, Service
 from miaotui.server.guard import Guard
@@ -79,6 +79,8 @@ def create_app(
 
 async def _known(request: Request, error: Exception) -> Response:
     _note(error)
+    if isinstance(error, OverloadedError):
+        request.app.state.service.metrics.rejected.labels("overloaded").inc()
     return error_reply(error, request.url.path)
 
 

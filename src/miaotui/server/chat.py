@@ -32,7 +32,7 @@ async def chat_completions(request: Request) -> Response:
     service: Service = request.app.state.service
     wire = decode(await request.body(), ChatRequest)
     asked = wire.asked()
-    service.check(wire.model)
+    service.check_model(wire.model)
     headers = {"x-miaotui-receipt": request.state.request_id}
     start = Turn.start(asked, request, service)
     if wire.stream:

@@ -28,8 +28,8 @@ async def completions(request: Request) -> Response:
         raise InvalidRequestError("suffix must be empty: filling in the middle is not served yet.")
     if asked.echo and asked.stream:
         raise InvalidRequestError("echo must be false where stream is true.")
-    service.check(asked.model)
-    start = _start_all(service, request, prompts, params, asked.priority or 0)
+    service.check_model(asked.model)
+    start = _start_all(service, request, prompts, params, service.priority(asked.priority, request.state.tenant))
     headers = {"x-miaotui-receipt": request.state.request_id}
     if asked.stream:
         answers = await while_connected(request, start)

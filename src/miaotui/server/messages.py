@@ -38,7 +38,7 @@ async def messages(request: Request) -> Response:
     service: Service = request.app.state.service
     wire = decode(await request.body(), MessagesRequest)
     asked = wire.asked()
-    service.check(wire.model)
+    service.check_model(wire.model)
     start = Turn.start(asked, request, service)
     headers = {"x-miaotui-receipt": request.state.request_id, "request-id": request.state.request_id}
     head = {

@@ -10,9 +10,9 @@ import msgspec
 from miaotui.core import SamplingParams
 from miaotui.engine.tools import Tool, read_tools
 from miaotui.errors import InvalidRequestError, brief
-from miaotui.server.turns import Asked
+from miaotui.server.turns import Asked, Choice
 
-_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+_CHOICES: dict[str, Choice] = {"auto": "auto", "any": "required", "none": "none"}
 
 
 class CountRequest(msgspec.Struct, kw_only=True):
@@ -49,11 +49,13 @@ class MessagesRequest(CountRequest, kw_only=True):
         given = {"temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k, "stop": self.stop_sequences}
         params = SamplingParams(max_tokens=self.max_tokens, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
         choice = self.tool_choice or {"type": "auto"}
-        named = choice.get("name") if choice.get("type") == "tool" else _CHOICES.get(str(choice.get("type")))
-        if not isinstance(named, str):
+        is_named, name = choice.get("type") == "tool", choice.get("name")
+        mode: Choice | None = "named" if is_named else _CHOICES.get(str(choice.get("type")))
+        if mode is None or (is_named and not isinstance(name, str)):
             raise InvalidRequestError('tool_choice must have the type "auto", "any", "none", or "tool" with a name.')
         several = choice.get("disable_parallel_tool_use") is not True
-        return Asked(self.conversation(), params, self.offered(), named, several)
+        named = name if is_named and isinstance(name, str) else ""
+        return Asked(self.conversation(), params, self.offered(), mode, named, several)
 
 
 def _openai_tool(tool: dict[str, Any]) -> dict[str, Any]:

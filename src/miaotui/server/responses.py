@@ -24,7 +24,7 @@ async def responses(request: Request) -> Response:
     service: Service = request.app.state.service
     wire = decode(await request.body(), ResponsesRequest)
     asked = wire.asked()
-    service.check(wire.model)
+    service.check_model(wire.model)
     headers = {"x-miaotui-receipt": request.state.request_id}
     head = _head(wire, request, service)
     start = Turn.start(asked, request, service)

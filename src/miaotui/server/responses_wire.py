@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -33,7 +33,7 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
     conversation: Any = None
     background: bool | None = None
     metadata: dict[str, Any] | None = None
-    priority: int | None = None
+    priority: Annotated[int, msgspec.Meta(ge=-1000, le=1000)] | None = None
     seed: int | None = None
 
     def asked(self) -> Asked:
@@ -55,7 +55,7 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
             self.conversation_messages(),
             params,
             tools=self.offered(),
-            choice=read_choice(self.tool_choice),
+            **read_choice(self.tool_choice),
             several=self.parallel_tool_calls is not False,
             priority=self.priority or 0,
         )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from starlette.requests import Request
 
@@ -13,23 +14,26 @@ from miaotui.core import SamplingParams, StructuredOutputs
 from miaotui.engine.async_llm import Answer
 from miaotui.engine.chat_output import CallArguments, CallStart, ChatOutput, Piece, Reasoning
 from miaotui.engine.results import Completion, Delta
-from miaotui.engine.tools import Tool, call_grammar, tool_format
+from miaotui.engine.tools import Tool, ToolFormat, call_grammar, tool_format
 from miaotui.errors import InvalidRequestError
 from miaotui.server.answers import Service, check_ending
+
+Choice = Literal["auto", "none", "required", "named"]
 
 
 @dataclass(slots=True)
 class Asked:
     """A conversation and what may be said next.
 
-    choice: "auto", "none", "required", or the name of the one tool to call. several: whether one answer may call
-    several tools.
+    choice: "auto", "none", "required", or "named". named: the one tool to call then. several: whether one answer may
+    call several tools.
     """
 
     messages: list[dict[str, Any]]
     params: SamplingParams
     tools: list[Tool] = field(default_factory=list)
-    choice: str = "auto"
+    choice: Choice = "auto"
+    named: str = ""
     several: bool = True
     template_options: Mapping[str, Any] | None = None
     priority: int = 0
@@ -67,10 +71,10 @@ class Message:
 class Turn:
     """A turn that has started; its parts are read in order."""
 
-    def __init__(self, answer: Answer, outputs: list[ChatOutput], request_id: str, tokenizer: Any) -> None:
+    def __init__(self, answer: Answer, outputs: list[ChatOutput], tokenizer: Any) -> None:
         self.answer = answer
         self._outputs = outputs
-        self._request_id = request_id
+        self._salt = uuid.uuid4().hex
         self._tokenizer = tokenizer
 
     @classmethod
@@ -78,19 +82,21 @@ class Turn:
         """Ask the model. Raises what the engine raises, and InvalidRequestError for a choice that cannot be made."""
         offered = [] if asked.choice == "none" else asked.tools
         style = tool_format(service.llm.llm.chat_template)
+        wanted = _grammar(asked, offered, style)
         answer = await service.llm.stream(
             asked.messages,
-            asked.params.changed(structured_outputs=_grammar(asked, offered, service)),
+            asked.params.changed(structured_outputs=wanted),
             tools=[tool.as_openai() for tool in offered] or None,
             template_options=asked.template_options,
             tenant=request.state.tenant,
-            priority=asked.priority,
+            priority=service.priority(asked.priority, request.state.tenant),
         )
         tail = service.llm.llm.tokenizer.decode(answer.prompt_token_ids[-8:], skip_special=False)
-        reasoning = tail.rstrip().endswith("<think>")
+        has_form = wanted is not None and (asked.params.structured_outputs is not None or asked.choice != "auto")
+        reasoning = tail.rstrip().endswith("<think>") and not has_form  # which begins with the first token
         names = [tool.name for tool in offered]
         outputs = [ChatOutput(style if offered else None, names, reasoning=reasoning) for _ in range(asked.params.n)]
-        return cls(answer, outputs, request.state.request_id, service.llm.llm.tokenizer)
+        return cls(answer, outputs, service.llm.llm.tokenizer)
 
     def num_tokens(self, text: str) -> int:
         """Tokens that the model's tokenizer writes a text with."""
@@ -98,7 +104,7 @@ class Turn:
 
     def call_id(self, index: int, number: int, prefix: str = "call") -> str:
         """What the client will name a call by when it sends the result; differs between requests."""
-        digest = hashlib.sha256(f"{self._request_id}/{index}/{number}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{self._salt}/{index}/{number}".encode()).hexdigest()
         return f"{prefix}_{digest[:24]}"
 
     def read(self, part: Delta) -> list[Piece]:
@@ -124,20 +130,22 @@ class Turn:
         return "tool_calls" if reason == "stop" and self._outputs[index].num_calls else reason
 
 
-def _grammar(asked: Asked, offered: list[Tool], service: Service) -> StructuredOutputs | None:
+def _grammar(asked: Asked, offered: list[Tool], style: ToolFormat) -> StructuredOutputs | None:
     """What the answer must keep to: the format asked for, or calls of tools that exist."""
     wanted = asked.params.structured_outputs
     if not offered:
-        if asked.choice not in ("auto", "none"):
+        if asked.choice in ("required", "named"):
             raise InvalidRequestError("tool_choice needs tools; give some, or leave it out.")
         return wanted
-    callable_now = offered
-    if asked.choice not in ("auto", "required"):
-        callable_now = [tool for tool in offered if tool.name == asked.choice]
-        if not callable_now:
-            raise InvalidRequestError(f"tool_choice names {asked.choice[:80]!r}, which is not among the tools.")
-    must_call = asked.choice != "auto"
-    if wanted is not None and not must_call:
-        return wanted  # the format of the answer was asked for: that excludes calls
-    style = tool_format(service.llm.llm.chat_template)
-    return call_grammar(callable_now, style, must_call=must_call, several=asked.several)
+    if asked.choice == "named":
+        offered = [tool for tool in offered if tool.name == asked.named]
+        if not offered:
+            raise InvalidRequestError(f"tool_choice names {asked.named[:80]!r}, which is not among the tools.")
+    if asked.choice != "auto":
+        return call_grammar(offered, style, must_call=True, several=asked.several)
+    if wanted is not None or asked.params.min_tokens:
+        return wanted  # a format for the answer excludes calls; a least length excludes grammars
+    try:
+        return call_grammar(offered, style, must_call=False, several=asked.several)
+    except InvalidRequestError:  # too long; calls are then recognized, though not kept to their schemas
+        return None

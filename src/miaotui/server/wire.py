@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from miaotui.core import SamplingParams, StructuredOutputs
+from miaotui.core import MAX_BIASED_TOKENS, SamplingParams, StructuredOutputs
 from miaotui.engine.tools import read_tools
 from miaotui.errors import InvalidRequestError
 from miaotui.server.json_depth import MAX_DEPTH, is_too_deep
@@ -60,6 +60,8 @@ class Sampling(msgspec.Struct, kw_only=True):
     def params(self, **more: Any) -> SamplingParams:
         """As the engine takes them. Raises InvalidRequestError for values out of range."""
         given = {name: getattr(self, name) for name in _ENGINE_FIELDS}
+        if len(self.logit_bias or ()) > MAX_BIASED_TOKENS:
+            raise InvalidRequestError(f"logit_bias must map at most {MAX_BIASED_TOKENS} token ids to numbers.")
         if self.logit_bias is not None:
             given["logit_bias"] = {_token_id(key): bias for key, bias in self.logit_bias.items()}
         shape = {name: getattr(self, f"guided_{name}") for name in ("json", "regex", "choice", "grammar")}
@@ -100,22 +102,22 @@ class ChatRequest(Sampling, kw_only=True):
             self.messages,
             self.params(max_tokens=limit, logprobs=wanted, **({} if shape is None else {"structured_outputs": shape})),
             tools=read_tools(self.tools or ()),
-            choice=read_choice(self.tool_choice),
+            **read_choice(self.tool_choice),
             several=self.parallel_tool_calls is not False,
             template_options=self.chat_template_kwargs,
             priority=self.priority or 0,
         )
 
 
-def read_choice(given: str | dict[str, Any] | None) -> str:
-    """`tool_choice`: a word, or the name of a tool."""
+def read_choice(given: str | dict[str, Any] | None) -> dict[str, Any]:
+    """`tool_choice`, a word or the name of a tool, as fields of `Asked`."""
     if given is None or given in ("auto", "none", "required"):
-        return str(given or "auto")
+        return {"choice": given or "auto"}
     if isinstance(given, dict):
         function = given.get("function")
         name = function.get("name") if isinstance(function, dict) else given.get("name")
         if isinstance(name, str):
-            return name
+            return {"choice": "named", "named": name}
     raise InvalidRequestError('tool_choice must be "auto", "none", "required" or name a function.')
 
 
@@ -178,7 +180,7 @@ class EmbeddingsRequest(msgspec.Struct, kw_only=True):
 class TokenizeRequest(msgspec.Struct, kw_only=True):
     """POST /tokenize: a text, or a conversation."""
 
-    prompt: str | None = None
+    prompt: Annotated[str, msgspec.Meta(max_length=1 << 20)] | None = None
     messages: list[dict[str, Any]] | None = None
     add_special_tokens: bool = True
 
@@ -186,7 +188,7 @@ class TokenizeRequest(msgspec.Struct, kw_only=True):
 class DetokenizeRequest(msgspec.Struct, kw_only=True):
     """POST /detokenize."""
 
-    tokens: list[int]
+    tokens: Annotated[list[int], msgspec.Meta(max_length=1 << 17)]
 
 
 T = TypeVar("T")
