@@ -35,6 +35,8 @@ PROBES = int(os.environ.get("SOAK_PROBES", "100000"))
 MAX_SLOPE_MIB_PER_MIN = 0.5
 """Of memory, once the KV pages have been touched: what noise of the allocator may look like."""
 LEAVING_SHARE = 0.2
+SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
+"""What a third of the mixed answers have to look like."""
 
 
 class Server:
@@ -114,6 +116,7 @@ def test_mixed_load_leaks_neither_pages_nor_memory_nor_files(
                 "prompt": some_text(rng, rng.randint(1, 300)),
                 "max_tokens": rng.randint(1, 80),
                 "n": rng.choice((1, 2)),
+                "guided_json": rng.choice((None, None, SCHEMA)),
             }
             statuses.append((await ask(server.url, body | {"stream": rng.random() < 0.5})).status)
 
@@ -157,6 +160,8 @@ def test_twice_the_capacity_is_refused_in_time_and_the_rest_is_served(
         )
     assert set(tally.statuses) == {200, 429}
     report_faults("requests at twice the capacity", tally.num_cases, len(tally.problems) + server.leaked_pages())
+    assert refused_s[98] <= 0.05
+    assert goodput >= 0.9 * rate
 
 
 def test_nothing_is_left_of_those_who_leave(server: Server, report_faults: Callable[[str, int, int], None]) -> None:

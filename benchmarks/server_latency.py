@@ -1,0 +1,135 @@
+"""Latencies of `miaotui serve`: cold start, a system prompt seen before, and streams beside a long prompt.
+
+usage: server_latency.py [--runs N] [MODEL]                              (default: smollm2:135m)
+Each run starts a server with an empty folder for prefixes, asks twice behind the same system prompt of about 2,000
+tokens, ends the server, starts it again and asks once more; then it measures the gaps between a stream's tokens, alone
+and while a prompt of about 4,000 tokens is read beside it, for one and for four streams.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from common import resolve
+from server_peers import answers, free_port
+
+WORDS = (
+    "the of and a in to is was he for it with as his on be at by had not are but from or have an they which one".split()
+)
+
+
+def text_of(num_words: int, seed: int) -> str:
+    rng = random.Random(seed)
+    return " ".join(rng.choice(WORDS) for _ in range(num_words))
+
+
+@contextmanager
+def serving(model: Path, home: str) -> Iterator[tuple[str, float]]:
+    """A server's address, and the seconds until it was ready."""
+    port = free_port()
+    line = [sys.executable, "-m", "miaotui", "serve", str(model), "--port", str(port), "--log-format", "none"]
+    line += ["--prefix-cache", "1GiB", "--context-length", "8192"]
+    start_s = time.perf_counter()
+    process = subprocess.Popen(line, stderr=subprocess.DEVNULL, env={**os.environ, "MIAOTUI_HOME": home})
+    try:
+        while not answers(f"http://127.0.0.1:{port}"):
+            time.sleep(0.005)
+        yield f"http://127.0.0.1:{port}", time.perf_counter() - start_s
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def stream(url: str, body: dict[str, Any]) -> list[float]:
+    """When each piece of text came, in seconds from the request on."""
+    asked = json.dumps({"stream": True, "temperature": 0, "ignore_eos": True} | body).encode()
+    request = urllib.request.Request(f"{url}/v1/chat/completions", asked, {"content-type": "application/json"})
+    start_s, times_s = time.perf_counter(), []
+    with urllib.request.urlopen(request) as reply:
+        for line in reply:
+            if line.startswith(b"data: {") and b'"content":"' in line and b'"content":""' not in line:
+                times_s.append(time.perf_counter() - start_s)
+    return times_s
+
+
+def first_token_s(url: str, seed: int, question: str) -> float:
+    messages = [{"role": "system", "content": text_of(1950, seed)}, {"role": "user", "content": question}]
+    return stream(url, {"messages": messages, "max_tokens": 4})[0]
+
+
+def gaps_s(url: str, num_streams: int, seed: int, beside: int) -> list[float]:
+    """Gaps of streams, all of them or those while a prompt of so many words is read beside them."""
+    gaps: list[float] = []
+    window = [0.0, float("inf")]
+
+    def run(number: int) -> None:
+        begin_s = time.perf_counter()
+        times_s = stream(
+            url, {"messages": [{"role": "user", "content": text_of(20, seed + number)}], "max_tokens": 700}
+        )
+        at_s = [begin_s + seconds for seconds in times_s]
+        gaps.extend(b - a for a, b in zip(at_s, at_s[1:], strict=False) if window[0] <= a <= window[1])
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(num_streams)]
+    for thread in threads:
+        thread.start()
+    if beside:
+        time.sleep(0.8)
+        window[0] = time.perf_counter()
+        stream(url, {"messages": [{"role": "user", "content": text_of(beside, seed + 99)}], "max_tokens": 1})
+        window[1] = time.perf_counter()
+    for thread in threads:
+        thread.join()
+    return gaps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", default="smollm2:135m")
+    parser.add_argument("--runs", type=int, default=3)
+    arguments = parser.parse_args()
+    model = resolve(arguments.model)
+    figures: dict[str, list[float]] = {}
+
+    def note(name: str, value: float) -> None:
+        figures.setdefault(name, []).append(value)
+
+    for run in range(arguments.runs):
+        with tempfile.TemporaryDirectory() as home:
+            for start in ("cold start, weights to pack, s", "cold start, weights packed, s"):
+                with serving(model, home) as (url, ready_s):
+                    note(start, ready_s)
+                    if "to pack" in start:
+                        first_s = first_token_s(url, run, "What was that about?")
+                        note("first token behind 2,000 new tokens, s", first_s)
+                        note("the same tokens again, share of that", first_token_s(url, run, "And now?") / first_s)
+                    else:
+                        again_s = first_token_s(url, run, "Once more?")
+                        note("the same tokens after a restart, share of that", again_s / first_s)
+                        for num_streams in (1, 4):
+                            alone = statistics.median(gaps_s(url, num_streams, run, 0))
+                            beside = sorted(gaps_s(url, num_streams, run + 50, 3900))
+                            name = f"{num_streams} streams beside 4,000 tokens: gap p99, times the median alone"
+                            note(name, beside[int(0.99 * len(beside))] / alone)
+                            note(f"{num_streams} streams: median gap alone, ms", alone * 1e3)
+    for name, values in figures.items():
+        print(f"| {name} | {statistics.median(values):.3f} ({min(values):.3f}–{max(values):.3f}) |")
+
+
+if __name__ == "__main__":
+    main()
