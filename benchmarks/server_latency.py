@@ -9,6 +9,7 @@ and while a prompt of about 4,000 tokens is read beside it, for one and for four
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -28,9 +29,7 @@ from typing import Any
 from common import resolve
 from server_peers import answers, free_port
 
-WORDS = (
-    "the of and a in to is was he for it with as his on be at by had not are but from or have an they which one".split()
-)
+WORDS = tuple("the of and a in to is was he for it with as his on be at by had not are but from or have an".split())
 
 
 def text_of(num_words: int, seed: int) -> str:
@@ -59,12 +58,10 @@ def stream(url: str, body: dict[str, Any]) -> list[float]:
     """When each piece of text came, in seconds from the request on."""
     asked = json.dumps({"stream": True, "temperature": 0, "ignore_eos": True} | body).encode()
     request = urllib.request.Request(f"{url}/v1/chat/completions", asked, {"content-type": "application/json"})
-    start_s, times_s = time.perf_counter(), []
+    start_s = time.perf_counter()
     with urllib.request.urlopen(request) as reply:
-        for line in reply:
-            if line.startswith(b"data: {") and b'"content":"' in line and b'"content":""' not in line:
-                times_s.append(time.perf_counter() - start_s)
-    return times_s
+        texts = (line for line in reply if b'"content":"' in line and b'"content":""' not in line)
+        return [time.perf_counter() - start_s for _ in texts]
 
 
 def first_token_s(url: str, seed: int, question: str) -> float:
@@ -83,7 +80,7 @@ def gaps_s(url: str, num_streams: int, seed: int, beside: int) -> list[float]:
             url, {"messages": [{"role": "user", "content": text_of(20, seed + number)}], "max_tokens": 700}
         )
         at_s = [begin_s + seconds for seconds in times_s]
-        gaps.extend(b - a for a, b in zip(at_s, at_s[1:], strict=False) if window[0] <= a <= window[1])
+        gaps.extend(b - a for a, b in itertools.pairwise(at_s) if window[0] <= a <= window[1])
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(num_streams)]
     for thread in threads:
