@@ -89,7 +89,7 @@ def test_what_cannot_be_served_is_one_sentence(tiny_model: Path, tmp_path: Path,
 def test_a_stream_that_outlasts_the_server_ends_with_an_error(tiny_model: Path, tmp_path: Path) -> None:
     options = ("--shutdown-timeout", "1.5", "--context-length", "1000")
     with serving(tiny_model, tmp_path, *options) as (process, text):
-        body = {"prompt": ["the cat"] * 16, "max_tokens": 900, "ignore_eos": True, "stream": True, "n": 8}
+        body = {"prompt": ["the cat"] * 16, "max_tokens": 900, "ignore_eos": True, "stream": True, "n": 4}
         with httpx.stream("POST", url_of(text) + "/v1/completions", json=body) as reply:
             lines = reply.iter_lines()
             next(lines)

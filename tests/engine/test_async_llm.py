@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from miaotui import LLM, SamplingParams
-from miaotui.engine import async_llm
 from miaotui.engine.async_llm import AsyncLLM
 from miaotui.errors import ContextLengthError, EngineStoppedError, InvalidRequestError, SlowReaderError
 
@@ -143,7 +142,7 @@ def test_unread_parts_take_little_room_and_nothing_of_them_is_lost(tiny_model: P
 
 
 def test_a_reader_who_sleeps_is_cancelled(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(async_llm, "MAX_BUFFERED_CHARACTERS", 20)
+    monkeypatch.setattr("miaotui.engine.answer.MAX_BUFFERED_CHARACTERS", 20)
 
     async def use(llm: AsyncLLM) -> None:
         answer = await llm.stream("the cat", GREEDY, max_tokens=120)

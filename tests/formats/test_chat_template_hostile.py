@@ -52,7 +52,7 @@ def test_a_field_of_absurd_width_is_never_formatted(source: str) -> None:
 
 @pytest.mark.parametrize("source", FORBIDDEN)
 def test_a_template_that_reaches_out_is_refused(source: str) -> None:
-    with pytest.raises(ChatTemplateError, match=r"failed|cannot be used|needs something") as caught:
+    with pytest.raises(ChatTemplateError, match=r"failed|cannot be used|needs something|takes longer") as caught:
         ChatTemplate(source).render(MESSAGES)
     assert len(str(caught.value)) < 1000
 

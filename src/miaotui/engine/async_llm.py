@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as Row
 from contextlib import aclosing, contextmanager
@@ -15,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from miaotui.core import SamplingParams
+from miaotui.engine.answer import Answer, Tell
 from miaotui.engine.block_pool import BlockPool
 from miaotui.engine.engine import Engine
 from miaotui.engine.engine_thread import EngineThread, Step
@@ -22,117 +22,16 @@ from miaotui.engine.grammar import TokenGrammar
 from miaotui.engine.heartbeat import Heartbeat
 from miaotui.engine.llm import LLM, Prompt, resolve_params
 from miaotui.engine.messages import Message
-from miaotui.engine.results import Completion, Delta
+from miaotui.engine.results import Completion
 from miaotui.engine.scheduler import Scheduler
 from miaotui.engine.sequence import Sequence
 from miaotui.engine.stream import completion_of
 from miaotui.engine.waiting import WaitingLine
 from miaotui.engine.watcher import Watcher
-from miaotui.errors import EngineStoppedError, OverloadedError, SlowReaderError
+from miaotui.errors import EngineStoppedError, OverloadedError
 
-MAX_BUFFERED_CHARACTERS = 1 << 20
-"""A reader who leaves more than this unread has gone away, whatever its connection says."""
-MAX_JOINED = 4096
-"""Unread parts are joined to parts of about so many characters: they take little more memory than their text."""
 CLOSE_S = 5.0
 """How long `aclose` waits for the step under way; a thread that hangs is left behind."""
-
-
-Tell = Callable[[Completion | None, Exception | None], None]
-
-
-class Answer:
-    """One request under way: an asynchronous iterator over its parts.
-
-    To be closed (`aclose`, or `contextlib.aclosing`) where it is left early: that frees its memory within a step.
-    """
-
-    def __init__(self, llm: AsyncLLM, sequences: list[Sequence], tell: Tell) -> None:
-        self._llm = llm
-        self._sequences = sequences
-        self._tell: Tell | None = tell
-        self._last_s: dict[int, float] = {}  # when each sequence had its last token
-        self._parts: deque[Delta] = deque()
-        self._num_open = len(sequences)  # whose last part has not arrived
-        self._unread = 0
-        self._arrived = asyncio.Event()
-        self._error: Exception | None = None
-
-    def __aiter__(self) -> Answer:
-        return self
-
-    async def __anext__(self) -> Delta:
-        while not self._parts:
-            if self._error is not None:
-                raise self._error
-            if self._num_open == 0:
-                raise StopAsyncIteration
-            self._arrived.clear()
-            await self._arrived.wait()
-        part = self._parts.popleft()
-        self._unread -= len(part.text)
-        return part
-
-    @property
-    def prompt_token_ids(self) -> tuple[int, ...]:
-        """The prompt as the model reads it."""
-        return self._sequences[0].request.prompt_token_ids
-
-    @property
-    def completion(self) -> Completion | None:
-        """The whole answer once it has ended, however it ended; None while it goes on."""
-        return completion_of(self._sequences) if self._num_open == 0 else None
-
-    @property
-    def ended(self) -> list[Completion]:
-        """Those of its completions that have ended."""
-        return [sequence.completion() for sequence in self._sequences if sequence.finish_reason is not None]
-
-    async def whole(self) -> Completion:
-        """The whole answer, once it has ended; parts not fetched yet are skipped."""
-        async for _ in self:
-            pass
-        return completion_of(self._sequences)
-
-    async def aclose(self) -> None:
-        """Cancel what has not finished. Harmless when repeated."""
-        self._llm._forget(self)
-
-    def _push(self, part: Delta) -> None:
-        self._keep(part)
-        self._num_open -= part.finish_reason is not None
-        self._unread += len(part.text)
-        if self._unread > MAX_BUFFERED_CHARACTERS and self._error is None:
-            self._parts.clear()
-            self._fail(SlowReaderError("the reader left more than 1 MiB of the answer unread; it was cancelled."))
-            self._llm._forget(self)
-        self._arrived.set()
-
-    def _keep(self, part: Delta) -> None:
-        """Put a part behind those that are unread, as one with the last of them where that can be told from nothing."""
-        last = self._parts[-1] if self._parts else None
-        if last is None or last.index != part.index or part.logprobs is not None or len(last.text) >= MAX_JOINED:
-            self._parts.append(part)
-        else:
-            text, token_ids = last.text + part.text, last.token_ids + part.token_ids
-            self._parts[-1] = replace(part, text=text, token_ids=token_ids)
-
-    def _fail(self, error: Exception) -> None:
-        self._error = error
-        self._arrived.set()
-
-    def _end(self, completion: Completion | None) -> None:
-        """Tell the watcher, the first time this is called."""
-        tell, self._tell = self._tell, None
-        if tell is not None:
-            tell(completion, self._error)
-
-    def _gap(self, part: Delta, now_s: float) -> float | None:
-        """Seconds since the sequence's last token; None for a part without any, or with the first."""
-        if not part.token_ids:
-            return None
-        last_s, self._last_s[part.index] = self._last_s.get(part.index), now_s
-        return None if last_s is None else now_s - last_s
 
 
 class AsyncLLM:
@@ -345,7 +244,7 @@ class AsyncLLM:
         tell = self._starting.pop(started, None)
         if tell is None:  # all have been told that the engine has ended
             return
-        answer = Answer(self, sequences, tell)
+        answer = Answer(sequences, tell, self._forget)
         self._answers[sequences[0].request.id] = answer
         if started.done():  # nobody waits for it any more
             self._forget(answer)

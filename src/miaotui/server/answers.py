@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from miaotui.engine.async_llm import Answer, AsyncLLM
+from miaotui.engine.answer import Answer
+from miaotui.engine.async_llm import AsyncLLM
 from miaotui.engine.results import Completion, Delta
 from miaotui.errors import InvalidRequestError, ModelNotFoundError
 from miaotui.server.ledger import Ledger

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from miaotui.engine.async_llm import Answer
+from miaotui.engine.answer import Answer
 from miaotui.engine.results import Completion, Delta, TokenLogprob
 from miaotui.errors import InvalidRequestError
 from miaotui.server.answers import Service, check_ending, parts_or_silence, while_connected, whole

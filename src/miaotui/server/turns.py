@@ -11,7 +11,7 @@ from typing import Any, Literal
 from starlette.requests import Request
 
 from miaotui.core import SamplingParams, StructuredOutputs
-from miaotui.engine.async_llm import Answer
+from miaotui.engine.answer import Answer
 from miaotui.engine.chat_output import CallArguments, CallStart, ChatOutput, Piece, Reasoning
 from miaotui.engine.results import Completion, Delta
 from miaotui.engine.tools import Tool, ToolFormat, call_grammar, tool_format
