@@ -133,9 +133,7 @@ class Engine:
         Without a bound, the disk's order of use becomes the memory's, and what is too much is removed.
         """
         pool, saved = self.scheduler.pool, self.scheduler.saved
-        if saved is None:
-            return True
-        if not saved.works:
+        if saved is None or not saved.works:
             return True
         idle = pool.idle[-saved.max_pages :]
         keys = [pool.prefixes.key_of(block) for block in idle]

@@ -204,10 +204,12 @@ def _vocabulary(tokenizer: Tokenizer) -> Any:
     import llguidance
 
     class Vocabulary:
-        eos_token_id = min(tokenizer.eos_ids, default=tokenizer.vocab_size - 1)
-        bos_token_id = tokenizer.bos_id
-        tokens = [tokenizer.token_bytes(token_id) for token_id in range(tokenizer.vocab_size)]  # noqa: RUF012
-        special_token_ids = [i for i in range(tokenizer.vocab_size) if tokenizer.is_special(i)]  # noqa: RUF012
+        def __init__(self) -> None:
+            token_ids = range(tokenizer.vocab_size)
+            self.eos_token_id = min(tokenizer.eos_ids, default=tokenizer.vocab_size - 1)
+            self.bos_token_id = tokenizer.bos_id
+            self.tokens = [tokenizer.token_bytes(token_id) for token_id in token_ids]
+            self.special_token_ids = [token_id for token_id in token_ids if tokenizer.is_special(token_id)]
 
         def __call__(self, text: bytes | str) -> list[int]:
             plain = text if isinstance(text, str) else text.decode("utf-8", "replace")

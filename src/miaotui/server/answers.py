@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -99,15 +99,18 @@ async def whole(answer: Answer) -> Completion:
         return completion
 
 
-async def parts_or_silence(answer: Answer, seconds: float) -> AsyncGenerator[Delta | None, None]:
-    """The parts of an answer, and None whenever that many seconds pass without one."""
+async def events_of(
+    answer: Answer, say: Callable[[Delta], Iterable[bytes]], silence: bytes, keep_alive_s: float
+) -> AsyncGenerator[bytes, None]:
+    """What `say` makes of an answer's parts, and `silence` whenever that many seconds pass without one."""
     while True:
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(keep_alive_s):
                 part = await anext(answer, None)
         except TimeoutError:
-            yield None
+            yield silence
             continue
         if part is None:
             return
-        yield part
+        for event in say(part):
+            yield event

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from miaotui.engine.chat_output import CallArguments, CallStart, Piece, Reasoning
 from miaotui.engine.results import Completion, Delta
-from miaotui.server.answers import Service, parts_or_silence, while_connected
+from miaotui.server.answers import Service, events_of, while_connected
 from miaotui.server.replies import (
     DONE,
     KEEP_ALIVE,
@@ -38,13 +38,11 @@ async def chat_completions(request: Request) -> Response:
     if wire.stream:
         head = service.head("chat.completion.chunk", request)
         return event_stream(_events(await while_connected(request, start), wire, service, head), headers)
-    body = await while_connected(request, _whole(start, service))
-    receipt = body.pop("miaotui")
-    more = {"miaotui": receipt} if wire.miaotui else {}
-    return json_reply(service.head("chat.completion", request) | body | more, headers=headers)
+    body = await while_connected(request, _whole(start, wire, service))
+    return json_reply(service.head("chat.completion", request) | body, headers=headers)
 
 
-async def _whole(start: Any, service: Service) -> dict[str, Any]:
+async def _whole(start: Any, wire: ChatRequest, service: Service) -> dict[str, Any]:
     """The body of a reply that is not streamed, without its head."""
     turn: Turn = await start
     async with aclosing(turn.answer):
@@ -54,7 +52,13 @@ async def _whole(start: Any, service: Service) -> dict[str, Any]:
         _choice(index, one, message, turn, service)
         for index, (one, message) in enumerate(zip(ones, messages, strict=True))
     ]
-    return {"choices": choices, "usage": usage([completion]), "miaotui": receipt_body(completion.receipt)}
+    return {"choices": choices} | _totals(completion, wire)
+
+
+def _totals(completion: Completion, wire: ChatRequest) -> dict[str, Any]:
+    """What is known at the end: counts, and the receipt for those who ask for it."""
+    more = {"miaotui": receipt_body(completion.receipt)} if wire.miaotui else {}
+    return {"usage": usage([completion])} | more
 
 
 def _choice(index: int, one: Completion, message: Message, turn: Turn, service: Service) -> dict[str, Any]:
@@ -82,23 +86,20 @@ def _choice(index: int, one: Completion, message: Message, turn: Turn, service: 
 async def _events(turn: Turn, wire: ChatRequest, service: Service, head: dict[str, Any]) -> AsyncIterator[bytes]:
     """The answer's parts as OpenAI's chunks; an error in between is an event, too, and nothing follows it."""
     more = {"usage": None} if wire.wants_usage else {}
+
+    def say(part: Delta) -> Iterator[bytes]:
+        return (event(head | {"choices": [body]} | more) for body in _bodies(part, turn, service))
+
     async with aclosing(turn.answer):
         try:
             for index in range(wire.n or 1):
                 yield event(head | {"choices": [_chunk(index, {"role": "assistant", "content": ""})]} | more)
-            async with aclosing(parts_or_silence(turn.answer, service.settings.keep_alive_s)) as parts:
-                async for part in parts:
-                    if part is None:
-                        yield KEEP_ALIVE
-                        continue
-                    for body in _bodies(part, turn, service):
-                        yield event(head | {"choices": [body]} | more)
+            async with aclosing(events_of(turn.answer, say, KEEP_ALIVE, service.settings.keep_alive_s)) as events:
+                async for one in events:
+                    yield one
             completion = turn.answer.completion
             if completion is not None and (wire.wants_usage or wire.miaotui):
-                last = head | {"choices": [], "usage": usage([completion])}
-                if wire.miaotui:
-                    last["miaotui"] = receipt_body(completion.receipt)
-                yield event(last)
+                yield event(head | {"choices": []} | _totals(completion, wire))
             yield DONE
         except Exception as error:  # the reply has begun: it can only be said in its stream
             yield event(error_body(error)[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -13,7 +14,7 @@ from starlette.responses import Response
 from miaotui.engine.answer import Answer
 from miaotui.engine.results import Completion, Delta, TokenLogprob
 from miaotui.errors import InvalidRequestError
-from miaotui.server.answers import Service, check_ending, parts_or_silence, while_connected, whole
+from miaotui.server.answers import Service, check_ending, events_of, while_connected, whole
 from miaotui.server.replies import DONE, KEEP_ALIVE, error_body, event, event_stream, json_reply, receipt_body, usage
 from miaotui.server.wire import CompletionRequest, decode
 
@@ -121,14 +122,10 @@ async def _events(
             await stack.enter_async_context(aclosing(answer))
         try:
             for number, answer in enumerate(answers):
-                async with aclosing(parts_or_silence(answer, service.settings.keep_alive_s)) as parts:
-                    async for part in parts:
-                        if part is None:
-                            yield KEEP_ALIVE
-                        elif part.text or part.finish_reason or part.logprobs:
-                            if part.finish_reason is not None:
-                                check_ending(answer)
-                            yield event(head | {"choices": [_chunk(number * (asked.n or 1), part, service)]} | more)
+                say = partial(_said, answer, number * (asked.n or 1), service, head | more)
+                async with aclosing(events_of(answer, say, KEEP_ALIVE, service.settings.keep_alive_s)) as events:
+                    async for one in events:
+                        yield one
             if asked.wants_usage or asked.miaotui:
                 done = [answer.completion for answer in answers if answer.completion is not None]
                 last = head | {"choices": [], "usage": usage(done)}
@@ -140,10 +137,16 @@ async def _events(
             yield event(error_body(error)[1])
 
 
-def _chunk(first: int, part: Delta, service: Service) -> dict[str, Any]:
-    return {
+def _said(answer: Answer, first: int, service: Service, head: dict[str, Any], part: Delta) -> list[bytes]:
+    """A part as a chunk, if there is anything in it. Raises InvalidRequestError as `check_ending` does."""
+    if not (part.text or part.finish_reason or part.logprobs):
+        return []
+    if part.finish_reason is not None:
+        check_ending(answer)
+    choice = {
         "index": first + part.index,
         "text": part.text,
         "logprobs": _logprobs(part.logprobs, service),
         "finish_reason": part.finish_reason,
     }
+    return [event(head | {"choices": [choice]})]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -12,10 +12,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from miaotui.engine.chat_output import CallArguments, CallStart, Piece, Reasoning
-from miaotui.engine.results import Completion
-from miaotui.server.answers import Service, parts_or_silence, while_connected
+from miaotui.engine.results import Completion, Delta
+from miaotui.server.answers import Service, events_of, while_connected
 from miaotui.server.messages_wire import CountRequest, MessagesRequest
-from miaotui.server.replies import encode, error_body, event_stream, json_reply
+from miaotui.server.replies import error_body, event_stream, json_reply, named_event
 from miaotui.server.turns import Message, Turn
 from miaotui.server.wire import decode
 
@@ -100,10 +100,6 @@ def _usage(completion: Completion) -> dict[str, int]:
     }
 
 
-def _event(body: dict[str, Any]) -> bytes:
-    return f"event: {body['type']}\n".encode() + b"data: " + encode(body) + b"\n\n"
-
-
 class _BlockEvents:
     """Turns the pieces of an answer into Anthropic's numbered blocks, which begin and end one after the other."""
 
@@ -149,24 +145,23 @@ async def _events(turn: Turn, service: Service, head: dict[str, Any]) -> AsyncIt
     """The answer's parts as Anthropic's events."""
     empty: dict[str, Any] = {"content": [], "stop_reason": None, "stop_sequence": None}
     blocks = _BlockEvents(turn)
+
+    def say(part: Delta) -> Iterator[bytes]:
+        return (named_event(body) for piece in turn.read(part) for body in blocks.of(piece))
+
     async with aclosing(turn.answer):
         try:
             counts = {"input_tokens": len(turn.answer.prompt_token_ids), "output_tokens": 0}
-            yield _event({"type": "message_start", "message": head | empty | {"usage": counts}})
-            async with aclosing(parts_or_silence(turn.answer, service.settings.keep_alive_s)) as parts:
-                async for part in parts:
-                    if part is None:
-                        yield PING
-                        continue
-                    for piece in turn.read(part):
-                        for body in blocks.of(piece):
-                            yield _event(body)
+            yield named_event({"type": "message_start", "message": head | empty | {"usage": counts}})
+            async with aclosing(events_of(turn.answer, say, PING, service.settings.keep_alive_s)) as events:
+                async for one in events:
+                    yield one
             for body in blocks.end():
-                yield _event(body)
+                yield named_event(body)
             completion = turn.answer.completion
             if completion is not None:
                 ending, counts = _ending(completion, turn), _usage(completion)
-                yield _event({"type": "message_delta", "delta": ending, "usage": counts})
-            yield _event({"type": "message_stop"})
+                yield named_event({"type": "message_delta", "delta": ending, "usage": counts})
+            yield named_event({"type": "message_stop"})
         except Exception as error:  # the reply has begun: it can only be said in its stream
-            yield _event(error_body(error, "/v1/messages")[1])
+            yield named_event(error_body(error, "/v1/messages")[1])

@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from miaotui.core import SamplingParams
 from miaotui.engine.tools import Tool, read_tools
 from miaotui.errors import InvalidRequestError, brief
 from miaotui.server.turns import Asked, Choice
+from miaotui.server.wire import sampling_params
 
 _CHOICES: dict[str, Choice] = {"auto": "auto", "any": "required", "none": "none"}
 
@@ -47,7 +47,7 @@ class MessagesRequest(CountRequest, kw_only=True):
     def asked(self) -> Asked:
         """As a turn. Raises InvalidRequestError for values out of range."""
         given = {"temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k, "stop": self.stop_sequences}
-        params = SamplingParams(max_tokens=self.max_tokens, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+        params = sampling_params(given | {"max_tokens": self.max_tokens})
         choice = self.tool_choice or {"type": "auto"}
         is_named, name = choice.get("type") == "tool", choice.get("name")
         mode: Choice | None = "named" if is_named else _CHOICES.get(str(choice.get("type")))

@@ -108,6 +108,11 @@ def event(body: Any) -> bytes:
     return b"data: " + encode(body) + b"\n\n"
 
 
+def named_event(body: dict[str, Any]) -> bytes:
+    """One event of a stream, under the name that its body has as "type"."""
+    return f"event: {body['type']}\n".encode() + event(body)
+
+
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": still reading the prompt\n\n"
 

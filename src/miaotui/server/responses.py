@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from miaotui.engine.results import Completion
-from miaotui.server.answers import Service, parts_or_silence, while_connected
-from miaotui.server.replies import KEEP_ALIVE, encode, error_body, event_stream, json_reply, receipt_body
+from miaotui.engine.results import Completion, Delta
+from miaotui.server.answers import Service, events_of, while_connected
+from miaotui.server.replies import KEEP_ALIVE, error_body, event_stream, json_reply, named_event, receipt_body
 from miaotui.server.responses_items import Items
 from miaotui.server.responses_wire import ResponsesRequest
 from miaotui.server.turns import Turn
@@ -99,21 +99,19 @@ async def _events(turn: Turn, service: Service, head: dict[str, Any]) -> AsyncIt
     def event(body: dict[str, Any]) -> bytes:
         nonlocal number
         body, number = body | {"sequence_number": number}, number + 1
-        return f"event: {body['type']}\n".encode() + b"data: " + encode(body) + b"\n\n"
+        return named_event(body)
+
+    def say(part: Delta) -> Iterator[bytes]:
+        return (event(body) for piece in turn.read(part) for body in items.add(piece))
 
     items = Items(turn, head["id"])
     async with aclosing(turn.answer):
         try:
             for kind in ("response.created", "response.in_progress"):
                 yield event({"type": kind, "response": head})
-            async with aclosing(parts_or_silence(turn.answer, service.settings.keep_alive_s)) as parts:
-                async for part in parts:
-                    if part is None:
-                        yield KEEP_ALIVE
-                        continue
-                    for piece in turn.read(part):
-                        for body in items.add(piece):
-                            yield event(body)
+            async with aclosing(events_of(turn.answer, say, KEEP_ALIVE, service.settings.keep_alive_s)) as events:
+                async for one in events:
+                    yield one
             completion = await turn.answer.whole()
             for body in items.end(complete=completion.finish_reason != "length"):
                 yield event(body)

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import msgspec
 
-from miaotui.core import SamplingParams, StructuredOutputs
+from miaotui.core import StructuredOutputs
 from miaotui.engine.tools import Tool, read_tools
 from miaotui.errors import InvalidRequestError, brief
 from miaotui.server.turns import Asked
-from miaotui.server.wire import read_choice, read_response_format
+from miaotui.server.wire import read_choice, read_response_format, sampling_params
 
 _TEXT_PARTS = ("input_text", "output_text", "text")
 
@@ -50,10 +50,9 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
             "seed": self.seed,
             "structured_outputs": _format_of(self.text),
         }
-        params = SamplingParams(**{"max_tokens": None, **{k: v for k, v in given.items() if v is not None}})  # type: ignore[arg-type]
         return Asked(
             self.conversation_messages(),
-            params,
+            sampling_params(given),
             tools=self.offered(),
             **read_choice(self.tool_choice),
             several=self.parallel_tool_calls is not False,

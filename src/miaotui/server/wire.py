@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -68,7 +69,15 @@ class Sampling(msgspec.Struct, kw_only=True):
         if any(value is not None for value in shape.values()):
             given["structured_outputs"] = StructuredOutputs(**shape)
         given.update(more)
-        return SamplingParams(**{"max_tokens": None, **{k: v for k, v in given.items() if v is not None}})
+        return sampling_params(given)
+
+
+def sampling_params(given: Mapping[str, Any]) -> SamplingParams:
+    """Parameters of the fields that a client gave; those that are None count as not given.
+
+    Without a `max_tokens`, an answer may fill the context. Raises InvalidRequestError for values out of range.
+    """
+    return SamplingParams(**{"max_tokens": None, **{name: value for name, value in given.items() if value is not None}})
 
 
 _ENGINE_FIELDS = (
