@@ -23,9 +23,10 @@ ROOMS: dict[str, set[str]] = {
     "graph": BASE | {"formats"},
     "models": BASE | {"formats", "graph"},
     "engine": BASE | {"formats", "graph", "models"},
-    "server": BASE | {"engine"},
+    "answers": {"errors", "core", "config"},
+    "server": BASE | {"engine", "answers"},
     "load": {"errors", "core", "config"},
-    "cli": BASE | {"formats", "graph", "models", "engine", "server", "load"},
+    "cli": BASE | {"formats", "graph", "models", "engine", "server", "load", "answers"},
     "__init__": BASE | {"engine"},  # the public names, fetched at first use
     "__main__": {"cli"},
 }

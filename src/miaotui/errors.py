@@ -75,6 +75,10 @@ class SlowReaderError(MiaotuiError, RuntimeError):
     """An answer was cancelled because its reader did not keep up."""
 
 
+class StoreError(MiaotuiError, OSError):
+    """A store of answers cannot be reached, is full, read-only or locked; answers are computed without it."""
+
+
 class ServerReplyError(MiaotuiError, ConnectionError):
     """Another server cannot be reached, or does not answer as its API says it would."""
 
