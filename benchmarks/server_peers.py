@@ -168,8 +168,8 @@ def measure(arguments: argparse.Namespace, model: Path) -> Figures:
             )
             for prompt_tokens, runs in source:
                 keep(figures, server, prompt_tokens, runs)
-        if arguments.out:
-            write({"machine": machine_facts(), "model": model.name, "figures": figures}, arguments.out)
+                if arguments.out:  # as it grows: a round takes long
+                    write({"machine": machine_facts(), "model": model.name, "figures": figures}, arguments.out)
     return figures
 
 
