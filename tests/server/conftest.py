@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from engine.tiny_model import tiny_model
+from miaotui.answers.cache import AnswerCache
 from miaotui.engine.async_llm import AsyncLLM
 from miaotui.server.app import create_app
 from miaotui.server.process import Server
@@ -39,7 +40,7 @@ class Running:
 
 
 @contextmanager
-def serve(model: Path, settings: ServerSettings, **options: Any) -> Iterator[Running]:
+def serve(model: Path, settings: ServerSettings, cache: AnswerCache | None = None, **options: Any) -> Iterator[Running]:
     made: list[AsyncLLM] = []
     lines: list[str] = []
 
@@ -47,7 +48,7 @@ def serve(model: Path, settings: ServerSettings, **options: Any) -> Iterator[Run
         made.append(AsyncLLM(model, **{"context_length": 200, "max_sequences": 4, **options}))
         return made[0]
 
-    server = Server(create_app(open_llm, settings, lines.append), settings)
+    server = Server(create_app(open_llm, settings, lines.append, cache), settings)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

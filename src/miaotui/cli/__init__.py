@@ -14,6 +14,8 @@ from io import TextIOWrapper
 COMMANDS = {
     "run": "answer a question, or chat",
     "serve": "answer over HTTP, many clients at once",
+    "answers": "import, ask, search and export questions and answers",
+    "cache": "what answers are kept, why one was served; reject, verify, purge",
     "config": "each setting in force and where it came from; new API keys",
     "pull": "download a model by name",
     "ls": "list the models that are here",

@@ -42,6 +42,7 @@ def run(args: Namespace) -> int:
         from miaotui.server.process import Server
     except ImportError as error:
         raise ConfigError(f"the server needs {error.name}: pip install 'miaotui[serve]'") from None
+    from miaotui.answers.setup import open_cache
     from miaotui.server.logs import line_of
     from miaotui.server.settings import settings_of
 
@@ -49,15 +50,24 @@ def run(args: Namespace) -> int:
     model = Path(config.model).stem if os.sep in config.model else config.model
     settings = settings_of(serve, model, keys_of(serve))
     together = serve.max_sequences
+    cache = open_cache(
+        serve.cache,
+        config.home,
+        memory_bytes=serve.cache_memory_bytes,
+        store_bytes=serve.cache_bytes,
+        ttl_s=serve.cache_ttl_s,
+        secret=serve.cache_secret,
+    )
     with (
         _logging(serve.log_format) as writer,
         open_llm(config, fetch=True, max_sequences=together, max_logit_rows=together) as llm,
     ):
-        server = Server(create_app(lambda: AsyncLLM(llm), settings, writer.write), settings)
+        server = Server(create_app(lambda: AsyncLLM(llm), settings, writer.write, cache), settings)
         _allow_files(serve.max_connections)
         listener = _listen(serve)
         host, port = listener.getsockname()[:2]
-        for line in _introduction(llm, settings, cpu_info(config)["threads"], f"http://{_shown(host)}:{port}"):
+        kept = [level.name for level in cache.levels] if cache else []
+        for line in _introduction(llm, settings, cpu_info(config)["threads"], f"http://{_shown(host)}:{port}", kept):
             writer.write(line_of({"level": "info", "message": line}, "json") if serve.log_format == "json" else line)
         signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn ends on it, and then passes it on
         server.run(sockets=[listener])
@@ -101,7 +111,7 @@ def _logging(log_format: LogFormat) -> Iterator[LogWriter]:
         writer.close()
 
 
-def _introduction(llm: LLM, settings: ServerSettings, threads: int, url: str) -> list[str]:
+def _introduction(llm: LLM, settings: ServerSettings, threads: int, url: str, kept: list[str]) -> list[str]:
     """What is served, how much of it, to whom, and a line to try it with."""
     from miaotui.formats.store_progress import format_bytes
 
@@ -113,6 +123,7 @@ def _introduction(llm: LLM, settings: ServerSettings, threads: int, url: str) ->
         f"threads  {threads}; {together} answers run together, {settings.max_waiting} requests wait",
         f"memory   {format_bytes(plan.total_bytes)} of KV pages, contexts of up to {plan.context.length} tokens",
         f"keys     {len(settings.keys) or 'none: whoever reaches the address is answered'}",
+        f"answers  {'kept in ' + ', '.join(kept) if kept else 'not kept; --cache sqlite would'}",
         f"url      {url}/v1",
         f"try      curl {url}/v1/chat/completions{key} -d '{body}'",
     ]

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from miaotui.engine.answer import Answer
 from miaotui.engine.async_llm import AsyncLLM
 from miaotui.engine.results import Completion, Delta
 from miaotui.errors import InvalidRequestError, ModelNotFoundError
+from miaotui.server.asking import Asker, Reading
 from miaotui.server.ledger import Ledger
 from miaotui.server.settings import ServerSettings
 from miaotui.server.supervisor import Supervisor
@@ -28,8 +28,9 @@ class ClientGoneError(Exception):
 class Service:
     """The engine, how the server is set up, and what it counts; one for all requests."""
 
-    def __init__(self, llm: AsyncLLM, settings: ServerSettings, ledger: Ledger) -> None:
+    def __init__(self, llm: AsyncLLM, settings: ServerSettings, ledger: Ledger, asker: Asker) -> None:
         self.llm = llm
+        self.asker = asker
         self.settings = settings
         self.metrics = ledger.metrics
         llm.watcher, llm.max_waiting = ledger, settings.max_waiting
@@ -63,7 +64,7 @@ class Service:
         return {"id": name, "object": kind, "created": int(time.time()), "model": self.settings.model_name}
 
 
-def check_ending(answer: Answer) -> None:
+def check_ending(answer: Reading) -> None:
     """Raise InvalidRequestError where a completion that has ended could not keep to its grammar."""
     for one in answer.ended:
         if one.finish_reason == "error":
@@ -91,7 +92,7 @@ async def _disconnect(request: Request) -> None:
         await asyncio.sleep(0.1)
 
 
-async def whole(answer: Answer) -> Completion:
+async def whole(answer: Reading) -> Completion:
     """A request's completion."""
     async with aclosing(answer):
         completion = await answer.whole()
@@ -100,7 +101,7 @@ async def whole(answer: Answer) -> Completion:
 
 
 async def events_of(
-    answer: Answer, say: Callable[[Delta], Iterable[bytes]], silence: bytes, keep_alive_s: float
+    answer: Reading, say: Callable[[Delta], Iterable[bytes]], silence: bytes, keep_alive_s: float
 ) -> AsyncGenerator[bytes, None]:
     """What `say` makes of an answer's parts, and `silence` whenever that many seconds pass without one."""
     while True:

@@ -13,10 +13,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from miaotui.answers.cache import AnswerCache, opened
 from miaotui.engine.async_llm import AsyncLLM
 from miaotui.errors import MiaotuiError, OverloadedError
-from miaotui.server import chat, completions, facts, messages, responses
+from miaotui.server import chat, completions, dashboard, facts, kept, messages, responses
 from miaotui.server.answers import ClientGoneError, Service
+from miaotui.server.asking import Asker
 from miaotui.server.guard import Guard
 from miaotui.server.ledger import Ledger, current
 from miaotui.server.metrics import Metrics
@@ -35,6 +37,14 @@ ROUTES = (
     ("POST", "/v1/embeddings", facts.embeddings),
     ("GET", "/v1/models", facts.models),
     ("GET", "/v1/models/{name:path}", facts.model),
+    ("GET", "/v1/cache/stats", kept.stats),
+    ("GET", "/v1/cache/entries", kept.entries),
+    ("GET", "/v1/cache/entries/{entry}", kept.entry),
+    ("DELETE", "/v1/cache/entries/{entry}", kept.remove),
+    ("POST", "/v1/cache/entries/{entry}/reject", kept.reject),
+    ("GET", "/v1/cache/why/{request_id}", kept.why),
+    ("POST", "/v1/feedback", kept.feedback),
+    ("GET", "/v1/dashboard", dashboard.dashboard),
     ("POST", "/tokenize", facts.tokenize),
     ("POST", "/detokenize", facts.detokenize),
     ("GET", "/health", facts.health),
@@ -47,17 +57,25 @@ log = logging.getLogger(__name__)
 
 
 def create_app(
-    open_llm: Callable[[], AsyncLLM], settings: ServerSettings, write: Callable[[str], None] | None = None
+    open_llm: Callable[[], AsyncLLM],
+    settings: ServerSettings,
+    write: Callable[[str], None] | None = None,
+    cache: AnswerCache | None = None,
 ) -> Guard:
-    """The application. `open_llm` is called on the running loop, when the server starts; `write` takes log lines."""
+    """The application.
+
+    open_llm: called on the running loop, when the server starts. write: takes log lines. cache: answers that are kept;
+    opened and closed with the server.
+    """
     limits = RateLimits(settings)
     ledger = Ledger(settings, Metrics(), write, limits.spend)
 
     @asynccontextmanager
     async def life(app: Starlette) -> AsyncIterator[None]:
-        async with open_llm() as llm:
+        async with open_llm() as llm, opened(cache):
             await warm_up(llm)
-            service = app.state.service = Service(llm, settings, ledger)
+            model = "" if cache is None else await asyncio.to_thread(llm.llm.fingerprint)
+            service = app.state.service = Service(llm, settings, ledger, Asker(llm, cache, model, ledger))
             watch = asyncio.create_task(service.supervisor.run())
             yield
             watch.cancel()
