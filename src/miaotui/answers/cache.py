@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections import Counter
@@ -13,13 +14,16 @@ from typing import Any
 from miaotui.answers.control import CacheControl
 from miaotui.answers.decision import Decision, Path, decision_key, decision_of
 from miaotui.answers.entry import CURATED, Entry, curated_key, entry_of
+from miaotui.answers.leases import Leases
 from miaotui.answers.level import Level
 from miaotui.answers.question import Question, why_not_kept
 from miaotui.answers.row import Row
-from miaotui.answers.store import Filter, Name, Store
+from miaotui.answers.store import Claims, Filter, Name, Store
 from miaotui.answers.writer import Writer
 from miaotui.errors import StoreError
 
+POLL_S = 0.03
+"""How often a process looks for an answer that another one computes."""
 LOOK_FOR_CURATED_S = 10.0
 """So often the last store is asked whether a tenant has curated answers."""
 
@@ -72,10 +76,14 @@ class AnswerCache:
         for level in self.levels:
             await level.open()
         self._writer = Writer(self.levels)
+        shared = next((level.store for level in self.levels if isinstance(level.store, Claims)), None)
+        self._leases = None if shared is None else Leases(shared)
 
     async def close(self) -> None:
         """Write down what has not been yet, and let go of the stores."""
         await self._writer.close()
+        if self._leases is not None:
+            await self._leases.close()
         for level in self.levels:
             await level.close()
 
@@ -104,6 +112,26 @@ class AnswerCache:
         self.saved_s += found.entry.cost_s
         self._writer.used(("answer", found.entry.tenant, found.entry.key), self._now())
         return found
+
+    async def lead(self, question: Question, control: CacheControl) -> Found | None:
+        """Returns when this process is to compute an answer, or with the one that another process has just kept.
+
+        To be followed by one `led`.
+        """
+        name: Name = ("answer", question.tenant, question.key)
+        while self._leases is not None and not await self._leases.take(question.key):
+            await asyncio.sleep(POLL_S)
+            found = await self._find(name, question, control)
+            if found is not None:
+                self.counts[found.path] += 1
+                self.saved_s += found.entry.cost_s
+                return found
+        return None
+
+    def led(self, question: Question) -> None:
+        """The answer was kept, or will not come: when the stores have it, others may look for it."""
+        if self._leases is not None:
+            self._leases.give_back(question.key, after=self.flush)
 
     async def keep(self, entry: Entry) -> bool:
         """Keep an answer, unless it was rejected; it is found at once, and in the stores soon."""

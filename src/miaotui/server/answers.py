@@ -34,6 +34,9 @@ class Service:
         self.settings = settings
         self.metrics = ledger.metrics
         llm.watcher, llm.max_waiting = ledger, settings.max_waiting
+        if len(settings.keys) > 1:  # nobody takes all the room that others could wait in
+            together = llm.llm.loaded.engine.scheduler.limits.max_sequences
+            llm.max_open_per_tenant = together + max(settings.max_waiting * 3 // 4, 1)
         self.metrics.attach(llm, settings.model_name)
         self.supervisor = Supervisor(llm, settings, self.metrics)
         self.closing = False

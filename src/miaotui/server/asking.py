@@ -123,8 +123,8 @@ class KeptAnswer:
 class SharedAnswer:
     """One reader's view of an answer that others may read as well."""
 
-    def __init__(self, flight: Flight[Answer, Delta], answer: Answer, *, leads: bool) -> None:
-        self._flight: Flight[Answer, Delta] | None = flight
+    def __init__(self, flight: Flight[Reading, Delta], answer: Reading, *, leads: bool) -> None:
+        self._flight: Flight[Reading, Delta] | None = flight
         self._answer = answer
         self._parts = flight.parts()
         self._leads = leads
@@ -149,7 +149,7 @@ class SharedAnswer:
     def completion(self) -> Completion | None:
         """The whole answer once it has ended; for all but the first who asked, its receipt says that it is shared."""
         whole = self._answer.completion
-        if whole is None or self._leads:
+        if whole is None or self._leads or isinstance(self._answer, KeptAnswer):
             return whole
         took_s = whole.receipt.first_token_s + whole.receipt.decode_s
         return replace(whole, receipt=replace(whole.receipt, path="shared", why=SHARED, saved_s=took_s))
@@ -186,7 +186,7 @@ class Asker:
         self._llm = llm
         self._model = model
         self._ledger = ledger
-        self._flights: dict[bytes, Flight[Answer, Delta]] = {}
+        self._flights: dict[bytes, Flight[Reading, Delta]] = {}
 
     async def ask(self, ask: Ask) -> Reading:
         """An answer. Raises what `AsyncLLM.stream` does."""
@@ -224,17 +224,36 @@ class Asker:
         leads = flight is None
         if flight is None:
             flight = self._flights[question.key] = Flight(
-                partial(self._start, ask),
+                partial(self._lead, ask, question),
                 partial(self._keep, ask, question),
-                lambda: self._flights.pop(question.key),
+                partial(self._landed, question),
             )
         self._note(ask, question, "model" if leads else "shared", missed.why if leads else SHARED, took_s)
         return SharedAnswer(flight, await flight.join(), leads=leads)
 
-    async def _keep(self, ask: Ask, question: Question, answer: Answer) -> None:
-        """Keep an answer that is complete."""
+    async def _lead(self, ask: Ask, question: Question) -> Reading:
+        """Ask the model, unless another process does so already: then what that one keeps."""
+        if self.cache is not None:
+            start_s = time.perf_counter()
+            found = await self.cache.lead(question, ask.control)
+            if found is not None:
+                kept = KeptAnswer(found, time.perf_counter() - start_s)
+                self._ledger.found(kept.completion)
+                return kept
+        return await self._start(ask)
+
+    def _landed(self, question: Question) -> None:
+        """Whoever asks it now begins anew."""
+        del self._flights[question.key]
+        if self.cache is not None:
+            self.cache.led(question)
+
+    async def _keep(self, ask: Ask, question: Question, answer: Reading) -> None:
+        """Keep an answer that the model has completed."""
         completion = answer.completion
-        if self.cache is None or completion is None or completion.finish_reason != "stop":
+        if self.cache is None or completion is None or isinstance(answer, KeptAnswer):
+            return
+        if completion.finish_reason != "stop":
             return
         receipt = completion.receipt
         await self.cache.keep(
