@@ -93,7 +93,7 @@ class ServeConfig:
     log_format: LogFormat
     cache: tuple[str, ...]
     cache_memory_bytes: int
-    cache_bytes: int
+    cache_store_bytes: int
     cache_ttl_s: float | None
     cache_secret: str | None
     sources: Mapping[str, str]
@@ -262,7 +262,14 @@ SERVE_SETTINGS = (
         "most bytes of answers kept in memory",
         metavar="SIZE",
     ),
-    Setting("cache_bytes", "MIAOTUI_CACHE_BYTES", parse_bytes, 4 << 30, "and in each store", metavar="SIZE"),
+    Setting(
+        "cache_store_bytes",
+        "MIAOTUI_CACHE_STORE",
+        parse_bytes,
+        4 << 30,
+        "most bytes of answers kept in each store",
+        metavar="SIZE",
+    ),
     Setting("cache_ttl_s", "MIAOTUI_CACHE_TTL", seconds(1, 10**9), None, "kept answers hold for so long", metavar="S"),
     Setting(
         "cache_secret",

@@ -32,7 +32,7 @@ def with_cache(args: Namespace, work: Callable[[AnswerCache], Awaitable[int]]) -
         stores,
         config.home,
         memory_bytes=serve.cache_memory_bytes,
-        store_bytes=serve.cache_bytes,
+        store_bytes=serve.cache_store_bytes,
         ttl_s=serve.cache_ttl_s,
         secret=serve.cache_secret,
     )

@@ -54,7 +54,7 @@ def run(args: Namespace) -> int:
         serve.cache,
         config.home,
         memory_bytes=serve.cache_memory_bytes,
-        store_bytes=serve.cache_bytes,
+        store_bytes=serve.cache_store_bytes,
         ttl_s=serve.cache_ttl_s,
         secret=serve.cache_secret,
     )
