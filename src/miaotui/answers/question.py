@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from miaotui.core import SamplingParams
 
@@ -45,8 +45,8 @@ class Question:
         """SHA-256 of all but the text of the last question: questions of one group differ in that alone."""
         if self.text is None:
             return self.key
-        *before, last = self.conversation
-        return self._digest([*before, {**last, "content": None}])  # type: ignore[dict-item, list-item]
+        *before, last = list(self.conversation)
+        return self._digest([*before, {**cast("Mapping[str, Any]", last), "content": None}])
 
     @cached_property
     def text(self) -> str | None:

@@ -29,9 +29,9 @@ def open_cache(
     """
     if not urls or list(urls) == ["off"]:
         return None
-    from miaotui.answers.stores import MemoryStore, open_store
+    from miaotui.answers.stores import open_store
 
-    stores: list[Store] = [MemoryStore(memory_bytes)]
+    stores: list[Store] = [open_store("memory:", max_bytes=memory_bytes)]
     for url in urls:
         if url == "off":
             raise ConfigError("cache must be off, or name stores, not both.")

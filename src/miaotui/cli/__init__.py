@@ -16,6 +16,7 @@ COMMANDS = {
     "serve": "answer over HTTP, many clients at once",
     "answers": "import, ask, search and export questions and answers",
     "cache": "what answers are kept, why one was served; reject, verify, purge",
+    "why": "which way a request took to its answer, and why",
     "config": "each setting in force and where it came from; new API keys",
     "pull": "download a model by name",
     "ls": "list the models that are here",

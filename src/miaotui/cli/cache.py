@@ -10,7 +10,7 @@ from miaotui.answers.cache import AnswerCache
 from miaotui.answers.entry import entry_of
 from miaotui.answers.store import Filter
 from miaotui.answers.verdict import reject, verify
-from miaotui.cli.kept import add_store_options, key_of, one_line, summary, with_cache
+from miaotui.cli.kept import add_store_options, key_of, one_line, show_why, summary, with_cache
 from miaotui.cli.output import note, print_json, print_pairs, print_table
 from miaotui.cli.parsing import at_least
 from miaotui.errors import ConfigError, NotKeptError
@@ -80,15 +80,7 @@ async def _ls(args: Namespace, cache: AnswerCache) -> int:
 
 
 async def _why(args: Namespace, cache: AnswerCache) -> int:
-    decision = await cache.why(" ".join(args.words), args.tenant)
-    if decision is None:
-        raise NotKeptError("no request of that id is known; the id is in the reply's x-request-id header.")
-    if args.json:
-        print_json(asdict(decision))
-        return 0
-    shown = {name: value for name, value in asdict(decision).items() if value not in (None, "", {}, (), [])}
-    print_pairs(f"request {decision.request_id}", [(name, str(value)) for name, value in shown.items()])
-    return 0
+    return await show_why(" ".join(args.words), args, cache)
 
 
 async def _reject(args: Namespace, cache: AnswerCache) -> int:

@@ -6,13 +6,15 @@ import asyncio
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Any
 
 from miaotui.answers.cache import AnswerCache, opened
 from miaotui.answers.entry import Entry
 from miaotui.answers.setup import open_cache
+from miaotui.cli.output import print_json, print_pairs
 from miaotui.config import load_config, load_serve_config
-from miaotui.errors import ConfigError, StoreError
+from miaotui.errors import ConfigError, NotKeptError, StoreError
 
 
 def add_store_options(parser: ArgumentParser) -> None:
@@ -78,3 +80,18 @@ def one_line(text: str, width: int = 60) -> str:
     """The beginning of a text without control characters, for a table."""
     plain = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
     return plain if len(plain) <= width else plain[: width - 1] + "…"
+
+
+async def show_why(request_id: str, args: Namespace, cache: AnswerCache) -> int:
+    """Print what became of a request, and what would become of the same question's answer now."""
+    decision = await cache.why(request_id, args.tenant)
+    if decision is None:
+        raise NotKeptError("no request of that id is known; the id is in the reply's x-request-id header.")
+    entry = await cache.entry(bytes.fromhex(decision.entry or ""), args.tenant) if decision.entry else None
+    now = {"answer kept now": one_line(entry.answer) if entry else "none"}
+    if args.json:
+        print_json(asdict(decision) | {"answer": entry and entry.answer})
+        return 0
+    shown = {name: value for name, value in asdict(decision).items() if value not in (None, "", {}, (), [])}
+    print_pairs(f"request {decision.request_id}", [(name, str(value)) for name, value in (shown | now).items()])
+    return 0

@@ -210,7 +210,7 @@ class Asker:
 
     async def _start(self, ask: Ask) -> Answer:
         return await self._llm.stream(
-            ask.conversation,  # type: ignore[arg-type]
+            ask.conversation,
             ask.params,
             tools=ask.tools or None,
             template_options=ask.template_options or None,
