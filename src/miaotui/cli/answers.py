@@ -66,7 +66,7 @@ async def _import(args: Namespace, cache: AnswerCache) -> int:
     if args.json:
         print_json({"imported": len(found)})
     else:
-        note(f"{len(found)} answers are kept.")
+        note(f"{len(found)} answers imported.")
     return 0
 
 
