@@ -39,9 +39,25 @@ function drawFrame() {
   skip.textContent = t("skip");
   fill(
     side,
-    h("a", { class: "brand", href: "#/ask", "aria-label": "miaotui" }, mark(), h("span", {}, h("b", {}, "miaotui"), h("small", { lang: "zh-CN" }, "秒推"))),
-    h("nav", { "aria-label": t("nav") }, NAMES.map((name) => h("a", { href: `#/${name}`, "data-view": name }, icon(name), h("span", {}, t(`nav_${name}`))))),
-    h("div", { class: "side-end" }, status, h("button", { class: "help-button", type: "button", onclick: help }, h("kbd", {}, "?"), t("key_help"))),
+    h(
+      "a",
+      { class: "brand", href: "#/ask", "aria-label": "miaotui" },
+      mark(),
+      h("span", {}, h("b", {}, "miaotui"), h("small", { lang: "zh-CN" }, "秒推")),
+    ),
+    h(
+      "nav",
+      { "aria-label": t("nav") },
+      NAMES.map((name) =>
+        h("a", { href: `#/${name}`, "data-view": name }, icon(name), h("span", {}, t(`nav_${name}`))),
+      ),
+    ),
+    h(
+      "div",
+      { class: "side-end" },
+      status,
+      h("button", { class: "help-button", type: "button", onclick: help }, h("kbd", {}, "?"), t("key_help")),
+    ),
   );
 }
 
@@ -100,8 +116,25 @@ function drawStatus(state, text, title) {
 
 function help() {
   const close = h("button", { class: "button", type: "button", onclick: () => dialog.close() }, t("close"));
-  const list = shortcuts.SHORTCUTS.map(({ keys, text }) => h("div", {}, h("dt", {}, keys.map((key) => h("kbd", {}, key))), h("dd", {}, t(text))));
-  const dialog = h("dialog", { class: "dialog", "aria-labelledby": "help-title", onclose: () => dialog.remove() }, h("h2", { id: "help-title" }, t("key_help")), h("dl", { class: "keys" }, list), h("div", { class: "row end" }, close));
+  const list = shortcuts.SHORTCUTS.map(({ keys, text }) =>
+    h(
+      "div",
+      {},
+      h(
+        "dt",
+        {},
+        keys.map((key) => h("kbd", {}, key)),
+      ),
+      h("dd", {}, t(text)),
+    ),
+  );
+  const dialog = h(
+    "dialog",
+    { class: "dialog", "aria-labelledby": "help-title", onclose: () => dialog.remove() },
+    h("h2", { id: "help-title" }, t("key_help")),
+    h("dl", { class: "keys" }, list),
+    h("div", { class: "row end" }, close),
+  );
   document.body.append(dialog);
   dialog.showModal();
 }

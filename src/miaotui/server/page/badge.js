@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 import { duration, number, t } from "./i18n.js";
 import { icon } from "./icons.js";
 
-const PATHS = ["memory", "store", "near", "curated", "model"];
+const PATHS = ["memory", "store", "near", "curated", "shared", "model"];
 
 /** A path's name in words; one that this page does not know yet is shown as it is called. */
 export const pathName = (path) => (PATHS.includes(path) ? t(`path_${path}`) : String(path));
@@ -13,7 +13,8 @@ export const pathClass = (path) => (PATHS.includes(path) ? `path-${path}` : "pat
 
 /** The path as a pill; near hits with their similarity. */
 export function badge(receipt) {
-  const similarity = receipt.path === "near" && Number.isFinite(receipt.similarity) ? number(receipt.similarity, 3) : null;
+  const similarity =
+    receipt.path === "near" && Number.isFinite(receipt.similarity) ? number(receipt.similarity, 3) : null;
   return h(
     "span",
     { class: `badge ${pathClass(receipt.path)}`, title: receipt.why ?? null, "data-path": receipt.path },

@@ -27,7 +27,17 @@ export class Card {
       "article",
       { class: "card", tabindex: -1, "aria-label": t("card_label", { question: brief(turn.question) }) },
       h("h2", { class: "question", dir: "auto" }, turn.question),
-      h("div", { class: "answer" }, this.head, this.near, this.thinking, this.text, this.problem, this.actions, this.panel),
+      h(
+        "div",
+        { class: "answer" },
+        this.head,
+        this.near,
+        this.thinking,
+        this.text,
+        this.problem,
+        this.actions,
+        this.panel,
+      ),
     );
     turn.addEventListener("change", () => this.soon(), { signal });
     this.draw();
@@ -59,17 +69,38 @@ export class Card {
   facts() {
     const { turn } = this;
     const { receipt } = turn;
-    const isComputed = !receipt || receipt.path === "model";
+    const isComputed = !receipt || receipt.path === "model" || receipt.path === "shared";
     const rate = isComputed ? turn.rate : null;
     return [
-      receipt ? badge(receipt) : h("span", { class: "badge path-model pending" }, h("span", { class: "dot", "aria-hidden": "true" }), t(`status_${turn.status}`)),
+      receipt
+        ? badge(receipt)
+        : h(
+            "span",
+            { class: "badge path-model pending" },
+            h("span", { class: "dot", "aria-hidden": "true" }),
+            t(`status_${turn.status}`),
+          ),
       receipt && saved(receipt),
       h(
         "span",
         { class: "facts" },
-        turn.firstMs !== null && h("span", { class: "fact", title: t("first_title") }, t(isComputed ? "first" : "answered_in", { time: duration(isComputed ? turn.firstMs : (turn.totalMs ?? turn.firstMs)) })),
-        rate !== null && h("span", { class: "fact rate", title: t("rate_title") }, t("rate", { rate: number(rate, rate < 10 ? 1 : 0) })),
-        turn.numTokens > 0 && isComputed && h("span", { class: "fact" }, t("tokens", { count: number(turn.numTokens) })),
+        turn.firstMs !== null &&
+          h(
+            "span",
+            { class: "fact", title: t("first_title") },
+            t(isComputed ? "first" : "answered_in", {
+              time: duration(isComputed ? turn.firstMs : (turn.totalMs ?? turn.firstMs)),
+            }),
+          ),
+        rate !== null &&
+          h(
+            "span",
+            { class: "fact rate", title: t("rate_title") },
+            t("rate", { rate: number(rate, rate < 100 ? 1 : 0) }),
+          ),
+        turn.numTokens > 0 &&
+          isComputed &&
+          h("span", { class: "fact" }, t("tokens", { count: number(turn.numTokens) })),
       ),
       receipt && turn.status === "stopped" && h("span", { class: "badge path-model" }, t("status_stopped")),
     ];
@@ -84,7 +115,11 @@ export class Card {
       this.near,
       h("p", {}, t("near_matched"), " ", h("q", { class: "matched", dir: "auto" }, receipt.matched)),
       guards(receipt.guards),
-      h("button", { class: "button small", type: "button", onclick: () => this.again({ mode: "refresh", near: false }) }, t("near_compute")),
+      h(
+        "button",
+        { class: "button small", type: "button", onclick: () => this.again({ mode: "refresh", near: false }) },
+        t("near_compute"),
+      ),
     );
   }
 
@@ -99,8 +134,11 @@ export class Card {
     fill(
       this.problem,
       texts.map((text) => h("p", { class: turn.status === "failed" ? "problem" : "note" }, text)),
-      turn.status === "failed" && turn.error?.status === 401 && h("a", { class: "button small", href: "#/settings" }, t("to_settings")),
-      turn.correction && h("div", { class: "correction" }, h("b", {}, t("corrected")), h("p", { dir: "auto" }, turn.correction)),
+      turn.status === "failed" &&
+        turn.error?.status === 401 &&
+        h("a", { class: "button small", href: "#/settings" }, t("to_settings")),
+      turn.correction &&
+        h("div", { class: "correction" }, h("b", {}, t("corrected")), h("p", { dir: "auto" }, turn.correction)),
     );
   }
 
@@ -120,8 +158,16 @@ export class Card {
       turn.text && this.action("copy", t("copy"), (event) => copy(turn.text, event.currentTarget, t("copied"))),
       this.action("again", t(turn.status === "done" ? "again" : "retry"), () => this.again({ mode: "refresh" })),
       canRate && this.action("up", t("good"), () => praise(turn), { "aria-pressed": String(turn.rating === "up") }),
-      canRate && turn.rating !== "down" && this.action("wrong", t("wrong"), () => this.toggle("wrong", () => wrongForm(turn, () => this.toggle("wrong"))), { "aria-expanded": "false" }),
-      turn.receipt && this.action("why", t("why"), () => this.toggle("why", () => receiptPanel(turn)), { "aria-expanded": "false" }),
+      canRate &&
+        turn.rating !== "down" &&
+        this.action(
+          "wrong",
+          t("wrong"),
+          () => this.toggle("wrong", () => wrongForm(turn, () => this.toggle("wrong"))),
+          { "aria-expanded": "false" },
+        ),
+      turn.receipt &&
+        this.action("why", t("why"), () => this.toggle("why", () => receiptPanel(turn)), { "aria-expanded": "false" }),
     );
     if (focused) this.actions.querySelector(`[data-action="${focused}"]`)?.focus();
     this.markOpen();
@@ -129,7 +175,12 @@ export class Card {
   }
 
   action(name, label, onclick, more = {}) {
-    return h("button", { class: "action", type: "button", "data-action": name, title: label, onclick, ...more }, icon(name), h("span", { class: "label" }, label));
+    return h(
+      "button",
+      { class: "action", type: "button", "data-action": name, title: label, onclick, ...more },
+      icon(name),
+      h("span", { class: "label" }, label),
+    );
   }
 
   /** Open a panel below the answer, or close it if it is the one that is open. */

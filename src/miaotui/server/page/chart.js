@@ -29,11 +29,50 @@ export class Chart {
     });
     this.values = series.map(() => h("b", {}));
     this.when = h("span", { class: "when" });
-    const drawing = s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" }, this.grid, this.areas, this.lines, this.cursor);
-    this.plot = h("div", { class: "plot", tabindex: 0, role: "img", "aria-label": title, onpointermove: (event) => this.point(event), onpointerleave: () => this.pointAt(null), onblur: () => this.pointAt(null), onkeydown: (event) => this.key(event) }, drawing, this.marks);
-    const legend = h("ul", { class: "legend" }, series.map(({ name, kind }, index) => h("li", {}, h("span", { class: `swatch ${kind}`, "aria-hidden": "true" }), h("span", {}, name), this.values[index])));
+    const drawing = s(
+      "svg",
+      { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" },
+      this.grid,
+      this.areas,
+      this.lines,
+      this.cursor,
+    );
+    this.plot = h(
+      "div",
+      {
+        class: "plot",
+        tabindex: 0,
+        role: "img",
+        "aria-label": title,
+        onpointermove: (event) => this.point(event),
+        onpointerleave: () => this.pointAt(null),
+        onblur: () => this.pointAt(null),
+        onkeydown: (event) => this.key(event),
+      },
+      drawing,
+      this.marks,
+    );
+    const legend = h(
+      "ul",
+      { class: "legend" },
+      series.map(({ name, kind }, index) =>
+        h(
+          "li",
+          {},
+          h("span", { class: `swatch ${kind}`, "aria-hidden": "true" }),
+          h("span", {}, name),
+          this.values[index],
+        ),
+      ),
+    );
     this.title = title;
-    this.element = h("figure", { class: "chart" }, h("figcaption", {}, h("span", {}, title), this.when), this.plot, legend);
+    this.element = h(
+      "figure",
+      { class: "chart" },
+      h("figcaption", {}, h("span", {}, title), this.when),
+      this.plot,
+      legend,
+    );
   }
 
   /** One value for each series, null where there is none. at: milliseconds. */
@@ -62,7 +101,8 @@ export class Chart {
   path(series, top, isArea) {
     let text = "";
     let start = null;
-    const close = (index) => (isArea && start !== null ? `L${this.x(index).toFixed(1)},${HEIGHT}L${this.x(start).toFixed(1)},${HEIGHT}Z` : "");
+    const close = (index) =>
+      isArea && start !== null ? `L${this.x(index).toFixed(1)},${HEIGHT}L${this.x(start).toFixed(1)},${HEIGHT}Z` : "";
     this.samples.forEach(({ values }, index) => {
       const value = values[series];
       if (value === null) {
@@ -109,7 +149,10 @@ export class Chart {
     this.cursor.setAttribute("visibility", this.pointed === null ? "hidden" : "visible");
     this.cursor.setAttribute("x1", this.x(index));
     this.cursor.setAttribute("x2", this.x(index));
-    this.plot.setAttribute("aria-label", `${this.title}: ${this.series.map(({ name }, number) => `${name} ${texts[number]}`).join(", ")}`);
+    this.plot.setAttribute(
+      "aria-label",
+      `${this.title}: ${this.series.map(({ name }, number) => `${name} ${texts[number]}`).join(", ")}`,
+    );
   }
 }
 
@@ -121,4 +164,3 @@ export function nice(value) {
   const power = 10 ** Math.floor(Math.log10(value));
   return power * ([1, 2, 2.5, 5, 10].find((step) => step * power >= value * 0.999) ?? 10);
 }
-

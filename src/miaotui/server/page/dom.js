@@ -19,14 +19,17 @@ function build(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") element.addEventListener(name.slice(2), value);
     else if (PROPERTIES.has(name) && value !== undefined) element[name] = value;
-    else if (value !== undefined && value !== null && value !== false) element.setAttribute(name, value === true ? "" : String(value));
+    else if (value !== undefined && value !== null && value !== false)
+      element.setAttribute(name, value === true ? "" : String(value));
   }
   return element;
 }
 
 /** Put these children in place of all others. */
 export function fill(element, ...children) {
-  element.replaceChildren(...children.flat(3).filter((child) => child !== null && child !== undefined && child !== false));
+  element.replaceChildren(
+    ...children.flat(3).filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 

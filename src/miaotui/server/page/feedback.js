@@ -41,29 +41,40 @@ export function wrongForm(turn, close) {
 
   return h(
     "form",
-    { class: "wrong-form", onsubmit: submit, "aria-label": t("wrong"), onkeydown: (event) => event.key === "Escape" && (event.stopPropagation(), close()) },
-    h("p", { class: "note" }, turn.receipt?.entry ? t("wrong_about_entry") : t("wrong_about")),
+    {
+      class: "wrong-form",
+      onsubmit: submit,
+      "aria-label": t("wrong"),
+      onkeydown: (event) => event.key === "Escape" && (event.stopPropagation(), close()),
+    },
+    h("p", { class: "note" }, t(turn.receipt?.path === "near" ? "wrong_about_near" : "wrong_about")),
     h("label", {}, t("correction"), correction),
     h("label", {}, t("comment"), comment),
     problem,
-    h("div", { class: "row" }, send, h("button", { type: "button", class: "button quiet", onclick: close }, t("cancel"))),
+    h(
+      "div",
+      { class: "row" },
+      send,
+      h("button", { type: "button", class: "button quiet", onclick: close }, t("cancel")),
+    ),
   );
 }
 
 async function mark(turn, correction, comment) {
-  const entry = turn.receipt?.entry;
-  // The answer goes first: whatever becomes of the remark, it must not be served again.
-  if (entry) {
-    await api.reject(entry, { request_id: turn.requestId, question: turn.question, ...(comment && { comment }) }).catch((error) => {
-      if (error.status !== 404) throw error; // somebody else was faster
-    });
-  }
-  if (turn.requestId) {
-    await api.feedback({ request_id: turn.requestId, rating: "down", ...(correction && { correction }), ...(comment && { comment }) });
+  const said = { request_id: turn.requestId, ...(comment && { comment }) };
+  try {
+    // It takes the answer out of the cache, too.
+    await api.feedback({ ...said, rating: "down", ...(correction && { correction }) });
+  } catch (error) {
+    // The server knows nothing of the request any more; the answer may be kept all the same.
+    const entry = turn.receipt?.entry;
+    if (!entry || ![400, 404].includes(error.status)) throw error;
+    const question = turn.receipt.path === "near" ? { question: turn.question } : {};
+    await api.reject(entry, { ...said, ...question });
   }
   turn.rating = "down";
   turn.correction = correction || null;
   keep();
   turn.changed();
-  announce(t(entry ? "marked_removed" : "marked"));
+  announce(t("marked"));
 }

@@ -12,7 +12,13 @@ export function threads() {
 }
 
 function isThread(one) {
-  return typeof one?.id === "string" && Number.isFinite(one.at) && Array.isArray(one.turns) && one.turns.length > 0 && one.turns.every((turn) => typeof turn?.question === "string" && typeof turn.text === "string");
+  return (
+    typeof one?.id === "string" &&
+    Number.isFinite(one.at) &&
+    Array.isArray(one.turns) &&
+    one.turns.length > 0 &&
+    one.turns.every((turn) => typeof turn?.question === "string" && typeof turn.text === "string")
+  );
 }
 
 /** Keep a thread in place of its earlier state; the oldest go when there are too many. */
@@ -42,7 +48,10 @@ function write(list) {
 export function found(list, words) {
   const wanted = words.toLowerCase().split(/\s+/).filter(Boolean);
   return list.filter((thread) => {
-    const text = thread.turns.map((turn) => `${turn.question}\n${turn.text}`).join("\n").toLowerCase();
+    const text = thread.turns
+      .map((turn) => `${turn.question}\n${turn.text}`)
+      .join("\n")
+      .toLowerCase();
     return wanted.every((word) => text.includes(word));
   });
 }

@@ -53,7 +53,9 @@ export function bytes(value) {
 }
 
 export const percent = (share, digits = 1) =>
-  isNumber(share) ? new Intl.NumberFormat(locale(), { style: "percent", maximumFractionDigits: digits }).format(share) : "–";
+  isNumber(share)
+    ? new Intl.NumberFormat(locale(), { style: "percent", maximumFractionDigits: digits }).format(share)
+    : "–";
 
 /** A moment given in milliseconds since 1970; with its day unless that is today. */
 export function moment(ms) {

@@ -44,7 +44,8 @@ const isBlank = (line) => line.trim() === "";
 const indentOf = (line) => line.length - line.trimStart().length;
 
 /** Whether a line begins something other than more of a paragraph. */
-const begins = (line) => FENCE.test(line) || HEADING.test(line) || RULE.test(line) || QUOTE.test(line) || startsList(line);
+const begins = (line) =>
+  FENCE.test(line) || HEADING.test(line) || RULE.test(line) || QUOTE.test(line) || startsList(line);
 const startsList = (line) => /^ {0,3}(?:[-*+]|\d{1,3}[.)]) +\S/.test(line);
 
 /** The blocks of some lines: what each was written as, and how to build it. */
@@ -66,9 +67,13 @@ function split(lines, depth) {
 function blockAt(lines, start, depth) {
   const line = lines[start];
   return (
-    fence(lines, start) ?? mathBlock(lines, start) ?? heading(line, start) ?? rule(line, start) ??
+    fence(lines, start) ??
+    mathBlock(lines, start) ??
+    heading(line, start) ??
+    rule(line, start) ??
     (depth < DEEPEST ? (quote(lines, start, depth) ?? list(lines, start, depth)) : null) ??
-    table(lines, start) ?? paragraph(lines, start)
+    table(lines, start) ??
+    paragraph(lines, start)
   );
 }
 
@@ -82,11 +87,18 @@ function fence(lines, start) {
   let end = start + 1;
   while (end < lines.length && !closing.test(lines[end])) end += 1;
   const code = lines.slice(start + 1, end).map((line) => line.slice(Math.min(indentOf(line), indent.length)));
-  return { end: Math.min(end + 1, lines.length), build: () => codeBlock(code.join("\n"), info.trim().split(/\s/)[0].slice(0, 30)) };
+  return {
+    end: Math.min(end + 1, lines.length),
+    build: () => codeBlock(code.join("\n"), info.trim().split(/\s/)[0].slice(0, 30)),
+  };
 }
 
 function codeBlock(code, language) {
-  const button = h("button", { class: "copy-code", type: "button", onclick: () => copy(code, button, t("copied")) }, t("copy"));
+  const button = h(
+    "button",
+    { class: "copy-code", type: "button", onclick: () => copy(code, button, t("copied")) },
+    t("copy"),
+  );
   return h(
     "div",
     { class: "code" },
@@ -154,7 +166,8 @@ function list(lines, start, depth) {
     end -= 1;
     items.at(-1).pop();
   }
-  for (const item of items) loose ||= item.some((line, index) => isBlank(line) && index > 0 && !isBlank(item[index + 1] ?? "x"));
+  for (const item of items)
+    loose ||= item.some((line, index) => isBlank(line) && index > 0 && !isBlank(item[index + 1] ?? "x"));
   return { end, build: () => listOf(first, items, loose, depth) };
 }
 
@@ -176,27 +189,41 @@ function listOf(first, items, loose, depth) {
   const rows = items.map((item) => {
     const task = /^\[([ xX])\] +/.exec(item[0]);
     const lines = task ? [item[0].slice(task[0].length), ...item.slice(1)] : item;
-    const children = build(lines, depth + 1).flatMap((node) => (!loose && node.nodeName === "P" ? [...node.childNodes] : [node]));
+    const children = build(lines, depth + 1).flatMap((node) =>
+      !loose && node.nodeName === "P" ? [...node.childNodes] : [node],
+    );
     return h("li", { class: task ? "task" : null }, task ? (task[1] === " " ? "☐ " : "☑ ") : null, children);
   });
   return h(ordered ? "ol" : "ul", { start: ordered && start !== 1 ? start : null }, rows);
 }
 
 function table(lines, start) {
-  if (!lines[start].includes("|") || !TABLE_RULE.test(lines[start + 1] ?? "") || !lines[start + 1].includes("-")) return null;
+  if (!lines[start].includes("|") || !TABLE_RULE.test(lines[start + 1] ?? "") || !lines[start + 1].includes("-"))
+    return null;
   const head = cells(lines[start]);
-  const sides = cells(lines[start + 1]).map((cell) => (cell.endsWith(":") ? (cell.startsWith(":") ? "center" : "end") : null));
+  const sides = cells(lines[start + 1]).map((cell) =>
+    cell.endsWith(":") ? (cell.startsWith(":") ? "center" : "end") : null,
+  );
   if (head.length !== sides.length || head.length > 100) return null;
   let end = start + 2;
   while (end < lines.length && !isBlank(lines[end]) && lines[end].includes("|")) end += 1;
   const row = (line, tag) => {
     const texts = cells(line);
-    return h("tr", {}, head.map((_, index) => h(tag, { class: sides[index] }, inline(texts[index] ?? ""))));
+    return h(
+      "tr",
+      {},
+      head.map((_, index) => h(tag, { class: sides[index] }, inline(texts[index] ?? ""))),
+    );
   };
   const body = () => lines.slice(start + 2, end).map((line) => row(line, "td"));
   return {
     end,
-    build: () => h("div", { class: "table-wrap", tabindex: 0 }, h("table", {}, h("thead", {}, row(lines[start], "th")), h("tbody", {}, body()))),
+    build: () =>
+      h(
+        "div",
+        { class: "table-wrap", tabindex: 0 },
+        h("table", {}, h("thead", {}, row(lines[start], "th")), h("tbody", {}, body())),
+      ),
   };
 }
 
@@ -223,6 +250,9 @@ function cells(line) {
 function paragraph(lines, start) {
   let end = start + 1;
   while (end < lines.length && !isBlank(lines[end]) && !begins(lines[end]) && table(lines, end) === null) end += 1;
-  const text = lines.slice(start, end).map((line) => line.trim()).join("\n");
+  const text = lines
+    .slice(start, end)
+    .map((line) => line.trim())
+    .join("\n");
   return { end, build: () => h("p", {}, inline(text)) };
 }

@@ -4,7 +4,20 @@ import { h, outLink, safeUrl } from "./dom.js";
 
 const ESCAPABLE = /[!-/:-@[-`{-~]/;
 const SPECIAL = /[\\`*_~[\]!<&\n$hH]/g;
-const ENTITIES = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", nbsp: "\u00a0", copy: "©", hellip: "…", mdash: "—", ndash: "–", times: "×", deg: "°" };
+const ENTITIES = {
+  amp: "&",
+  lt: "<",
+  gt: ">",
+  quot: '"',
+  apos: "'",
+  nbsp: "\u00a0",
+  copy: "©",
+  hellip: "…",
+  mdash: "—",
+  ndash: "–",
+  times: "×",
+  deg: "°",
+};
 const DEEPEST = 12; // elements inside each other: thousands would break the browser's layout
 const MOST_RUNS = 2000; // of emphasis in one block; the rest are ordinary signs
 
@@ -13,7 +26,8 @@ const MATH = /\\\(([^\n]{1,400}?)\\\)|\\\[([^\n]{1,400}?)\\\]|\$\$([^\n$]{1,400}
 const ANGLE_LINK = /<(https?:\/\/[^\s<>]{1,2000}|[^\s<>@:/]{1,64}@[^\s<>@:/]{1,255})>/y;
 const BREAK = /<br\s{0,3}\/?>/iy;
 const BARE_LINK = /https?:\/\/[^\s<>"'`\u3000-\u303f\uff00-\uffef]{1,2000}/iy;
-const TARGET = /\(\s{0,20}(?:<([^<>\n]{0,2000})>|([^\s()]{0,2000}(?:\([^\s()]{0,200}\)[^\s()]{0,2000}){0,5}))(?:\s{1,20}(?:"[^"]{0,500}"|'[^']{0,500}'|\([^()]{0,500}\)))?\s{0,20}\)/y;
+const TARGET =
+  /\(\s{0,20}(?:<([^<>\n]{0,2000})>|([^\s()]{0,2000}(?:\([^\s()]{0,200}\)[^\s()]{0,2000}){0,5}))(?:\s{1,20}(?:"[^"]{0,500}"|'[^']{0,500}'|\([^()]{0,500}\)))?\s{0,20}\)/y;
 
 /** The nodes of a text. */
 export function inline(text, inLink = false) {
@@ -70,17 +84,29 @@ class Inline {
   /** Whether something begins here that is more than the sign itself. */
   special(sign) {
     switch (sign) {
-      case "\\": return this.math() || this.escape();
-      case "$": return this.math();
-      case "`": return this.code();
-      case "\n": return this.lineBreak();
-      case "<": return this.angle();
-      case "&": return this.entity();
-      case "!": return this.text[this.position + 1] === "[" && this.image();
-      case "[": return this.link();
-      case "h": case "H": return this.bareLink();
-      case "]": return false;
-      default: return this.run(sign);
+      case "\\":
+        return this.math() || this.escape();
+      case "$":
+        return this.math();
+      case "`":
+        return this.code();
+      case "\n":
+        return this.lineBreak();
+      case "<":
+        return this.angle();
+      case "&":
+        return this.entity();
+      case "!":
+        return this.text[this.position + 1] === "[" && this.image();
+      case "[":
+        return this.link();
+      case "h":
+      case "H":
+        return this.bareLink();
+      case "]":
+        return false;
+      default:
+        return this.run(sign);
     }
   }
 
@@ -95,7 +121,10 @@ class Inline {
 
   math() {
     const found = at(MATH, this.text, this.position);
-    return found !== null && this.add(h("span", { class: "math" }, (found[1] ?? found[2] ?? found[3]).trim()), found[0].length);
+    return (
+      found !== null &&
+      this.add(h("span", { class: "math" }, (found[1] ?? found[2] ?? found[3]).trim()), found[0].length)
+    );
   }
 
   lineBreak() {
@@ -158,7 +187,10 @@ class Inline {
     const label = this.text.slice(this.position + 1, found.close);
     const content = inline(label, true);
     // A link that leads nowhere harmless is its text, with the address for all to see.
-    const node = found.url === null ? h("span", { class: "dead-link" }, content, ` (${found.address})`) : outLink(found.url, content);
+    const node =
+      found.url === null
+        ? h("span", { class: "dead-link" }, content, ` (${found.address})`)
+        : outLink(found.url, content);
     return this.add(node, found.end - this.position);
   }
 
@@ -167,7 +199,8 @@ class Inline {
     const found = this.target(this.position + 1);
     if (found === null) return false;
     const label = `🖼 ${this.text.slice(this.position + 2, found.close) || found.address}`;
-    const node = found.url === null || this.inLink ? h("span", { class: "dead-link" }, label) : outLink(found.url, label);
+    const node =
+      found.url === null || this.inLink ? h("span", { class: "dead-link" }, label) : outLink(found.url, label);
     return this.add(node, found.end - this.position);
   }
 
@@ -225,7 +258,11 @@ function emphasize(runs) {
 }
 
 const fits = (opener, closer) =>
-  !((opener.closes || closer.opens) && (opener.length + closer.length) % 3 === 0 && (opener.length % 3 || closer.length % 3));
+  !(
+    (opener.closes || closer.opens) &&
+    (opener.length + closer.length) % 3 === 0 &&
+    (opener.length % 3 || closer.length % 3)
+  );
 
 function wrap(opener, closer, depths) {
   const size = opener.sign === "~" ? 2 : Math.min(opener.length, closer.length, 2);

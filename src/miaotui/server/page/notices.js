@@ -31,7 +31,13 @@ export function confirm(title, text, action, cancel) {
   return new Promise((resolve) => {
     const no = h("button", { class: "button quiet", type: "button", onclick: () => dialog.close("no") }, cancel);
     const yes = h("button", { class: "button danger", type: "button", onclick: () => dialog.close("yes") }, action);
-    const dialog = h("dialog", { class: "dialog", "aria-labelledby": "confirm-title", onclose: ended }, h("h2", { id: "confirm-title" }, title), h("p", {}, text), h("div", { class: "row end" }, no, yes));
+    const dialog = h(
+      "dialog",
+      { class: "dialog", "aria-labelledby": "confirm-title", onclose: ended },
+      h("h2", { id: "confirm-title" }, title),
+      h("p", {}, text),
+      h("div", { class: "row end" }, no, yes),
+    );
     function ended() {
       dialog.remove();
       resolve(dialog.returnValue === "yes");

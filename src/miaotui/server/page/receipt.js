@@ -37,7 +37,9 @@ function terms(turn, receipt) {
     ["receipt_request", turn.requestId && h("code", {}, turn.requestId)],
     ["receipt_model", turn.model],
   ];
-  return rows.filter(([, value]) => value).map(([key, value]) => [h("dt", {}, t(key)), h("dd", { dir: "auto" }, value)]);
+  return rows
+    .filter(([, value]) => value)
+    .map(([key, value]) => [h("dt", {}, t(key)), h("dd", { dir: "auto" }, value)]);
 }
 
 /** Each guard, and whether it let the near hit pass. */
@@ -50,12 +52,30 @@ export function guards(given) {
     names.map(([name, verdict]) => {
       const passed = verdict === "passed" || verdict === null;
       const text = passed ? t("guard_passed") : String(verdict);
-      return h("li", { class: passed ? "passed" : "refused" }, icon(passed ? "check" : "cross"), h("b", {}, guardName(name)), ` ${text}`);
+      return h(
+        "li",
+        { class: passed ? "passed" : "refused" },
+        icon(passed ? "check" : "cross"),
+        h("b", {}, guardName(name)),
+        ` ${text}`,
+      );
     }),
   );
 }
 
-const GUARDS = ["numbers", "units", "dates", "entities", "negation", "antonyms", "direction", "order", "question_word", "language", "acceptance"];
+const GUARDS = [
+  "numbers",
+  "units",
+  "dates",
+  "entities",
+  "negation",
+  "antonyms",
+  "direction",
+  "order",
+  "question_word",
+  "language",
+  "acceptance",
+];
 const guardName = (name) => (GUARDS.includes(name) ? t(`guard_${name}`) : name.replaceAll("_", " "));
 
 function times(receipt) {
@@ -89,7 +109,10 @@ export function tree(value, depth = 0) {
   return h(
     "dl",
     { class: "terms tree" },
-    rows.map(([name, one]) => [h("dt", {}, Array.isArray(value) ? `${Number(name) + 1}.` : name.replaceAll("_", " ")), h("dd", {}, tree(one, depth + 1))]),
+    rows.map(([name, one]) => [
+      h("dt", {}, Array.isArray(value) ? `${Number(name) + 1}.` : name.replaceAll("_", " ")),
+      h("dd", {}, tree(one, depth + 1)),
+    ]),
   );
 }
 

@@ -19,7 +19,8 @@ export const en = {
   code: "code",
 
   welcome: "Answers within a second",
-  welcome_text: "A language model on your own machine. What was asked before is not computed again, and every answer says where it came from.",
+  welcome_text:
+    "A language model on your own machine. What was asked before is not computed again, and every answer says where it came from.",
   example_1: "What is the capital of France?",
   example_2: "Explain in two sentences why the sky is blue.",
   example_3: "Write a Python function that reverses a string.",
@@ -66,16 +67,19 @@ export const en = {
   path_store: "From the store",
   path_near: "Near hit",
   path_curated: "Curated",
+  path_shared: "Shared",
   path_model: "Generated",
   near_matched: "Answered as for this question:",
   near_compute: "Not the same: compute my own answer",
 
-  wrong_about: "What you write is kept with the receipt, for later corrections and training.",
-  wrong_about_entry: "The answer is removed from the cache at once, and this pair of questions becomes a case that is checked from then on.",
+  wrong_about:
+    "The answer is removed from the cache and never given again. What you write is kept with the receipt, for corrections and training.",
+  wrong_about_near:
+    "Your question and the matched one are never taken for each other again. What you write is kept with the receipt.",
   correction: "What would be right? (may stay empty)",
   comment: "Remark (may stay empty)",
   wrong_send: "Mark as wrong",
-  marked: "Marked as wrong.",
+  marked: "Marked as wrong; it is not given again.",
   marked_removed: "Marked as wrong, and removed from the cache.",
 
   why_title: "Why this answer",
@@ -137,7 +141,6 @@ export const en = {
   cache_cut: "Only the first {count} characters are shown.",
   origin_generated: "Generated",
   origin_curated: "Curated",
-  origin_imported: "Imported",
   near_refused: "Refused near hits",
   near_refused_text: "similar, but not the same",
   hits_title: "Who answered",

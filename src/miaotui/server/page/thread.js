@@ -10,7 +10,9 @@ let thread = blank();
 
 function blank() {
   // randomUUID is only there over TLS and on localhost.
-  const id = Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const id = Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join(
+    "",
+  );
   return { id, at: Date.now(), turns: [] };
 }
 
@@ -39,7 +41,8 @@ async function start(turn) {
 }
 
 /** Keep what the visitor said of an answer, too. */
-export const keep = (which = thread) => history.keep({ id: which.id, at: which.at, turns: which.turns.map((turn) => turn.toJSON()) });
+export const keep = (which = thread) =>
+  history.keep({ id: which.id, at: which.at, turns: which.turns.map((turn) => turn.toJSON()) });
 
 export function startAnew() {
   running()?.stop();

@@ -3,7 +3,23 @@
 import { ApiError, openChat } from "./api.js";
 import { settings } from "./settings.js";
 
-const KEPT = ["question", "text", "reasoning", "status", "error", "receipt", "requestId", "model", "at", "firstMs", "totalMs", "numTokens", "finish", "rating", "correction"];
+const KEPT = [
+  "question",
+  "text",
+  "reasoning",
+  "status",
+  "error",
+  "receipt",
+  "requestId",
+  "model",
+  "at",
+  "firstMs",
+  "totalMs",
+  "numTokens",
+  "finish",
+  "rating",
+  "correction",
+];
 
 export class Turn extends EventTarget {
   /** earlier: turns that this one follows upon. cache: as the server takes it, or null. */
@@ -48,7 +64,9 @@ export class Turn extends EventTarget {
   /** Tokens per second: by the server's clock where it told, else by this one's. */
   get rate() {
     const decodeMs = this.receipt?.decode_ms ?? (this.totalMs ?? performance.now() - this.started) - this.firstMs;
-    return this.firstMs !== null && this.numTokens > 1 && decodeMs > 0 ? ((this.numTokens - 1) / decodeMs) * 1000 : null;
+    return this.firstMs !== null && this.numTokens > 1 && decodeMs > 0
+      ? ((this.numTokens - 1) / decodeMs) * 1000
+      : null;
   }
 
   changed() {
@@ -70,7 +88,8 @@ export class Turn extends EventTarget {
       this.status = "done";
     } catch (error) {
       this.status = this.controller.signal.aborted ? "stopped" : "failed";
-      if (this.status === "failed") this.error = { text: error.message, status: error.status ?? null, retryAfter: error.retryAfter ?? null };
+      if (this.status === "failed")
+        this.error = { text: error.message, status: error.status ?? null, retryAfter: error.retryAfter ?? null };
     }
     this.totalMs = performance.now() - this.started;
     this.changed();

@@ -17,11 +17,46 @@ let draft = ""; // outlives a look at another view
 /** Draw into `root`; it scrolls in `scroller`. `signal` ends it. */
 export function show(root, { scroller, signal }) {
   const list = h("div", { class: "thread" });
-  const input = h("textarea", { id: "question", rows: 1, dir: "auto", placeholder: t("ask_placeholder"), "aria-label": t("ask_label"), enterkeyhint: "send", autocomplete: "off", value: draft });
+  const input = h("textarea", {
+    id: "question",
+    rows: 1,
+    dir: "auto",
+    placeholder: t("ask_placeholder"),
+    "aria-label": t("ask_label"),
+    enterkeyhint: "send",
+    autocomplete: "off",
+    value: draft,
+  });
   const send = h("button", { class: "send", type: "submit" });
-  const follow = h("button", { class: "chip toggle", type: "button", title: t("follow_title"), onclick: () => change({ followUp: !settings.followUp }) }, icon("history"), t("follow"));
-  const anew = h("button", { class: "chip", type: "button", onclick: () => (thread.startAnew(), input.focus()) }, icon("ask"), t("anew"));
-  const jump = h("button", { class: "jump", type: "button", hidden: true, title: t("jump"), "aria-label": t("jump"), onclick: () => toEnd(true) }, icon("down"));
+  const follow = h(
+    "button",
+    {
+      class: "chip toggle",
+      type: "button",
+      title: t("follow_title"),
+      onclick: () => change({ followUp: !settings.followUp }),
+    },
+    icon("history"),
+    t("follow"),
+  );
+  const anew = h(
+    "button",
+    { class: "chip", type: "button", onclick: () => (thread.startAnew(), input.focus()) },
+    icon("ask"),
+    t("anew"),
+  );
+  const jump = h(
+    "button",
+    {
+      class: "jump",
+      type: "button",
+      hidden: true,
+      title: t("jump"),
+      "aria-label": t("jump"),
+      onclick: () => toEnd(true),
+    },
+    icon("down"),
+  );
   const form = h(
     "form",
     { class: "composer", onsubmit: submit, "aria-label": t("ask_label") },
@@ -109,8 +144,17 @@ export function show(root, { scroller, signal }) {
   }
 
   function welcome() {
-    const examples = EXAMPLES.map((key) => h("button", { class: "example", type: "button", onclick: () => thread.ask(t(key)) }, t(key)));
-    return h("div", { class: "welcome" }, mark(), h("h1", {}, t("welcome")), h("p", {}, t("welcome_text")), h("div", { class: "examples" }, examples));
+    const examples = EXAMPLES.map((key) =>
+      h("button", { class: "example", type: "button", onclick: () => thread.ask(t(key)) }, t(key)),
+    );
+    return h(
+      "div",
+      { class: "welcome" },
+      mark(),
+      h("h1", {}, t("welcome")),
+      h("p", {}, t("welcome_text")),
+      h("div", { class: "examples" }, examples),
+    );
   }
 
   function ended({ detail: turn }) {
@@ -120,7 +164,14 @@ export function show(root, { scroller, signal }) {
   }
 
   input.addEventListener("keydown", keydown, { signal });
-  input.addEventListener("input", () => { draft = input.value; grow(); }, { signal });
+  input.addEventListener(
+    "input",
+    () => {
+      draft = input.value;
+      grow();
+    },
+    { signal },
+  );
   scroller.addEventListener("scroll", scrolled, { signal, passive: true });
   thread.events.addEventListener("turns", draw, { signal });
   thread.events.addEventListener("ended", ended, { signal });

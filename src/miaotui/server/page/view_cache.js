@@ -16,11 +16,21 @@ const MOST_SHOWN = 50_000; // characters of one answer
 
 /** Draw into `root`; `signal` ends it. */
 export function show(root, { signal }) {
-  const search = h("input", { type: "search", id: "cache-search", placeholder: t("cache_search"), "aria-label": t("cache_search"), autocomplete: "off" });
+  const search = h("input", {
+    type: "search",
+    id: "cache-search",
+    placeholder: t("cache_search"),
+    "aria-label": t("cache_search"),
+    autocomplete: "off",
+  });
   const stats = h("div", { class: "cache-stats" });
   const list = h("ul", { class: "rows" });
   const state = h("p", { class: "note", role: "status" });
-  const more = h("button", { class: "button", type: "button", hidden: true, onclick: () => load(true) }, t("cache_more"));
+  const more = h(
+    "button",
+    { class: "button", type: "button", hidden: true, onclick: () => load(true) },
+    t("cache_more"),
+  );
   let last = null;
   let asked = null;
   let typing = null;
@@ -40,17 +50,21 @@ export function show(root, { signal }) {
       state.textContent = list.childElementCount ? "" : t(search.value.trim() ? "cache_none_found" : "cache_empty");
       if (isMore) list.children[first]?.querySelector("button")?.focus();
     } catch (error) {
-      if (error.name === "AbortError") return;
+      if (error.name === "AbortError") return undefined;
+      if (isMore && error.status === 404) return load(); // the last one that was shown is gone
       state.textContent = error.status === 404 ? t("cache_off") : explain(error);
       more.hidden = true;
     } finally {
       more.disabled = false;
     }
+    return undefined;
   }
 
   async function loadStats() {
     try {
-      drawStats(stats, await api.cacheStats(signal));
+      const now = await api.cacheStats(signal);
+      if (now.enabled === false) fill(stats);
+      else drawStats(stats, now);
     } catch {
       fill(stats); // the list says what is wrong
     }
@@ -87,10 +101,14 @@ export function show(root, { signal }) {
     return item;
   }
 
-  search.addEventListener("input", () => {
-    clearTimeout(typing);
-    typing = setTimeout(load, TYPING_MS);
-  }, { signal });
+  search.addEventListener(
+    "input",
+    () => {
+      clearTimeout(typing);
+      typing = setTimeout(load, TYPING_MS);
+    },
+    { signal },
+  );
   signal.addEventListener("abort", () => {
     clearTimeout(typing);
     asked?.abort();
@@ -103,7 +121,24 @@ export function show(root, { signal }) {
       h("h1", {}, t("nav_cache")),
       h("p", { class: "lead" }, t("cache_lead")),
       stats,
-      h("div", { class: "bar" }, h("div", { class: "search" }, icon("search"), search), h("button", { class: "button quiet", type: "button", onclick: () => { load(); loadStats(); } }, icon("again"), t("reload"))),
+      h(
+        "div",
+        { class: "bar" },
+        h("div", { class: "search" }, icon("search"), search),
+        h(
+          "button",
+          {
+            class: "button quiet",
+            type: "button",
+            onclick: () => {
+              load();
+              loadStats();
+            },
+          },
+          icon("again"),
+          t("reload"),
+        ),
+      ),
       state,
       list,
       more,
@@ -132,15 +167,20 @@ function drawStats(place, stats) {
 function facts(entry) {
   const tags = Array.isArray(entry.tags) ? entry.tags : [];
   return [
-    h("span", { class: `badge ${entry.origin === "curated" ? "path-curated" : "path-store"}` }, originName(entry.origin)),
+    h(
+      "span",
+      { class: `badge ${entry.origin === "curated" ? "path-curated" : "path-store"}` },
+      originName(entry.origin),
+    ),
     h("span", {}, moment(toMs(entry.created))),
     Number.isFinite(entry.uses) && h("span", {}, t("cache_uses", { count: number(entry.uses) })),
     tags.slice(0, 5).map((tag) => h("span", { class: "tag" }, String(tag))),
   ];
 }
 
-const ORIGINS = ["generated", "curated", "imported"];
-const originName = (origin) => (ORIGINS.includes(origin) ? t(`origin_${origin}`) : String(origin ?? t("origin_generated")));
+const ORIGINS = ["generated", "curated"];
+const originName = (origin) =>
+  ORIGINS.includes(origin) ? t(`origin_${origin}`) : String(origin ?? t("origin_generated"));
 
 /** The server tells seconds since 1970, or a date in ISO 8601. */
 const toMs = (moment_) => (typeof moment_ === "number" ? moment_ * 1000 : moment_ ? Date.parse(moment_) : Number.NaN);
@@ -171,17 +211,23 @@ function entryBody(entry, gone) {
   }
 
   async function wrong() {
-    if (await confirm(t("wrong"), t("cache_wrong_text"), t("wrong_send"), t("cancel"))) await act(() => api.reject(entry.id, { question: entry.question }), t("marked_removed"));
+    if (await confirm(t("wrong"), t("cache_wrong_text"), t("wrong_send"), t("cancel")))
+      await act(() => api.reject(entry.id, {}), t("marked_removed"));
   }
 
   async function remove() {
-    if (await confirm(t("remove"), t("cache_remove_text"), t("remove"), t("cancel"))) await act(() => api.removeEntry(entry.id), t("cache_removed"));
+    if (await confirm(t("remove"), t("cache_remove_text"), t("remove"), t("cancel")))
+      await act(() => api.removeEntry(entry.id), t("cache_removed"));
   }
 
   return [
     prose,
     answer.length > MOST_SHOWN && h("p", { class: "note" }, t("cache_cut", { count: number(MOST_SHOWN) })),
-    h("dl", { class: "terms" }, rows.filter(([, value]) => value).map(([key, value]) => [h("dt", {}, t(key)), h("dd", {}, value)])),
+    h(
+      "dl",
+      { class: "terms" },
+      rows.filter(([, value]) => value).map(([key, value]) => [h("dt", {}, t(key)), h("dd", {}, value)]),
+    ),
     problem,
     h(
       "div",

@@ -9,7 +9,11 @@ import { bytes, duration, number, percent, t } from "./i18n.js";
 import { tile } from "./tile.js";
 
 const EVERY_MS = 1000;
-const QUANTILES = [["p50", "q50"], ["p95", "q95"], ["p99", "q99"]];
+const QUANTILES = [
+  ["p50", "q50"],
+  ["p95", "q95"],
+  ["p99", "q99"],
+];
 
 /** Draw into `root`; `signal` ends it. */
 export function show(root, { signal }) {
@@ -36,7 +40,7 @@ export function show(root, { signal }) {
   function draw(now) {
     const at = performance.now();
     fill(tiles, tilesOf(now));
-    fill(hits, now.cache ? hitBar(now.cache) : null);
+    fill(hits, cacheOf(now) ? hitBar(now.cache) : null);
     const quantiles = (of) => QUANTILES.map(([name]) => of?.[name] ?? null);
     charts.first.push(quantiles(now.ttft_ms), at);
     charts.gap.push(quantiles(now.itl_ms), at);
@@ -60,7 +64,11 @@ export function show(root, { signal }) {
       state,
       tiles,
       hits,
-      h("div", { class: "charts" }, Object.values(charts).map((chart) => chart.element)),
+      h(
+        "div",
+        { class: "charts" },
+        Object.values(charts).map((chart) => chart.element),
+      ),
     ),
   );
   poll();
@@ -72,30 +80,84 @@ function chartsOf() {
   return {
     first: new Chart({ title: t("chart_first"), series: quantiles, format: duration }),
     gap: new Chart({ title: t("chart_gap"), series: quantiles, format: duration }),
-    rate: new Chart({ title: t("chart_rate"), series: [{ name: t("per_second"), kind: "one" }], format: whole, filled: true }),
-    answers: new Chart({ title: t("chart_answers"), series: [{ name: t("from_cache"), kind: "two" }, { name: t("path_model"), kind: "three" }], format: whole, least: 1 }),
-    queue: new Chart({ title: t("chart_queue"), series: [{ name: t("running"), kind: "one" }, { name: t("waiting"), kind: "four" }], format: whole, least: 4 }),
-    kv: new Chart({ title: t("chart_kv"), series: [{ name: t("used"), kind: "two" }], format: (share) => percent(share), least: 1, filled: true }),
-    memory: new Chart({ title: t("chart_memory"), series: [{ name: t("used"), kind: "five" }], format: bytes, filled: true }),
-    refused: new Chart({ title: t("chart_refused"), series: [{ name: t("near_refused"), kind: "four" }], format: whole, least: 4 }),
+    rate: new Chart({
+      title: t("chart_rate"),
+      series: [{ name: t("per_second"), kind: "one" }],
+      format: whole,
+      filled: true,
+    }),
+    answers: new Chart({
+      title: t("chart_answers"),
+      series: [
+        { name: t("from_cache"), kind: "two" },
+        { name: t("path_model"), kind: "three" },
+      ],
+      format: whole,
+      least: 1,
+    }),
+    queue: new Chart({
+      title: t("chart_queue"),
+      series: [
+        { name: t("running"), kind: "one" },
+        { name: t("waiting"), kind: "four" },
+      ],
+      format: whole,
+      least: 4,
+    }),
+    kv: new Chart({
+      title: t("chart_kv"),
+      series: [{ name: t("used"), kind: "two" }],
+      format: (share) => percent(share),
+      least: 1,
+      filled: true,
+    }),
+    memory: new Chart({
+      title: t("chart_memory"),
+      series: [{ name: t("used"), kind: "five" }],
+      format: bytes,
+      filled: true,
+    }),
+    refused: new Chart({
+      title: t("chart_refused"),
+      series: [{ name: t("near_refused"), kind: "four" }],
+      format: whole,
+      least: 4,
+    }),
   };
 }
 
 function tilesOf(now) {
-  const cache = now.cache ?? {};
+  const cache = cacheOf(now) ?? {};
   const hits = Object.values(cache.hits ?? {}).reduce((sum, one) => sum + one, 0);
   const all = hits + (cache.misses ?? 0);
   return [
     tile(t("tile_first"), duration(now.ttft_ms?.p50), `p99 ${duration(now.ttft_ms?.p99)}`),
     tile(t("tile_rate"), number(now.tokens_per_s, 1), t("tile_requests", { count: number(now.requests) })),
-    tile(t("tile_hits"), percent(all ? hits / all : null), t("tile_saved", { time: duration((cache.saved_s ?? 0) * 1000) })),
+    tile(
+      t("tile_hits"),
+      percent(all ? hits / all : null),
+      t("tile_saved", { time: duration((cache.saved_s ?? Number.NaN) * 1000) }),
+    ),
     tile(t("tile_queue"), number(now.running), t("tile_waiting", { count: number(now.waiting) })),
-    tile(t("tile_kv"), percent(now.kv?.total ? now.kv.used / now.kv.total : null), t("tile_of", { used: number(now.kv?.used), total: number(now.kv?.total) })),
-    tile(t("tile_memory"), bytes(now.memory_bytes), cache.errors || cache.bypassed ? t("tile_errors", { errors: number(cache.errors), bypassed: number(cache.bypassed) }) : null),
+    tile(
+      t("tile_kv"),
+      percent(now.kv?.total ? now.kv.used / now.kv.total : null),
+      t("tile_of", { used: number(now.kv?.used), total: number(now.kv?.total) }),
+    ),
+    tile(
+      t("tile_memory"),
+      bytes(now.memory_bytes),
+      cache.errors || cache.bypassed
+        ? t("tile_errors", { errors: number(cache.errors), bypassed: number(cache.bypassed) })
+        : null,
+    ),
     energyTile(now.energy),
     tile(t("tile_uptime"), duration((now.uptime_s ?? Number.NaN) * 1000), now.model),
   ];
 }
+
+/** What the cache has done; null on a server without one. */
+const cacheOf = (now) => (now.cache && now.cache.enabled !== false ? now.cache : null);
 
 /** Only where the machine has a meter. */
 function energyTile(energy) {
@@ -106,7 +168,7 @@ function energyTile(energy) {
 
 /** Answers per second from the cache and from the model, since the sample before. */
 function rates(before, now, at) {
-  if (!before || !now.cache || !before.now.cache || at <= before.at) return [null, null];
+  if (!before || !cacheOf(now) || !cacheOf(before.now) || at <= before.at) return [null, null];
   const hitsOf = (one) => Object.values(one.cache.hits ?? {}).reduce((sum, count) => sum + count, 0);
   const seconds = (at - before.at) / 1000;
   const since = (of) => Math.max(0, of(now) - of(before.now)) / seconds;

@@ -13,7 +13,13 @@ const MOST_SHOWN = 200;
 
 /** Draw into `root`. go: leads to another view. */
 export function show(root, { signal, go }) {
-  const search = h("input", { type: "search", id: "history-search", placeholder: t("history_search"), "aria-label": t("history_search"), autocomplete: "off" });
+  const search = h("input", {
+    type: "search",
+    id: "history-search",
+    placeholder: t("history_search"),
+    "aria-label": t("history_search"),
+    autocomplete: "off",
+  });
   const list = h("div", { class: "history" });
   const count = h("p", { class: "note", role: "status" });
 
@@ -21,12 +27,23 @@ export function show(root, { signal, go }) {
     const all = history.threads();
     const found = history.found(all, search.value);
     count.textContent = search.value ? t("history_found", { count: number(found.length) }) : "";
-    fill(list, found.length ? byDay(found.slice(0, MOST_SHOWN)) : h("p", { class: "empty" }, t(all.length ? "history_none_found" : settings.history ? "history_empty" : "history_off")));
+    fill(
+      list,
+      found.length
+        ? byDay(found.slice(0, MOST_SHOWN))
+        : h(
+            "p",
+            { class: "empty" },
+            t(all.length ? "history_none_found" : settings.history ? "history_empty" : "history_off"),
+          ),
+    );
   }
 
   function byDay(threads) {
     const days = Map.groupBy ? Map.groupBy(threads, (one) => new Date(one.at).toDateString()) : grouped(threads);
-    return [...days.values()].map((ones) => h("section", {}, h("h2", { class: "day" }, day(ones[0].at)), h("ul", { class: "rows" }, ones.map(row))));
+    return [...days.values()].map((ones) =>
+      h("section", {}, h("h2", { class: "day" }, day(ones[0].at)), h("ul", { class: "rows" }, ones.map(row))),
+    );
   }
 
   function row(one) {
@@ -57,7 +74,17 @@ export function show(root, { signal, go }) {
           one.turns.length > 1 && h("span", {}, t("history_turns", { count: number(one.turns.length) })),
         ),
       ),
-      h("button", { class: "action", type: "button", title: t("remove"), "aria-label": t("history_remove", { question: one.turns[0].question.slice(0, 80) }), onclick: remove }, icon("remove")),
+      h(
+        "button",
+        {
+          class: "action",
+          type: "button",
+          title: t("remove"),
+          "aria-label": t("history_remove", { question: one.turns[0].question.slice(0, 80) }),
+          onclick: remove,
+        },
+        icon("remove"),
+      ),
     );
   }
 

@@ -28,11 +28,20 @@ function field(name, control, help = null) {
   const id = `setting-${name}`;
   control.id = id;
   if (help) control.setAttribute("aria-describedby", `${id}-help`);
-  return h("div", { class: "field" }, h("label", { for: id }, t(name)), h("div", { class: "control" }, control, help && h("p", { class: "help", id: `${id}-help` }, help)));
+  return h(
+    "div",
+    { class: "field" },
+    h("label", { for: id }, t(name)),
+    h("div", { class: "control" }, control, help && h("p", { class: "help", id: `${id}-help` }, help)),
+  );
 }
 
 function check(name, setting, help = null) {
-  const box = h("input", { type: "checkbox", checked: settings[setting], onchange: () => change({ [setting]: box.checked }) });
+  const box = h("input", {
+    type: "checkbox",
+    checked: settings[setting],
+    onchange: () => change({ [setting]: box.checked }),
+  });
   return field(name, box, help);
 }
 
@@ -46,7 +55,13 @@ function choice(name, setting, options, help = null) {
 }
 
 function connection(refreshStatus) {
-  const key = h("input", { type: "password", value: apiKey(), autocomplete: "off", spellcheck: "false", oninput: store });
+  const key = h("input", {
+    type: "password",
+    value: apiKey(),
+    autocomplete: "off",
+    spellcheck: "false",
+    oninput: store,
+  });
   const remember = h("input", { type: "checkbox", checked: isKeyRemembered(), onchange: store });
   const test = h("button", { class: "button", type: "button", onclick: tryIt }, t("key_test"));
   const model = h("output", { class: "model-facts" });
@@ -64,7 +79,17 @@ function connection(refreshStatus) {
   async function describe(isWanted) {
     try {
       const { data } = await api.models();
-      fill(model, data.map((one) => h("span", {}, h("b", {}, one.id), one.max_model_len ? ` · ${t("context", { count: number(one.max_model_len) })}` : "")));
+      fill(
+        model,
+        data.map((one) =>
+          h(
+            "span",
+            {},
+            h("b", {}, one.id),
+            one.max_model_len ? ` · ${t("context", { count: number(one.max_model_len) })}` : "",
+          ),
+        ),
+      );
       if (isWanted) announce(t("key_works"));
     } catch (error) {
       fill(model, h("span", { class: "problem" }, explain(error)));
@@ -73,14 +98,48 @@ function connection(refreshStatus) {
   }
 
   describe(false);
-  return group("settings_connection", field("model", model), field("key", key, t("key_help")), field("remember", remember, t("remember_help")), h("div", { class: "field" }, h("span", {}), h("div", { class: "control" }, test)));
+  return group(
+    "settings_connection",
+    field("model", model),
+    field("key", key, t("key_help")),
+    field("remember", remember, t("remember_help")),
+    h("div", { class: "field" }, h("span", {}), h("div", { class: "control" }, test)),
+  );
 }
 
 function answers() {
-  const system = h("textarea", { rows: 3, value: settings.system, dir: "auto", maxlength: 20000, oninput: () => change({ system: system.value }) });
-  const tokens = h("input", { type: "number", min: 1, max: 1048576, step: 1, value: settings.maxTokens, inputmode: "numeric", onchange: () => changeNumber(tokens, "maxTokens") });
-  const heat = h("input", { type: "number", min: 0, max: 2, step: 0.1, value: settings.temperature, inputmode: "decimal", onchange: () => changeNumber(heat, "temperature") });
-  return group("settings_answers", field("system", system, t("system_help")), field("max_tokens", tokens), field("temperature", heat, t("temperature_help")), check("follow_setting", "followUp", t("follow_title")));
+  const system = h("textarea", {
+    rows: 3,
+    value: settings.system,
+    dir: "auto",
+    maxlength: 20000,
+    oninput: () => change({ system: system.value }),
+  });
+  const tokens = h("input", {
+    type: "number",
+    min: 1,
+    max: 1048576,
+    step: 1,
+    value: settings.maxTokens,
+    inputmode: "numeric",
+    onchange: () => changeNumber(tokens, "maxTokens"),
+  });
+  const heat = h("input", {
+    type: "number",
+    min: 0,
+    max: 2,
+    step: 0.1,
+    value: settings.temperature,
+    inputmode: "decimal",
+    onchange: () => changeNumber(heat, "temperature"),
+  });
+  return group(
+    "settings_answers",
+    field("system", system, t("system_help")),
+    field("max_tokens", tokens),
+    field("temperature", heat, t("temperature_help")),
+    check("follow_setting", "followUp", t("follow_title")),
+  );
 }
 
 function changeNumber(input, name) {
@@ -91,8 +150,21 @@ function changeNumber(input, name) {
 function cache() {
   return group(
     "settings_cache",
-    choice("cache_mode", "cache", [["default", t("cache_mode_default")], ["refresh", t("cache_mode_refresh")], ["no-store", t("cache_mode_no_store")]]),
-    choice("near", "near", [["server", t("near_server")], ["yes", t("near_yes")], ["no", t("near_no")]], t("near_help")),
+    choice("cache_mode", "cache", [
+      ["default", t("cache_mode_default")],
+      ["refresh", t("cache_mode_refresh")],
+      ["no-store", t("cache_mode_no_store")],
+    ]),
+    choice(
+      "near",
+      "near",
+      [
+        ["server", t("near_server")],
+        ["yes", t("near_yes")],
+        ["no", t("near_no")],
+      ],
+      t("near_help"),
+    ),
     check("keep_history", "history", t("keep_history_help")),
   );
 }
@@ -100,8 +172,16 @@ function cache() {
 function appearance() {
   return group(
     "settings_appearance",
-    choice("language", "language", [["auto", t("auto")], ["en", "English"], ["zh", "中文"]]),
-    choice("theme", "theme", [["auto", t("auto")], ["light", t("theme_light")], ["dark", t("theme_dark")]]),
+    choice("language", "language", [
+      ["auto", t("auto")],
+      ["en", "English"],
+      ["zh", "中文"],
+    ]),
+    choice("theme", "theme", [
+      ["auto", t("auto")],
+      ["light", t("theme_light")],
+      ["dark", t("theme_dark")],
+    ]),
   );
 }
 
@@ -109,6 +189,21 @@ function keyboard() {
   return group(
     "settings_keyboard",
     check("single_keys", "shortcuts", t("single_keys_help")),
-    h("dl", { class: "keys" }, SHORTCUTS.map(({ keys, text }) => h("div", {}, h("dt", {}, keys.map((key) => h("kbd", {}, key))), h("dd", {}, t(text))))),
+    h(
+      "dl",
+      { class: "keys" },
+      SHORTCUTS.map(({ keys, text }) =>
+        h(
+          "div",
+          {},
+          h(
+            "dt",
+            {},
+            keys.map((key) => h("kbd", {}, key)),
+          ),
+          h("dd", {}, t(text)),
+        ),
+      ),
+    ),
   );
 }
