@@ -93,6 +93,9 @@ def test_both_languages_have_the_same_texts_with_the_same_places() -> None:
         for name in ("en", "zh")
     ]
     assert len(texts[0]) > 150
+    for name in ("en", "zh"):
+        lines = re.findall(r"^  \w+:", SOURCES[page.FOLDER / f"strings_{name}.js"], re.MULTILINE)
+        assert len(lines) == len(set(lines)) == len(texts[0]), f"strings_{name}.js says something twice"
     places = [{key: sorted(re.findall(r"\{\w+\}", text)) for key, text in some.items()} for some in texts]
     assert places[0] == places[1]
 

@@ -73,7 +73,7 @@ CASES: list[tuple[str, list[Any]]] = [
     ("see https://a.example/b_c_d.", [["p", "see ", ["a https://a.example/b_c_d", "https://a.example/b_c_d"], "."]]),
     ("见https://a.example/路径。好", [["p", "见", ["a https://a.example/%E8%B7%AF%E5%BE%84", "https://a.example/路径"], "。好"]]),
     ("<https://a.example> <me@a.example>", [["p", ["a https://a.example/", "https://a.example"], " ", ["a mailto:me@a.example", "me@a.example"]]]),
-    ("[dead](javascript:x) [rel](/v1/x)", [["p", ["span", "dead", " (javascript:x)"], " ", ["span", "rel", " (/v1/x)"]]]),
+    ("[dead](javascript:x) [rel](/v1/x)", [["p", ["span", "dead (javascript:x)"], " ", ["span", "rel (/v1/x)"]]]),
     ("![cat](https://a.example/c.png)", [["p", ["a https://a.example/c.png", "🖼 cat"]]]),
     ("a &amp; b &#65; &nope; &#0;", [["p", "a & b A &nope; \ufffd"]]),
     ("a<br>b<br/>c <b>d</b>", [["p", "a", ["br"], "b", ["br"], "c <b>d</b>"]]),

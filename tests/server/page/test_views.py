@@ -112,9 +112,9 @@ def test_the_newest_search_wins_over_one_that_answers_late(tab: Tab, stub: Stub)
     stub.keep("quick fox", "b")
     tab.open("cache")
     waiting = []
-    tab.page.route(re.compile("search=slow"), waiting.append)
-    tab.page.get_by_label("Search kept").fill("slow")
-    tab.page.wait_for_function("() => new Promise((done) => setTimeout(() => done(true), 300))")
+    tab.page.route(re.compile("search=slow"), lambda route: waiting.append(route))
+    with tab.page.expect_request(re.compile("search=slow")):
+        tab.page.get_by_label("Search kept").fill("slow")
     tab.page.get_by_label("Search kept").fill("quick")
     expect(tab.page.locator(".item-title")).to_have_text(["quick fox"])
     for route in waiting:
@@ -186,12 +186,13 @@ def test_the_dashboard_goes_on_after_the_server_was_away(tab: Tab, stub: Stub) -
 
 
 def test_the_dashboard_asks_nothing_once_it_is_left(tab: Tab, stub: Stub) -> None:
+    tab.page.clock.install()
     tab.open("dashboard")
     expect(tab.page.locator(".tile").first).to_be_visible()
     tab.page.get_by_role("link", name="Ask").click()
     expect(tab.page.locator("#question")).to_be_visible()
     num_asked = len(stub.bodies("/v1/dashboard"))
-    tab.page.wait_for_function("() => new Promise((done) => setTimeout(() => done(true), 1500))")
+    tab.page.clock.run_for(10_000)
     assert len(stub.bodies("/v1/dashboard")) <= num_asked + 1  # one may have been under way
 
 
@@ -253,13 +254,14 @@ def test_the_page_speaks_the_browsers_language_or_the_one_that_is_chosen(
     tab = new_tab(locale="zh-CN")
     tab.open()
     page = tab.page
-    expect(page.locator(".welcome h1")).to_have_text("一秒之内,给出回答")
+    expect(page.locator(".welcome h1")).to_have_text("一秒之内，给出回答")
     assert page.evaluate("document.documentElement.lang") == "zh-CN"
     tab.answered("法国的首都是哪里?")
     card = tab.answered("法国的首都是哪里?")
     expect(card.locator(".badge")).to_have_text("来自存储")
     expect(card.locator(".saved")).to_have_text("节省 1.23 s")
     tab.open("settings")
+    page.get_by_label("语言").focus()
     page.get_by_label("语言").select_option("en")
     expect(page.get_by_role("heading", name="Settings")).to_be_visible()
     expect(page.get_by_label("Language")).to_be_focused()

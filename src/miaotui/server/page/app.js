@@ -35,7 +35,8 @@ function go(name) {
 
 function drawFrame() {
   document.documentElement.lang = language() === "zh" ? "zh-CN" : "en";
-  document.documentElement.dataset.theme = settings.theme;
+  // By a rule with an attribute in it, Chromium 150 would change the scheme but not the colours.
+  document.documentElement.style.colorScheme = settings.theme === "auto" ? "" : settings.theme;
   skip.textContent = t("skip");
   fill(
     side,

@@ -4,10 +4,10 @@ import { badge, saved } from "./badge.js";
 import { copy, fill, h } from "./dom.js";
 import { explain } from "./errors.js";
 import { praise, wrongForm } from "./feedback.js";
-import { duration, number, t } from "./i18n.js";
+import { duration, locale, number, t } from "./i18n.js";
 import { icon } from "./icons.js";
 import { MarkdownView } from "./markdown.js";
-import { guards, receiptPanel } from "./receipt.js";
+import { guardName, guards, receiptPanel } from "./receipt.js";
 import { askAgain, running } from "./thread.js";
 
 /** The card of a turn. It follows the turn until `signal` is aborted. */
@@ -114,7 +114,7 @@ export class Card {
     fill(
       this.near,
       h("p", {}, t("near_matched"), " ", h("q", { class: "matched", dir: "auto" }, receipt.matched)),
-      guards(receipt.guards),
+      nearGuards(receipt.guards ?? {}),
       h(
         "button",
         { class: "button small", type: "button", onclick: () => this.again({ mode: "refresh", near: false }) },
@@ -202,6 +202,20 @@ export class Card {
   again(cache) {
     if (running() === null) askAgain(this.turn, cache);
   }
+}
+
+/** One line where all guards passed; else each of them. */
+function nearGuards(given) {
+  const names = Object.keys(given);
+  if (!names.length || Object.values(given).some((verdict) => verdict !== "passed")) return guards(given);
+  const list = new Intl.ListFormat(locale(), { type: "unit" }).format(names.map((name) => guardName(name)));
+  return h(
+    "p",
+    { class: "near-passed" },
+    icon("check"),
+    h("b", {}, t("near_passed", { count: names.length })),
+    ` ${list}`,
+  );
 }
 
 const brief = (text) => (text.length > 80 ? `${text.slice(0, 79)}…` : text);

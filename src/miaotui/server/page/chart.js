@@ -158,9 +158,9 @@ export class Chart {
 
 const y = (share) => HEIGHT - 4 - share * (HEIGHT - 12);
 
-/** The next round number: 1, 2, 2.5 or 5 times a power of ten. */
+/** The next round number: a small one times a power of ten. */
 export function nice(value) {
   if (!(value > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
-  return power * ([1, 2, 2.5, 5, 10].find((step) => step * power >= value * 0.999) ?? 10);
+  return power * ([1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((step) => step * power >= value * 0.999) ?? 10);
 }

@@ -89,7 +89,7 @@ function fence(lines, start) {
   const code = lines.slice(start + 1, end).map((line) => line.slice(Math.min(indentOf(line), indent.length)));
   return {
     end: Math.min(end + 1, lines.length),
-    build: () => codeBlock(code.join("\n"), info.trim().split(/\s/)[0].slice(0, 30)),
+    build: () => codeBlock(code.join("\n"), info.trim()),
   };
 }
 

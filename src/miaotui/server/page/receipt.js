@@ -76,7 +76,8 @@ const GUARDS = [
   "language",
   "acceptance",
 ];
-const guardName = (name) => (GUARDS.includes(name) ? t(`guard_${name}`) : name.replaceAll("_", " "));
+/** A guard as it is called in words. */
+export const guardName = (name) => (GUARDS.includes(name) ? t(`guard_${name}`) : name.replaceAll("_", " "));
 
 function times(receipt) {
   const parts = TIMES.filter((name) => receipt[name] > 0);

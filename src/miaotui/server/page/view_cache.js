@@ -118,7 +118,7 @@ export function show(root, { signal }) {
     h(
       "div",
       { class: "view" },
-      h("h1", {}, t("nav_cache")),
+      h("h1", {}, t("cache_title")),
       h("p", { class: "lead" }, t("cache_lead")),
       stats,
       h(

@@ -151,6 +151,7 @@ function tilesOf(now) {
         ? t("tile_errors", { errors: number(cache.errors), bypassed: number(cache.bypassed) })
         : null,
     ),
+    tile(t("near_refused"), number(cache.near_refused), t("near_refused_text")),
     energyTile(now.energy),
     tile(t("tile_uptime"), duration((now.uptime_s ?? Number.NaN) * 1000), now.model),
   ];

@@ -101,7 +101,7 @@ function connection(refreshStatus) {
   return group(
     "settings_connection",
     field("model", model),
-    field("key", key, t("key_help")),
+    field("key", key, t("api_key_help")),
     field("remember", remember, t("remember_help")),
     h("div", { class: "field" }, h("span", {}), h("div", { class: "control" }, test)),
   );
@@ -115,24 +115,8 @@ function answers() {
     maxlength: 20000,
     oninput: () => change({ system: system.value }),
   });
-  const tokens = h("input", {
-    type: "number",
-    min: 1,
-    max: 1048576,
-    step: 1,
-    value: settings.maxTokens,
-    inputmode: "numeric",
-    onchange: () => changeNumber(tokens, "maxTokens"),
-  });
-  const heat = h("input", {
-    type: "number",
-    min: 0,
-    max: 2,
-    step: 0.1,
-    value: settings.temperature,
-    inputmode: "decimal",
-    onchange: () => changeNumber(heat, "temperature"),
-  });
+  const tokens = numeric("maxTokens", { min: 1, max: 1048576, step: 1, inputmode: "numeric" });
+  const heat = numeric("temperature", { min: 0, max: 2, step: 0.1, inputmode: "decimal" });
   return group(
     "settings_answers",
     field("system", system, t("system_help")),
@@ -142,9 +126,16 @@ function answers() {
   );
 }
 
-function changeNumber(input, name) {
-  if (input.value.trim() !== "" && input.checkValidity()) change({ [name]: Number(input.value) });
-  input.value = settings[name]; // what was not understood is not kept
+function numeric(name, limits) {
+  const isGood = () => input.value.trim() !== "" && input.checkValidity();
+  const input = h("input", {
+    type: "number",
+    value: settings[name],
+    ...limits,
+    oninput: () => isGood() && change({ [name]: Number(input.value) }),
+    onchange: () => (input.value = settings[name]), // what was not understood is not kept
+  });
+  return input;
 }
 
 function cache() {
