@@ -109,11 +109,15 @@ class Stub:
             text = self.answers.get(question, f"You said: {question}")
             if self.finish == "stop" and mode != "no-store":
                 self.keep(asked, text)
-            return self._receipt_of("model", "nothing like it is kept", cached_tokens=12, prefill_ms=80.0, decode_ms=400.0), text
+            return self._receipt_of(
+                "model", "nothing like it is kept", cached_tokens=12, prefill_ms=80.0, decode_ms=400.0
+            ), text
         path = "near" if matched else "curated" if entry["origin"] == "curated" else "store"
         self.hits[path] += 1
         more = {"matched": matched, "similarity": 0.9312, "guards": GUARDS} if matched else {}
-        return self._receipt_of(path, f"the {path} had it", entry=entry["id"], saved_ms=COST_MS, **more), entry["answer"]
+        return self._receipt_of(path, f"the {path} had it", entry=entry["id"], saved_ms=COST_MS, **more), entry[
+            "answer"
+        ]
 
     @staticmethod
     def _receipt_of(path: str, why: str, **more: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Asking on the page: answers as they are written, where they came from, stopping, and saying what is wrong with them."""
+"""Asking on the page: answers as they are written, where they came from, stopping, saying what is wrong with them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """What the page looks like: on a phone, by day and by night, and to tools that check it for everybody's use.
 
-The guide's pictures are taken here: `MIAOTUI_SCREENSHOTS=docs/guides/qa make test TESTS=tests/server/page/test_looks.py`.
+The guide's pictures are taken here:
+`MIAOTUI_SCREENSHOTS=docs/guides/qa make test TESTS=tests/server/page/test_looks.py`.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ def filled(stub: Stub) -> Stub:
     stub.near |= NEAR
     stub.hits |= {"memory": 412, "store": 163, "near": 21, "curated": 38}
     stub.misses = 207
-    stub.keep("How do I reset my password?", "Choose *Forgot password* on the login page.", origin="curated", tags=["faq"])
+    stub.keep(
+        "How do I reset my password?", "Choose *Forgot password* on the login page.", origin="curated", tags=["faq"]
+    )
     stub.keep("How do I turn the heating on?", ANSWERS["How do I turn the heating on?"], uses=14)
     stub.keep("Name three primary colours", "Red, yellow and blue.", uses=3)
     stub.keep("法国的首都是哪里?", ANSWERS["法国的首都是哪里?"])
@@ -116,7 +119,8 @@ def test_a_phone_shows_every_view_without_scrolling_sideways(
 def test_long_words_and_wide_code_stay_on_a_phones_screen(new_tab: Callable[..., Tab], stub: Stub) -> None:
     tab = new_tab(viewport={"width": 320, "height": 600}, is_mobile=True, has_touch=True)
     tab.open()
-    stub.answers[LONG] = f"{LONG}\n\n```\n{LONG}\n```\n\n| {LONG} | b |\n|---|---|\n| a | {LONG} |\n\n\\({LONG}\\)\n\n# {LONG}\n\n- `{LONG}`"
+    table = f"| {LONG} | b |\n|---|---|\n| a | {LONG} |"
+    stub.answers[LONG] = f"{LONG}\n\n```\n{LONG}\n```\n\n{table}\n\n\\({LONG}\\)\n\n# {LONG}\n\n- `{LONG}`"
     stub.near[f"near {LONG}"] = LONG
     stub.model = LONG
     card = tab.answered(LONG)
@@ -135,9 +139,7 @@ def test_what_a_finger_must_hit_is_big_enough(new_tab: Callable[..., Tab], stub:
     tab = new_tab(viewport=PHONE, is_mobile=True, has_touch=True)
     tab.open()
     tab.answered("Hi")
-    boxes = [
-        one.bounding_box() for one in tab.page.locator("nav a, .actions button, .send").all() if one.is_visible()
-    ]
+    boxes = [one.bounding_box() for one in tab.page.locator("nav a, .actions button, .send").all() if one.is_visible()]
     assert len(boxes) >= 10
     assert [box for box in boxes if box and min(box["width"], box["height"]) < 40] == []
 
@@ -156,13 +158,13 @@ def test_nothing_stands_in_the_way_of_assistive_tools(
         tab.action(tab.page.locator("article.card").first, "wrong").click()
     if view == "cache":
         tab.page.locator(".entry button").first.click()
-    found = Axe().run(tab.page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]})
+    found = Axe().run(
+        tab.page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+    )
     assert found.violations_count == 0, found.generate_report()
 
 
-def test_the_guides_pictures(
-    new_tab: Callable[..., Tab], filled: Stub, picture: Callable[[Page, str], Path]
-) -> None:
+def test_the_guides_pictures(new_tab: Callable[..., Tab], filled: Stub, picture: Callable[[Page, str], Path]) -> None:
     tab = new_tab(viewport={"width": 1100, "height": 760})
     tab.open()
     picture(tab.page, "welcome")

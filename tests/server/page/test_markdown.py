@@ -71,16 +71,20 @@ CASES: list[tuple[str, list[Any]]] = [
     ("[here](https://a.example/x_(y)) end", [["p", ["a https://a.example/x_(y)", "here"], " end"]]),
     ("[*here*](<https://a.example> 'title')", [["p", ["a https://a.example/", ["em", "here"]]]]),
     ("see https://a.example/b_c_d.", [["p", "see ", ["a https://a.example/b_c_d", "https://a.example/b_c_d"], "."]]),
-    ("见https://a.example/路径。好", [["p", "见", ["a https://a.example/%E8%B7%AF%E5%BE%84", "https://a.example/路径"], "。好"]]),
-    ("<https://a.example> <me@a.example>", [["p", ["a https://a.example/", "https://a.example"], " ", ["a mailto:me@a.example", "me@a.example"]]]),
+    ("见https://a.example/路。好", [["p", "见", ["a https://a.example/%E8%B7%AF", "https://a.example/路"], "。好"]]),
+    ("<https://a.example>", [["p", ["a https://a.example/", "https://a.example"]]]),
+    ("<me@a.example>", [["p", ["a mailto:me@a.example", "me@a.example"]]]),
     ("[dead](javascript:x) [rel](/v1/x)", [["p", ["span", "dead (javascript:x)"], " ", ["span", "rel (/v1/x)"]]]),
     ("![cat](https://a.example/c.png)", [["p", ["a https://a.example/c.png", "🖼 cat"]]]),
     ("a &amp; b &#65; &nope; &#0;", [["p", "a & b A &nope; \ufffd"]]),
     ("a<br>b<br/>c <b>d</b>", [["p", "a", ["br"], "b", ["br"], "c <b>d</b>"]]),
     (
         "| a | b |\n|---|--:|\n| 1 | `x|y` |\n| 2 |\n\nend",
-        [["div", ["table", ["thead", ["tr", ["th", "a"], ["th", "b"]]], ["tbody", ["tr", ["td", "1"], ["td", ["code", "x|y"]]],
-                                                                             ["tr", ["td", "2"], ["td"]]]]], ["p", "end"]],
+        [
+            ["div", ["table", ["thead", ["tr", ["th", "a"], ["th", "b"]]],
+                     ["tbody", ["tr", ["td", "1"], ["td", ["code", "x|y"]]], ["tr", ["td", "2"], ["td"]]]]],
+            ["p", "end"],
+        ],
     ),
     ("a | b\nno table", [["p", "a | b", ["br"], "no table"]]),
 ]  # fmt: skip
@@ -101,13 +105,16 @@ def test_markdown_looks_as_it_is_meant(shape: Callable[[str], Any], text: str, w
 
 
 SIGNS = [
-    "*", "**", "_", "`", "```", "~~", "[", "]", "(", ")", "](", "<", ">", "!", "\\", "|", "\n", "\n\n", "  ", "    ", "- ", "1. ", "> ", "# ",
-    "$$", "\\(", "\\)", "&amp;", "&#x41;", "https://a.example/", "|---|---|", "---", "===", "\t", "\0", "\r\n", "word", "中文", "。", "\ud83d\ude00",
-    "\u202e", "\u2028", "\ufeff", "[ ]", "[x]", ":", "<br>", "~~~", "<b>",
+    "*", "**", "_", "`", "```", "~~", "[", "]", "(", ")", "](", "<", ">", "!", "\\", "|", "\n", "\n\n", "  ", "    ",
+    "- ", "1. ", "> ", "# ", "$$", "\\(", "\\)", "&amp;", "&#x41;", "https://a.example/", "|---|---|", "---", "===",
+    "\t", "\0", "\r\n", "word", "中文", "。", "😀", "\ud83d", "\u202e", "\u2028", "\ufeff", "[ ]", "[x]", ":", "<br>",
+    "~~~", "<b>",
 ]  # fmt: skip
 
 
-def test_no_mixture_of_signs_breaks_it_or_loses_a_word(tab: Tab, report_faults: Callable[[str, int, int], None]) -> None:
+def test_no_mixture_of_signs_breaks_it_or_loses_a_word(
+    tab: Tab, report_faults: Callable[[str, int, int], None]
+) -> None:
     chance = random.Random(5)
     texts = []
     for number in range(3000):
@@ -126,7 +133,7 @@ def test_no_mixture_of_signs_breaks_it_or_loses_a_word(tab: Tab, report_faults: 
               const view = new MarkdownView(grown);
               for (let end = 0; end <= text.length; end += 7) view.update(text.slice(0, end));
               view.update(text);
-              const isKept = whole.textContent.includes(`mark${number}mark`) || whole.innerHTML.includes(`mark${number}mark`);
+              const isKept = whole.innerHTML.includes(`mark${number}mark`);
               if (!isKept || whole.innerHTML !== grown.innerHTML) bad.push(text);
             } catch (error) {
               bad.push(`${error}: ${text}`);
@@ -195,7 +202,9 @@ def test_texts_made_to_be_slow_are_read_and_stay_shallow(tab: Tab, name: str) ->
 
 
 def test_an_event_stream_is_read_however_it_is_cut(tab: Tab) -> None:
-    stream = ': silence\r\n\r\ndata: {"a": "é中😀"}\n\ndata:one\ndata: two\n\nevent: x\ndata: three\r\n\r\ndata: unfinished'
+    stream = (
+        ': silence\r\n\r\ndata: {"a": "é中😀"}\n\ndata:one\ndata: two\n\nevent: x\ndata: three\r\n\r\ndata: unfinished'
+    )
     found = tab.page.evaluate(
         """
         async (text) => {

@@ -27,7 +27,8 @@ async function request(method, path, body, signal) {
       headers,
       body: body === undefined ? undefined : JSON.stringify(body),
       signal,
-      cache: "no-store",
+      // The browser tells the server of it, to which it would mean that no kept answer is wanted.
+      cache: method === "GET" ? "no-store" : "default",
       credentials: "same-origin",
       redirect: "error",
     });
