@@ -18,6 +18,8 @@ from server.page.stub import Stub, serve_stub
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 DESKTOP = {"width": 1280, "height": 860}
 PHONE = {"width": 360, "height": 740}
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "guides"
+GUIDE_TEXT = (DOCS / "qa.md").read_text()
 
 
 def _chromium() -> str:
@@ -137,13 +139,14 @@ def tab(new_tab: Callable[..., Tab]) -> Tab:
 
 @pytest.fixture
 def picture(tmp_path: Path) -> Callable[[Page, str], Path]:
-    """Takes a screenshot: into the folder MIAOTUI_SCREENSHOTS, from where the guide has its own, or a temporary one."""
-    folder = Path(os.environ.get("MIAOTUI_SCREENSHOTS") or tmp_path)
-    folder.mkdir(parents=True, exist_ok=True)
+    """Takes a screenshot, for nobody unless MIAOTUI_SCREENSHOTS names a folder, or "guide": then those it shows."""
+    folder = os.environ.get("MIAOTUI_SCREENSHOTS")
 
     def take(page: Page, name: str) -> Path:
-        file = folder / f"{name}.png"
-        page.screenshot(path=file, animations="disabled", caret="hide")
-        return file
+        is_of_guide = folder == "guide" and f"qa/{name}.png" in GUIDE_TEXT
+        where = DOCS / "qa" if is_of_guide else tmp_path if folder in (None, "guide") else Path(folder)
+        where.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=where / f"{name}.png", animations="disabled", caret="hide")
+        return where / f"{name}.png"
 
     return take

@@ -48,6 +48,7 @@ class Stub:
     fails: dict[str, tuple[int, str]] = field(default_factory=dict)
     key: str = ""
     model: str = "stub-135m"
+    others: list[str] = field(default_factory=list)
     kept: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: list[tuple[str, str, Any]] = field(default_factory=list)
     decisions: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -158,7 +159,7 @@ class Stub:
         return f"data: {json.dumps(body)}\n\n".encode()
 
     async def models(self, request: Request) -> Response:
-        return JSONResponse({"data": [{"id": self.model, "max_model_len": 2048}]})
+        return JSONResponse({"data": [{"id": name, "max_model_len": 2048} for name in (self.model, *self.others)]})
 
     async def entries(self, request: Request) -> Response:
         asked = request.query_params

@@ -1,7 +1,7 @@
 """What the page looks like: on a phone, by day and by night, and to tools that check it for everybody's use.
 
 The guide's pictures are taken here:
-`MIAOTUI_SCREENSHOTS=docs/guides/qa make test TESTS=tests/server/page/test_looks.py`.
+`MIAOTUI_SCREENSHOTS=guide make test TESTS=tests/server/page/test_looks.py`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from server.page.conftest import PHONE, Tab
+from server.page.conftest import DOCS, GUIDE_TEXT, PHONE, Tab
 from server.page.stub import Stub
 
+GUIDE = {"width": 960, "height": 700}
 VIEWS = ("ask", "history", "cache", "dashboard", "settings")
 ANSWER = """The capital of France is **Paris**. In short:
 
@@ -110,7 +111,7 @@ def two_minutes(tab: Tab, stub: Stub) -> None:
 def test_a_phone_shows_every_view_without_scrolling_sideways(
     new_tab: Callable[..., Tab], filled: Stub, picture: Callable[[Page, str], Path], view: str, scheme: str
 ) -> None:
-    tab = new_tab(viewport=PHONE, color_scheme=scheme, is_mobile=True, has_touch=True, device_scale_factor=2)
+    tab = new_tab(viewport=PHONE, color_scheme=scheme, is_mobile=True, has_touch=True, device_scale_factor=1.5)
     look(tab, view)
     assert not tab.is_wider_than_the_screen()
     picture(tab.page, f"phone-{view}-{scheme}")
@@ -165,7 +166,7 @@ def test_nothing_stands_in_the_way_of_assistive_tools(
 
 
 def test_the_guides_pictures(new_tab: Callable[..., Tab], filled: Stub, picture: Callable[[Page, str], Path]) -> None:
-    tab = new_tab(viewport={"width": 1100, "height": 760})
+    tab = new_tab(viewport=GUIDE)
     tab.open()
     picture(tab.page, "welcome")
     filled.held.clear()
@@ -187,13 +188,20 @@ def test_the_guides_pictures(new_tab: Callable[..., Tab], filled: Stub, picture:
     for view in ("history", "cache", "settings"):
         look(tab, view)
         if view == "cache":
-            tab.page.locator(".entry button").nth(2).click()
+            tab.page.locator(".entry > button").nth(1).click()
+            tab.page.evaluate("document.querySelector('main').scrollTop = 0")
         picture(tab.page, view)
-    dark = new_tab(viewport={"width": 1100, "height": 760}, color_scheme="dark", locale="zh-CN")
+    dark = new_tab(viewport=GUIDE, color_scheme="dark", locale="zh-CN")
     dark.open()
     dark.answered("法国的首都是哪里?")
     picture(dark.page, "chinese-dark")
     for scheme, name in (("light", "dashboard"), ("dark", "dashboard-dark")):
-        watched = new_tab(viewport={"width": 1100, "height": 1180}, color_scheme=scheme)
+        watched = new_tab(viewport={"width": 960, "height": 1000}, color_scheme=scheme)
         two_minutes(watched, filled)
         picture(watched.page, name)
+
+
+def test_the_guide_shows_all_its_pictures() -> None:
+    named = set(re.findall(r"qa/([\w-]+)\.png", GUIDE_TEXT))
+    assert named
+    assert {file.stem for file in (DOCS / "qa").glob("*.png")} == named

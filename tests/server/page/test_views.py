@@ -216,6 +216,16 @@ def test_settings_go_along_with_the_next_question(tab: Tab, stub: Stub) -> None:
     assert body["cache"] == {"mode": "no-store", "near": False}
 
 
+def test_of_several_models_one_can_be_chosen(tab: Tab, stub: Stub) -> None:
+    stub.others = ["larger-7b"]
+    tab.open("settings")
+    tab.page.locator(".model-facts select").select_option("larger-7b")
+    expect(tab.page.locator(".status")).to_have_text("larger-7b")
+    tab.open("ask")
+    tab.answered("Hi")
+    assert stub.bodies(CHAT)[-1]["model"] == "larger-7b"
+
+
 @pytest.mark.parametrize("value", ["", "-5", "1.5", "1e9"])
 def test_a_number_that_cannot_be_is_not_kept(tab: Tab, stub: Stub, value: str) -> None:
     tab.open("settings")

@@ -35,8 +35,7 @@ function go(name) {
 
 function drawFrame() {
   document.documentElement.lang = language() === "zh" ? "zh-CN" : "en";
-  // By a rule with an attribute in it, Chromium 150 would change the scheme but not the colours.
-  document.documentElement.style.colorScheme = settings.theme === "auto" ? "" : settings.theme;
+  document.documentElement.dataset.theme = settings.theme;
   skip.textContent = t("skip");
   fill(
     side,
@@ -86,6 +85,7 @@ function navigated() {
 }
 
 function changed({ detail: names }) {
+  if (names.includes("model")) refreshStatus();
   if (!names.includes("language") && !names.includes("theme")) return void shown.redraw?.();
   drawFrame();
   markCurrent();
@@ -102,7 +102,7 @@ function changed({ detail: names }) {
 async function refreshStatus() {
   try {
     const { data } = await api.models();
-    const name = data[0]?.id ?? "";
+    const name = settings.model || data[0]?.id || "";
     drawStatus("well", name, name);
   } catch (error) {
     drawStatus("unwell", t(error.status === 401 ? "status_key" : "status_down"), explain(error));

@@ -9,6 +9,5 @@ export function explain(error) {
   if (error.status === 429) return t("error_busy", { seconds: error.retryAfter ?? 1 });
   if (error.status === 503) return t("error_restarting");
   if (error.status === 0) return t("error_unreachable");
-  if (error.status === 404) return t("error_missing");
   return text ? t("error_other", { text }) : t("error_unreachable");
 }

@@ -6,6 +6,7 @@ const KEY = "miaotui.key";
 export const DEFAULTS = Object.freeze({
   language: "auto", // auto | en | zh
   theme: "auto", // auto | light | dark
+  model: "", // the server's own
   maxTokens: 512,
   temperature: 0, // only answers that would come out the same again are kept by the server
   system: "",

@@ -230,6 +230,5 @@ export const en = {
   error_busy: "The server is busy or your limit is reached; try again in {seconds} s.",
   error_restarting: "The engine is being started anew; try again in a moment.",
   error_unreachable: "The server was not reached, or the connection broke.",
-  error_missing: "This server does not offer that.",
   error_other: "The server refused: {text}",
 };

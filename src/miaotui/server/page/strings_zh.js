@@ -227,6 +227,5 @@ export const zh = {
   error_busy: "服务器繁忙或已达到你的限额，请在 {seconds} 秒后重试。",
   error_restarting: "引擎正在重新启动，请稍后再试。",
   error_unreachable: "无法连接服务器，或连接中断。",
-  error_missing: "此服务器不提供该功能。",
   error_other: "服务器拒绝了请求：{text}",
 };

@@ -102,6 +102,7 @@ export class Turn extends EventTarget {
     }
     messages.push({ role: "user", content: this.question });
     const body = {
+      ...(settings.model && { model: settings.model }),
       messages,
       stream: true,
       stream_options: { include_usage: true },

@@ -79,17 +79,7 @@ function connection(refreshStatus) {
   async function describe(isWanted) {
     try {
       const { data } = await api.models();
-      fill(
-        model,
-        data.map((one) =>
-          h(
-            "span",
-            {},
-            h("b", {}, one.id),
-            one.max_model_len ? ` · ${t("context", { count: number(one.max_model_len) })}` : "",
-          ),
-        ),
-      );
+      fill(model, data.length > 1 ? modelChoice(data) : data.map(modelName));
       if (isWanted) announce(t("key_works"));
     } catch (error) {
       fill(model, h("span", { class: "problem" }, explain(error)));
@@ -105,6 +95,20 @@ function connection(refreshStatus) {
     field("remember", remember, t("remember_help")),
     h("div", { class: "field" }, h("span", {}), h("div", { class: "control" }, test)),
   );
+}
+
+function modelName({ id, max_model_len: length }) {
+  return h("span", {}, h("b", {}, id), length ? ` · ${t("context", { count: number(length) })}` : "");
+}
+
+function modelChoice(models) {
+  const select = h(
+    "select",
+    { "aria-label": t("model"), onchange: () => change({ model: select.value }) },
+    h("option", { value: "" }, t("auto")),
+    models.map(({ id }) => h("option", { value: id, selected: settings.model === id }, id)),
+  );
+  return select;
 }
 
 function answers() {
