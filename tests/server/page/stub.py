@@ -32,7 +32,8 @@ class Stub:
     """What the server answers, what it was asked, and what it keeps.
 
     answers: by question; others are repeated. near: from a question to the one it is taken for. pieces: an answer is
-    cut into so many. held: clear it, and answers stop before their last piece until it is set. fails: statuses and
+    cut into so many. held: clear it, and answers stop before their last piece until it is set. gone: set when a client
+    left while one was held. fails: statuses and
     messages with which the next requests under a path are refused. decisions: by request id.
     """
 
@@ -96,7 +97,7 @@ class Stub:
             "candidates": [{"question": receipt["matched"], "similarity": 0.93, "guards": GUARDS}],
             "times_s": {"look_up": 0.0004},
         }
-        events = self._events(text, receipt, request)
+        events = self._events(text, receipt)
         return StreamingResponse(events, headers={"x-miaotui-receipt": request_id}, media_type="text/event-stream")
 
     def _receipt(self, question: str, body: dict[str, Any]) -> tuple[dict[str, Any], str]:
@@ -125,7 +126,7 @@ class Stub:
         empty = {"saved_ms": 0, "entry": None, "matched": None, "similarity": None, "guards": {}, "cached_tokens": 0}
         return empty | {"path": path, "why": why, "queue_ms": 1.0, "prefill_ms": 0.4, "decode_ms": 0.0} | more
 
-    async def _events(self, text: str, receipt: dict[str, Any], request: Request) -> AsyncIterator[bytes]:
+    async def _events(self, text: str, receipt: dict[str, Any]) -> AsyncIterator[bytes]:
         yield b": still reading the prompt\n\n"
         yield self._chunk({"role": "assistant", "content": ""})
         if self.reasoning:
@@ -134,7 +135,7 @@ class Stub:
         parts = [text[start : start + size] for start in range(0, len(text), size)]
         for index, part in enumerate(parts):
             if index and index == len(parts) - 1:
-                await self._hold(request)
+                await self._hold()
             yield self._chunk({"content": part})
         if self.breaks == "error":
             yield b'data: {"error": {"message": "the engine has stopped"}}\n\n'
@@ -147,12 +148,14 @@ class Stub:
         yield f"data: {json.dumps(last)}\r\n\r\n".encode()
         yield b"data: [DONE]\n\n"
 
-    async def _hold(self, request: Request) -> None:
-        while not self.held.is_set():
-            if await request.is_disconnected():
-                self.gone.set()
-                raise asyncio.CancelledError
-            await asyncio.sleep(0.005)
+    async def _hold(self) -> None:
+        """Wait until the rest may be said, or the client goes away, upon which Starlette cancels this."""
+        try:
+            while not self.held.is_set():
+                await asyncio.sleep(0.005)
+        except asyncio.CancelledError:
+            self.gone.set()
+            raise
 
     def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
         body = {"model": self.model, "usage": None, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
