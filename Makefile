@@ -32,8 +32,9 @@ build: ## rebuild the native module; NATIVE_FLAGS=-DMIAOTUI_WERROR=ON with anoth
 	@scripts/setup.sh run
 	@scripts/build.sh $(BUILD_DIR) $(NATIVE_FLAGS)
 
-test: ## run all tests (TESTS=tests/formats runs some), fetching the default model for them
+test: ## run all tests (TESTS=tests/formats runs some), fetching the default model and a browser for them
 	@scripts/setup.sh test
+	@scripts/browser.sh
 	@scripts/build.sh build/dev
 	@.venv/bin/miaotui pull smollm2:135m >/dev/null || echo "miaotui: tests that need a real model are skipped" >&2
 	$(PYTHON_ENV) -m pytest $(TESTS)

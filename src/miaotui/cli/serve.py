@@ -124,6 +124,7 @@ def _introduction(llm: LLM, settings: ServerSettings, threads: int, url: str, ke
         f"memory   {format_bytes(plan.total_bytes)} of KV pages, contexts of up to {plan.context.length} tokens",
         f"keys     {len(settings.keys) or 'none: whoever reaches the address is answered'}",
         f"answers  {'kept in ' + ', '.join(kept) if kept else 'not kept; --cache sqlite would'}",
+        f"page     {url}/",
         f"url      {url}/v1",
         f"try      curl {url}/v1/chat/completions{key} -d '{body}'",
     ]

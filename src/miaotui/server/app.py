@@ -16,7 +16,7 @@ from starlette.routing import Route
 from miaotui.answers.cache import AnswerCache, opened
 from miaotui.engine.async_llm import AsyncLLM
 from miaotui.errors import MiaotuiError, OverloadedError
-from miaotui.server import chat, completions, dashboard, facts, kept, messages, responses
+from miaotui.server import chat, completions, dashboard, facts, kept, messages, page, responses
 from miaotui.server.answers import ClientGoneError, Service
 from miaotui.server.asking import Asker
 from miaotui.server.guard import Guard
@@ -51,6 +51,8 @@ ROUTES = (
     ("GET", "/ready", facts.ready),
     ("GET", "/metrics", facts.metrics),
     ("GET", "/openapi.json", facts.openapi),
+    ("GET", "/", page.front_page),
+    ("GET", "/page/{name:path}", page.page_file),
 )
 
 log = logging.getLogger(__name__)
