@@ -14,6 +14,7 @@ from io import TextIOWrapper
 COMMANDS = {
     "run": "answer a question, or chat",
     "serve": "answer over HTTP, many clients at once",
+    "embed": "turn texts into vectors",
     "config": "each setting in force and where it came from; new API keys",
     "pull": "download a model by name",
     "ls": "list the models that are here",
