@@ -54,19 +54,24 @@ def sentences(data_dir: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def reference(minilm_path: Path, sentences: list[str]) -> np.ndarray:
-    """Mean of the last hidden states at unit length, by transformers, text by text."""
+    """Mean of the last hidden states at unit length, by transformers."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(minilm_path)
     model = transformers.AutoModel.from_pretrained(minilm_path, dtype=torch.float32).eval()
-    rows = []
-    with torch.no_grad():
-        for text in sentences:
-            encoded = tokenizer(text, truncation=True, max_length=256, return_tensors="pt")
-            row = model(**encoded).last_hidden_state[0].mean(0).numpy()
-            rows.append(row / np.linalg.norm(row))
-    return np.array(rows)
+    shortest_first = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
+    rows = np.empty((len(sentences), 384), np.float32)
+    for at in range(0, len(sentences), 32):
+        some = shortest_first[at : at + 32]
+        encoded = tokenizer(
+            [sentences[i] for i in some], truncation=True, max_length=256, padding=True, return_tensors="pt"
+        )
+        with torch.no_grad():
+            hidden = model(**encoded).last_hidden_state
+        mask = encoded["attention_mask"][..., None]
+        rows[some] = ((hidden * mask).sum(1) / mask.sum(1)).numpy()
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize(("activations", "least"), [("float32", 0.999999), ("int16", 0.9995), ("int8", 0.999)])
+@pytest.mark.parametrize(("activations", "least"), [("float32", 0.999999), ("int16", 0.999), ("int8", 0.999)])
 def test_every_vector_points_where_transformers_points(
     activations: str, least: float, minilm_path: Path, sentences: list[str], reference: np.ndarray
 ) -> None:
@@ -75,6 +80,7 @@ def test_every_vector_points_where_transformers_points(
         vectors = embedder.embed(sentences, truncate=True)
     cosines = (vectors * reference).sum(1)
     worst = int(cosines.argmin())
+    assert cosines.mean() >= {"float32": 0.999999, "int16": 0.9997, "int8": 0.9996}[activations]
     assert cosines[worst] >= least, (cosines[worst], sentences[worst])
 
 

@@ -9,7 +9,19 @@ import pytest
 from safetensors.numpy import save_file
 
 WORDS = ["the", "a", "of", "to", "in", "is", "on", "off", "what", "who", "turn", "light", "cat", "dog", "red", "blue"]
-PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS, *"0123456789.,?!'", "##s", "##ing", "##ed", *"bcdefghijklmnop"]
+PIECES = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    *WORDS,
+    *"0123456789.,?!'",
+    "##s",
+    "##ing",
+    "##ed",
+    *"bcdefghijklmnop",
+]
 HIDDEN, LAYERS, HEADS, FFN, POSITIONS, MAX_TOKENS = 64, 2, 2, 128, 48, 32
 
 
