@@ -90,12 +90,16 @@ def measure(model: Path, threads: int, runs: int, count: int) -> dict[str, Any]:
                 for engine, worker in workers.items():
                     seconds[engine].append(worker.run(texts))
             reference = np.load(saved[REFERENCE])
-            cosines = {engine: (np.load(saved[engine]) * reference).sum(1) for engine in ENGINES}
+            cosines = {engine: cosine(np.load(saved[engine]), reference) for engine in ENGINES}
             results[name] = report(name, texts, tokens_of(model, texts), seconds, cosines)
         results["one at a time"] = latencies(workers, jobs["questions"][:200])
     for worker in workers.values():
         worker.close()
     return results
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.asarray((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1))
 
 
 def latencies(workers: dict[str, Worker], texts: list[str]) -> dict[str, Any]:

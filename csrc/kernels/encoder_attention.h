@@ -69,8 +69,7 @@ static void encoder_attention(const EncoderTask& task) {
     for_rows<kRows>(task.first_row, task.end_row, [&]<int ROWS>(int row) MT_LAMBDA {
         float sums[ROWS];
         encoder_scores<ROWS>(task, keys, row, scores);
-        for (int r = 0; r < ROWS; ++r)
-            sums[r] = soften(scores + r * padded_tokens(task.num_tokens), task.num_tokens);
+        for (int r = 0; r < ROWS; ++r) sums[r] = soften(scores + r * padded_tokens(task.num_tokens), task.num_tokens);
         encoder_values<ROWS>(task, scores, sums, task.out + (row - task.first_row) * task.out_stride);
     });
 }

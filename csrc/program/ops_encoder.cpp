@@ -143,12 +143,11 @@ public:
     void run(const Step& step, Worker& worker) const override {
         const int32_t* offsets = step.batch.sequence_offsets;
         for_rows(step, worker, out_, [&](int64_t r) {
-            const int32_t* end = std::upper_bound(offsets, offsets + step.batch.num_sequences + 1,
-                                                  step.batch.logit_rows[r]);
+            const int32_t* end =
+                std::upper_bound(offsets, offsets + step.batch.num_sequences + 1, step.batch.logit_rows[r]);
             float* y = out_.f32(step.arena, r);
             std::fill(y, y + out_.width, 0.0F);
-            for (int32_t t = end[-1]; t < *end; ++t)
-                kernels().add_rows(y, in_.f32(step.arena, t), out_.width, y);
+            for (int32_t t = end[-1]; t < *end; ++t) kernels().add_rows(y, in_.f32(step.arena, t), out_.width, y);
             const float share = 1.0F / static_cast<float>(*end - end[-1]);
             for (int64_t i = 0; i < out_.width; ++i) y[i] *= share;
         });
