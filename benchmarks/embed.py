@@ -83,19 +83,25 @@ def measure(model: Path, threads: int, runs: int, count: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         for name, texts in jobs.items():
             seconds: dict[str, list[float]] = {engine: [] for engine in ENGINES}
-            saved = {engine: str(Path(folder) / f"{i}.npy") for i, engine in enumerate(ENGINES)}
+            saved = {engine: str(Path(folder) / f"{i}.f32") for i, engine in enumerate(ENGINES)}
             for engine, worker in workers.items():
                 worker.run(texts, saved[engine])  # warm, and for the cosines
             for _ in range(runs):
                 for engine, worker in workers.items():
                     seconds[engine].append(worker.run(texts))
-            reference = np.load(saved[REFERENCE])
-            cosines = {engine: cosine(np.load(saved[engine]), reference) for engine in ENGINES}
+            reference = vectors_in(saved[REFERENCE])
+            cosines = {engine: cosine(vectors_in(saved[engine]), reference) for engine in ENGINES}
             results[name] = report(name, texts, tokens_of(model, texts), seconds, cosines)
         results["one at a time"] = latencies(workers, jobs["questions"][:200])
     for worker in workers.values():
         worker.close()
     return results
+
+
+def vectors_in(path: str) -> np.ndarray:
+    """What a worker wrote: the width as an int32, then float32 rows."""
+    content = Path(path).read_bytes()
+    return np.frombuffer(content, np.float32, offset=4).reshape(-1, int.from_bytes(content[:4], "little"))
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:

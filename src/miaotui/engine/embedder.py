@@ -217,4 +217,5 @@ def shorten(vectors: Vectors, dimensions: int | None) -> Vectors:
         return vectors
     short = np.ascontiguousarray(vectors[:, :dimensions])
     lengths = np.sqrt(np.square(short).sum(axis=1, keepdims=True))
-    return np.divide(short, lengths, out=short, where=lengths > 0)
+    np.divide(short, lengths, out=short, where=lengths > 0)
+    return short

@@ -146,11 +146,11 @@ def fuse_norm_quantize(graph: Graph) -> Graph:
 
 def fuse_norm_both(graph: Graph) -> Graph:
     """norm → quantize becomes a norm that writes quantized rows beside its floats, where a residual reads those too."""
-    producers = graph.producers()
+    producers, readers = graph.producers(), graph.consumers()
     changes: dict[Node, list[Node]] = {}
     for node in graph.nodes:
         producer = producers.get(node.inputs[0]) if node.kind == "quantize" else None
-        if producer is not None and producer.kind == "norm" and producer not in changes:
+        if producer is not None and producer.kind == "norm" and readers[producer.output] != [node]:
             changes |= {producer: [replace(producer, outputs=(*producer.outputs, *node.outputs))], node: []}
     return graph.replace(changes)
 
