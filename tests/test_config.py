@@ -82,6 +82,7 @@ def test_every_setting_of_the_server_can_be_set_in_every_place(environ: dict[str
         "port": 9000,
         "host_names": ["a.example", "b.example"],
         "model_name": "mine",
+        "embed_model": "minilm",
         "api_keys_file": str(tmp_path / "keys"),
         "api_keys": ["one", "two"],
         "max_sequences": 3,

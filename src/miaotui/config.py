@@ -76,6 +76,7 @@ class ServeConfig:
     port: int
     host_names: tuple[str, ...]
     model_name: str | None
+    embed_model: str | None
     api_keys_file: Path | None
     api_keys: tuple[str, ...]
     max_sequences: int
@@ -157,6 +158,14 @@ SERVE_SETTINGS = (
         metavar="NAME",
     ),
     Setting("model_name", "MIAOTUI_MODEL_NAME", text, None, "what clients call the model", metavar="NAME"),
+    Setting(
+        "embed_model",
+        "MIAOTUI_EMBED_MODEL",
+        text,
+        None,
+        "text encoder that makes embeddings beside the model, such as minilm",
+        metavar="MODEL",
+    ),
     Setting(
         "api_keys_file",
         "MIAOTUI_API_KEYS_FILE",

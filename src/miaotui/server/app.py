@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -14,9 +14,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from miaotui.answers.cache import AnswerCache, opened
+from miaotui.engine.async_embedder import AsyncEmbedder
 from miaotui.engine.async_llm import AsyncLLM
 from miaotui.errors import MiaotuiError, OverloadedError
-from miaotui.server import chat, completions, dashboard, facts, kept, messages, page, responses
+from miaotui.server import chat, completions, dashboard, embeddings, facts, kept, messages, page, responses
 from miaotui.server.answers import ClientGoneError, Service
 from miaotui.server.asking import Asker
 from miaotui.server.guard import Guard
@@ -34,7 +35,7 @@ ROUTES = (
     ("POST", "/v1/responses", responses.responses),
     ("POST", "/v1/messages", messages.messages),
     ("POST", "/v1/messages/count_tokens", messages.count_tokens),
-    ("POST", "/v1/embeddings", facts.embeddings),
+    ("POST", "/v1/embeddings", embeddings.embeddings),
     ("GET", "/v1/models", facts.models),
     ("GET", "/v1/models/{name:path}", facts.model),
     ("GET", "/v1/cache/stats", kept.stats),
@@ -59,25 +60,36 @@ log = logging.getLogger(__name__)
 
 
 def create_app(
-    open_llm: Callable[[], AsyncLLM],
+    open_llm: Callable[[], AsyncLLM] | None,
     settings: ServerSettings,
     write: Callable[[str], None] | None = None,
+    *,
+    open_embedder: Callable[[], AsyncEmbedder] | None = None,
     cache: AnswerCache | None = None,
 ) -> Guard:
-    """The application.
+    """The application. What opens the models is called on the running loop, when the server starts.
 
-    open_llm: called on the running loop, when the server starts. write: takes log lines. cache: answers that are kept;
-    opened and closed with the server.
+    write: takes log lines. open_llm, open_embedder: None where nothing writes text, or nothing makes embeddings.
+    cache: answers that are kept; opened and closed with the server.
     """
     limits = RateLimits(settings)
     ledger = Ledger(settings, Metrics(), write, limits.spend)
 
     @asynccontextmanager
     async def life(app: Starlette) -> AsyncIterator[None]:
-        async with open_llm() as llm, opened(cache):
-            await warm_up(llm)
-            model = "" if cache is None else await asyncio.to_thread(llm.llm.fingerprint)
-            service = app.state.service = Service(llm, settings, ledger, Asker(llm, cache, model, ledger))
+        async with AsyncExitStack() as stack:
+            embedder = await stack.enter_async_context(open_embedder()) if open_embedder is not None else None
+            llm = await stack.enter_async_context(open_llm()) if open_llm is not None else None
+            asker = None
+            if llm is not None:
+                await stack.enter_async_context(opened(cache))
+                await warm_up(llm)
+                model = "" if cache is None else await asyncio.to_thread(llm.llm.fingerprint)
+                asker = Asker(llm, cache, model, ledger)
+            service = app.state.service = Service(llm, settings, ledger, asker=asker, embedder=embedder)
+            if service.supervisor is None:
+                yield
+                return
             watch = asyncio.create_task(service.supervisor.run())
             yield
             watch.cancel()

@@ -15,7 +15,7 @@ async def dashboard(request: Request) -> Response:
     """Load, latencies and rates of the last minute, memory, and what the cache has done."""
     service: Service = request.app.state.service
     llm, metrics = service.llm, service.metrics
-    pool, cache = llm.pool, service.asker.cache
+    pool, cache = llm.pool, service.cache
     running_s = time.time() - service.created
     return json_reply(
         {

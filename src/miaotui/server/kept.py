@@ -40,7 +40,7 @@ class FeedbackRequest(msgspec.Struct, kw_only=True):
 
 def _cache(request: Request) -> AnswerCache:
     """Raises NotKeptError where no answers are kept."""
-    cache: AnswerCache | None = request.app.state.service.asker.cache
+    cache: AnswerCache | None = request.app.state.service.cache
     if cache is None:
         raise NotKeptError("this server keeps no answers; `miaotui serve --cache sqlite` would.")
     return cache
@@ -48,7 +48,7 @@ def _cache(request: Request) -> AnswerCache:
 
 async def stats(request: Request) -> Response:
     """What the cache has done since the server started, and what it holds."""
-    cache: AnswerCache | None = request.app.state.service.asker.cache
+    cache: AnswerCache | None = request.app.state.service.cache
     if cache is None:
         return json_reply({"enabled": False})
     return json_reply({"enabled": True} | await cache.stats(request.state.tenant))

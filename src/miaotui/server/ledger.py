@@ -140,6 +140,15 @@ class Ledger(Watcher):
         if entry is not None:
             entry.add(completion)
 
+    def embedded(self, num_texts: int, num_tokens: int) -> None:
+        """Count texts that were turned into vectors, and charge them to whoever asked."""
+        self.metrics.embedded(num_texts, num_tokens)
+        entry = current.get()
+        if entry is not None:
+            entry.prompt_tokens += num_tokens
+            if self._spend is not None:
+                self._spend(entry.tenant, num_tokens)
+
     def _release(self, entry: Entry) -> None:
         entry.num_open -= 1
         if entry.num_open == 0 and self._write is not None and self._format != "none":

@@ -16,6 +16,7 @@ from prometheus_client import (
 
 from miaotui import __version__
 from miaotui.core import Receipt
+from miaotui.engine.async_embedder import AsyncEmbedder
 from miaotui.engine.async_llm import AsyncLLM
 from miaotui.engine.results import Completion
 from miaotui.server.recent import Recent
@@ -52,6 +53,8 @@ class Metrics:
         self._output = counter("output_tokens", "tokens generated")
         self._kept = counter("kept_answers", "requests answered without the model, by path", "path")
         self._saved = counter("saved_seconds", "what those answers took to compute")
+        self._embedded_texts = counter("embedded_texts", "texts turned into embeddings")
+        self._embedded_tokens = counter("embedded_tokens", "tokens of these texts")
         self._queue = histogram("queue_seconds", "from asking to the first step", _SECONDS)
         self._first = histogram("first_token_seconds", "from asking to the first token", _SECONDS)
         self._gap = histogram("token_interval_seconds", "between an answer's tokens", _INTERVALS)
@@ -61,11 +64,24 @@ class Metrics:
         start = Gauge("miaotui_start_time_seconds", "when the server started (Unix time)", registry=registry)
         start.set(time.time())
 
-    def attach(self, llm: AsyncLLM, model_name: str) -> None:
-        """Show the state of an engine, and what it is."""
+    def describe(self, model_name: str) -> None:
+        """Show what runs here."""
         names = ("version", "python", "model")
         build = Gauge("miaotui_build_info", "what runs here", names, registry=self._registry)
         build.labels(__version__, platform.python_version(), model_name).set(1)
+
+    def attach_embedder(self, embedder: AsyncEmbedder) -> None:
+        """Show how much waits for embeddings."""
+        gauge = Gauge("miaotui_embedding_texts_waiting", "texts that wait for embeddings", registry=self._registry)
+        gauge.set_function(lambda: embedder.num_waiting)
+
+    def embedded(self, num_texts: int, num_tokens: int) -> None:
+        """Count texts that were turned into vectors."""
+        self._embedded_texts.inc(num_texts)
+        self._embedded_tokens.inc(num_tokens)
+
+    def attach(self, llm: AsyncLLM) -> None:
+        """Show the state of an engine."""
         for name, text, value in (
             ("requests_running", "sequences that take part in steps", lambda: llm.num_running),
             ("requests_waiting", "sequences that wait for a place", lambda: llm.num_waiting),
