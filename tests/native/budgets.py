@@ -73,6 +73,7 @@ BUDGETS: Final[dict[str, Budget]] = {
     ),
     "attention_split": Budget(lambda: 0, "as attention", "the same arithmetic, a split at a time"),
     "attention_merge": Budget(lambda: 0, "as attention", "the same arithmetic on the parts of the splits"),
+    "dot_rows_i8": Budget(lambda: 0, "–", "integers are exact"),
     "peak_dot": Budget(lambda: 0, "–", "counts operations"),
     "peak_fma": Budget(lambda: 0, "–", "counts operations"),
     "peak_read": Budget(lambda: 0, "–", "reads only"),
