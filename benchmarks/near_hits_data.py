@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import data_file
 from numpy.typing import NDArray
 
+from common import data_file
 from miaotui.answers.near.guards import verdicts
 from miaotui.answers.near.near import wording_distance
 from miaotui.answers.near.reading import read
@@ -90,13 +90,13 @@ def _embeddings(texts: list[str], kept: Path, model: Path | None) -> Vectors:
     if model is None:
         sys.exit(f"{kept} is not there: name the folder of the embedding model with --model")
     ordered = sorted(texts, key=len)
-    vectors = _embed(ordered, model)
+    vectors = embed(ordered, model)
     kept.parent.mkdir(parents=True, exist_ok=True)
     np.savez(kept, texts=np.array(ordered), vectors=vectors)
     return dict(zip(ordered, vectors, strict=True))
 
 
-def _embed(texts: list[str], folder: Path) -> NDArray[np.float32]:
+def embed(texts: list[str], folder: Path) -> NDArray[np.float32]:
     """all-MiniLM-L6-v2 as its authors run it: mean of the last layer over the tokens, unit length."""
     import torch
     from transformers import AutoModel, AutoTokenizer

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 860, 520, 70, 60, 30, 60
-MOST_RECALL, MOST_WRONG = 0.5, 0.5
+MOST_RECALL, MOST_WRONG = 0.2, 0.2
 COLORS = {"cosine": "#4363d8", "identical": "#9a6324", "guards": "#3cb44b", "near": "#e6194b"}
 
 
@@ -70,4 +70,6 @@ def point(row: dict[str, Any]) -> Iterator[str]:
 
 def text(x: float, y: float, words: str, *, size: int = 12, anchor: str = "start", color: str = "#222") -> str:
     """One line of text."""
-    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{color}" text-anchor="{anchor}">{escape(words)}</text>'
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{color}" text-anchor="{anchor}">{escape(words)}</text>'
+    )

@@ -7,7 +7,14 @@ import re
 from collections.abc import Callable, Sequence
 
 AUXILIARIES = r"\b(is|are|was|were|do|does|did|can|could|will|would|should|have|has)\b"
-UNITS = [("km", "miles"), ("kg", "pounds"), ("hours", "minutes"), ("dollars", "rupees"), ("years", "months"), ("GB", "MB")]
+UNITS = [
+    ("km", "miles"),
+    ("kg", "pounds"),
+    ("hours", "minutes"),
+    ("dollars", "rupees"),
+    ("years", "months"),
+    ("GB", "MB"),
+]
 
 
 def natural_swaps(questions: Sequence[str], seed: int = 5) -> list[tuple[str, str, str]]:
@@ -52,8 +59,37 @@ def _turned(text: str) -> str | None:
 
 
 def _redirected(text: str) -> str | None:
-    pairs = {"from": "to", "before": "after", "after": "before", "up": "down", "down": "up", "off": "on", "with": "without",
-             "without": "with", "more": "less", "less": "more", "increase": "decrease", "reduce": "increase", "best": "worst",
-             "worst": "best", "gain": "lose", "lose": "gain", "buy": "sell", "sell": "buy", "under": "over", "over": "under",
-             "first": "last", "old": "new", "new": "old", "men": "women", "women": "men", "good": "bad", "bad": "good"}  # fmt: skip
+    there = (
+        "from",
+        "before",
+        "up",
+        "off",
+        "with",
+        "more",
+        "increase",
+        "reduce",
+        "best",
+        "gain",
+        "buy",
+        "under",
+        "first",
+        "old",
+    )
+    back = (
+        "to",
+        "after",
+        "down",
+        "on",
+        "without",
+        "less",
+        "decrease",
+        "increase",
+        "worst",
+        "lose",
+        "sell",
+        "over",
+        "last",
+        "new",
+    )
+    pairs = dict(zip([*there, *back], [*back, *there], strict=True))
     return _first(rf"\b({'|'.join(pairs)})\b", lambda word: pairs[word], text)

@@ -30,7 +30,8 @@ nb::object dot_rows(const Matrix<int8_t>& rows, const Vector<int8_t>& query, con
     auto out = std::make_unique<int32_t[]>(num_rows);
     {
         nb::gil_scoped_release release;
-        table.dot_rows_i8(query.data(), rows.data(), static_cast<int64_t>(n), static_cast<int64_t>(num_rows), out.get());
+        table.dot_rows_i8(query.data(), rows.data(), static_cast<int64_t>(n), static_cast<int64_t>(num_rows),
+                          out.get());
     }
     int32_t* values = out.release();
     nb::capsule owner(values, [](void* p) noexcept { delete[] static_cast<int32_t*>(p); });

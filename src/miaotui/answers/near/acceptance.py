@@ -7,8 +7,9 @@ requests, so that nothing is served by lot; answers of which little is known lea
 instead of starting from nothing; the curve also sees how differently the two questions are worded.
 
 The model: P(right) = σ(x·θₑ), x = (1, 3 + log₁₀(1.001 − similarity), distance), θₑ = θ + uₑ, θ the population's,
-u ~ N(0, V) of entry e. Observations of an entry count as one Gaussian site on θ (Laplace's approximation, u integrated out); what is
-known of θ without that site is the entry's prior (expectation propagation's cavity), so no observation counts twice.
+u ~ N(0, V) of entry e. Observations of an entry count as one Gaussian site on θ (Laplace's approximation, u integrated
+out); what is known of θ without it is the entry's prior (expectation propagation's cavity), so none counts twice.
+Up to a similarity at which an answer was wrong it is not served again, whatever the curve says.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.floating]
 MAX_OBSERVATIONS: Final = 64  # the latest of an entry; older ones say little that these do not
 _NEWTON_STEPS: Final = 30
-_GRID: Final = np.linspace(0.0, 1.0, 501)
-_NODES: Final = np.linspace(-8.0, 8.0, 161)
+_GRID: Final = np.unique(np.concatenate([np.linspace(0.0, 0.8, 17), np.linspace(0.8, 1.0, 101)]))
+_NODES: Final = np.linspace(-6.0, 6.0, 41)
 _NODE_WEIGHTS: Final = np.exp(-0.5 * _NODES**2) / np.exp(-0.5 * _NODES**2).sum()
 
 
@@ -37,7 +38,7 @@ class Evidence:
     @property
     def features(self) -> Array:
         """x of the model."""
-        return _features(np.array([self.similarity]), self.distance)[0]
+        return np.asarray(_features(np.array([self.similarity]), self.distance)[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class Decision:
 class _Entry:
     evidence: list[Array] = field(default_factory=list)
     right: list[float] = field(default_factory=list)
+    wrong_at: float = -1.0  # the highest similarity at which it was wrong: up to there it is never served again
     precision: Array = field(default_factory=lambda: np.zeros((3, 3)))  # its site on the population
     information: Array = field(default_factory=lambda: np.zeros(3))
 
@@ -89,6 +91,7 @@ class Acceptance:
         state = self._entries.setdefault(entry, _Entry())
         state.evidence.append(evidence.features)
         state.right.append(float(right))
+        state.wrong_at = max(state.wrong_at, -1.0 if right else evidence.similarity)
         del state.evidence[:-MAX_OBSERVATIONS], state.right[:-MAX_OBSERVATIONS]
         self._refit(state)
 
@@ -105,8 +108,9 @@ class Acceptance:
         mode, curvature, gradient = _fit(mean, covariance, np.array(state.evidence), np.array(state.right))
         spread = np.linalg.inv(np.eye(3) + curvature @ self._entry_variance)
         precision = spread @ curvature
-        state.precision = (precision + precision.T) / 2
-        state.information = spread @ (curvature @ mode + gradient)
+        weight = _weight_of_outlier(mode - mean, covariance)
+        state.precision = weight * (precision + precision.T) / 2
+        state.information = weight * (spread @ (curvature @ mode + gradient))
         self._precision += state.precision
         self._information += state.information
 
@@ -119,12 +123,15 @@ class Acceptance:
         state = self._entries.get(entry)
         mean, covariance = self._posterior(state)
         p = float(_probability(mean, covariance, evidence.features[None])[0])
-        accepted = 1.0 - p <= self.delta
-        tau = max(0.0, 1.0 - self.delta / max(1.0 - p, 1e-300))
         threshold = self._threshold(mean, covariance, evidence.distance)
         count = len(state.right) if state else 0
+        if state is not None and evidence.similarity <= state.wrong_at:
+            above = None if state.wrong_at >= 1.0 else max(threshold or 1.0, state.wrong_at)
+            why = f"this answer was wrong at a similarity of {state.wrong_at:.4f} before"
+            return Decision(False, p, 1.0, above, count, why)
+        tau = max(0.0, 1.0 - self.delta / max(1.0 - p, 1e-300))
         why = f"right with probability {p:.4f}, wanted {1 - self.delta:.4f}; {count} observations of this answer"
-        return Decision(accepted, p, tau, threshold, count, why)
+        return Decision(1.0 - p <= self.delta, p, tau, threshold, count, why)
 
     def population(self) -> tuple[Array, Array]:
         """Mean and covariance of θ, as a `Prior` for others."""
@@ -174,6 +181,12 @@ def _fit(mean: Array, covariance: Array, x: Array, y: Array) -> tuple[Array, Arr
             break
     p = _sigmoid(x @ theta)
     return theta, (x * (p * (1 - p))[:, None]).T @ x, x.T @ (y - p)
+
+
+def _weight_of_outlier(difference: Array, covariance: Array) -> float:
+    """1 within two deviations, less beyond: one answer that is always wrong says little of all others (Huber 1964)."""
+    distance = float(difference @ np.linalg.solve(covariance, difference))
+    return min(1.0, 4.0 / distance) if distance > 0.0 else 1.0
 
 
 def _probability(mean: Array, covariance: Array, x: Array) -> Array:

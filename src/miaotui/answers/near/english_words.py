@@ -20,7 +20,8 @@ CONTRACTIONS: Final[dict[str, tuple[str, ...]]] = {
     "it's": ("it", "is"), "he's": ("he", "is"), "she's": ("she", "is"), "that's": ("that", "is"),
     "there's": ("there", "is"), "here's": ("here", "is"), "what's": ("what", "is"), "who's": ("who", "is"),
     "where's": ("where", "is"), "when's": ("when", "is"), "why's": ("why", "is"), "how's": ("how", "is"),
-    "alot": ("a", "lot"), "infront": ("in", "front"), "gonna": ("going", "to"), "wanna": ("want", "to"), "u": ("you",), "r": ("are",),
+    "alot": ("a", "lot"), "infront": ("in", "front"), "gonna": ("going", "to"), "wanna": ("want", "to"),
+    "u": ("you",), "r": ("are",),
 }  # fmt: skip
 ENDINGS: Final[dict[str, tuple[str, ...]]] = {
     "n't": ("not",), "'re": ("are",), "'ve": ("have",), "'ll": ("will",), "'d": ("would",), "'m": ("am",),

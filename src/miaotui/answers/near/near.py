@@ -114,7 +114,7 @@ class NearHits:
         self._read_row = read_row
         self._prior, self._delta, self._at_least = prior, delta, at_least
         self._num_candidates = num_candidates
-        self._guards = guards
+        self.guards = guards
         self.index = NearIndex() if index is None else index
         self._experience: dict[str, Acceptance] = {}
 
@@ -190,7 +190,7 @@ class NearHits:
 
     def _judged(self, asked: Text, found: Found, tenant: str) -> Candidate:
         kept = read(found.question)
-        said = verdicts(asked, kept, self._guards)
+        said = verdicts(asked, kept, self.guards)
         distance = wording_distance(asked, kept)
         refused = [reason for reason in said.values() if reason is not None]
         if refused:

@@ -50,6 +50,11 @@ class Shelf:
         """Bytes of one vector."""
         return int(self._codes.shape[1])
 
+    @property
+    def uses_graph(self) -> bool:
+        """Whether searches look at candidates of the graph only."""
+        return self._approximate is not None and self._num_moved == len(self._keys)
+
     def put(self, key: bytes, question: str, codes: Codes) -> None:
         """Keep a question, in place of one with its key."""
         if codes.size != self.num_codes:
@@ -99,7 +104,7 @@ class Shelf:
         """The closest questions, closest first; of equals, the older first."""
         if codes.size != self.num_codes or not self._keys:
             return []
-        if self._approximate is None or self._num_moved < len(self._keys):
+        if self._approximate is None or not self.uses_graph:
             places = np.arange(len(self._keys))
             dots = _native.dot_rows_i8(self._codes[: len(self._keys)], codes)
         else:

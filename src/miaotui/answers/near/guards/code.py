@@ -7,7 +7,9 @@ from typing import Final
 
 from miaotui.answers.near.text import Text
 
-_CODE: Final = re.compile(r"`|[{}<>=]|\w\((?!s\))|\)\.|::|->|;\s*$|\b\w+_\w+\b|\\|\$[A-Za-z]|[|&^~]|https?://", re.MULTILINE)
+_CODE: Final = re.compile(
+    r"`|[{}<>=]|\w\((?!s\))|\)\.|::|->|;\s*$|\b\w+_\w+\b|\\|\$[A-Za-z]|[|&^~]|https?://", re.MULTILINE
+)
 
 
 def same_code(asked: Text, kept: Text) -> str | None:
