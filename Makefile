@@ -35,6 +35,7 @@ build: ## rebuild the native module; NATIVE_FLAGS=-DMIAOTUI_WERROR=ON with anoth
 test: ## run all tests (TESTS=tests/formats runs some), fetching the default model for them
 	@scripts/setup.sh test
 	@scripts/build.sh build/dev
+	@scripts/services.sh
 	@.venv/bin/miaotui pull smollm2:135m >/dev/null || echo "miaotui: tests that need a real model are skipped" >&2
 	$(PYTHON_ENV) -m pytest $(TESTS)
 
