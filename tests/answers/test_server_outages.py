@@ -162,6 +162,20 @@ async def test_a_cancelled_question_leaves_a_usable_connection(server: Server, o
     assert await within(store.get(name(row("after")), NOW_S)) == row("after")
 
 
+async def test_a_connection_that_postgres_ends_costs_no_answer(opening: OpenStore, postgres: Postgres) -> None:
+    store = await opening(postgres.url)
+    administrator = await asyncpg.connect(postgres.url)
+    end_all = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'miaotui'"
+    num_ended = 0
+    for attempt in range(30):
+        work = [asyncio.create_task(store.put([row(f"{attempt} {number}")])) for number in range(20)]
+        num_ended += await administrator.fetchval(end_all)
+        await within(asyncio.gather(*work))
+    await administrator.close()
+    assert num_ended > 30
+    assert (await store.count(Filter("answer", text="29"))).num_rows >= 20
+
+
 async def test_a_postgres_that_may_not_write_says_so(opening: OpenStore, postgres: Postgres) -> None:
     store = await opening(postgres.url)
     await store.put([row("old")])
