@@ -155,7 +155,7 @@ def test_an_answer_told_wrong_is_not_served_again_also_after_a_restart() -> None
 
 
 def test_what_one_tenant_observes_changes_nothing_for_another() -> None:
-    shop = Shop([row_of(KEPT), row_of(KEPT, 2, tenant="u")])
+    shop = Shop([row_of(KEPT), row_of(KEPT, 1, tenant="u")])
     for _ in range(50):
         near = shop.find(ASKED, vector=vector_of(KEPT))
         assert near is not None
