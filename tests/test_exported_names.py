@@ -11,7 +11,17 @@ import pytest
 
 import miaotui
 
-PUBLIC = ["LLM", "AsyncLLM", "Completion", "Receipt", "SamplingParams", "StructuredOutputs", "__version__", "errors"]
+CLASSES = [
+    "LLM",
+    "AsyncEmbedder",
+    "AsyncLLM",
+    "Completion",
+    "Embedder",
+    "Receipt",
+    "SamplingParams",
+    "StructuredOutputs",
+]
+PUBLIC = [*CLASSES, "__version__", "errors"]
 HEAVY = {"numpy", "tokenizers", "jinja2", "torch", "transformers", "huggingface_hub", "miaotui._native"}
 
 

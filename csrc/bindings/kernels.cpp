@@ -41,8 +41,8 @@ void expect(bool condition, const char* what) {
 }
 
 int activation_of(const std::string& name) {
-    expect(name == "silu" || name == "gelu_tanh", "activation is silu or gelu_tanh");
-    return name == "silu" ? 0 : 1;
+    expect(name == "silu" || name == "gelu_tanh" || name == "gelu", "activation is silu, gelu_tanh or gelu");
+    return name == "silu" ? 0 : name == "gelu_tanh" ? 1 : 2;
 }
 
 nb::object byte_array(const uint8_t* bytes, size_t rows, size_t columns) {
@@ -160,11 +160,11 @@ nb::object kernel_rope(const std::string& tier, const Matrix<float>& x, const Ma
 }
 
 nb::object kernel_activate(const std::string& tier, const std::string& activation, const Vector<float>& gate,
-                           const Vector<float>& up) {
-    expect(gate.size() == up.size(), "gate and up differ in size");
+                           const std::optional<Vector<float>>& up) {
+    expect(!up || gate.size() == up->size(), "gate and up differ in size");
     std::vector<float> y(gate.size());
-    table_of(tier).activate_mul(activation_of(activation), gate.data(), up.data(), static_cast<int64_t>(gate.size()),
-                                y.data());
+    table_of(tier).activate_mul(activation_of(activation), gate.data(), up ? up->data() : nullptr,
+                                static_cast<int64_t>(gate.size()), y.data());
     return float_array(y.data(), {gate.size()});
 }
 
@@ -179,6 +179,23 @@ nb::object kernel_softcap(const std::string& tier, const Vector<float>& x, float
     std::vector<float> y(x.size());
     table_of(tier).softcap(x.data(), cap, static_cast<int64_t>(x.size()), y.data());
     return float_array(y.data(), {x.size()});
+}
+
+// Rows first … last − 1 of softmax(q · kᵀ · scale) · v for one head, all [tokens][head_dim].
+nb::object kernel_encoder_attention(const std::string& tier, const Matrix<float>& q, const Matrix<float>& k,
+                                    const Matrix<float>& v, float scale, int first_row, int end_row) {
+    const auto n = static_cast<int64_t>(q.shape(1));
+    const int num_tokens = static_cast<int>(q.shape(0));
+    expect(q.shape(0) >= 1 && n >= 16 && n % 16 == 0, "queries are [tokens][a multiple of 16]");
+    expect(k.shape(0) == q.shape(0) && v.shape(0) == q.shape(0) && k.shape(1) == q.shape(1) && v.shape(1) == q.shape(1),
+           "queries, keys and values are of one shape");
+    expect(first_row >= 0 && first_row < end_row && end_row <= num_tokens, "there are no such rows");
+    std::vector<float> y(static_cast<size_t>((end_row - first_row) * n));
+    std::vector<float> scratch(static_cast<size_t>(encoder_scratch_floats(num_tokens, n)));
+    const int head_dim = static_cast<int>(n);
+    table_of(tier).encoder_attention({q.data(), k.data(), v.data(), n, n, n, num_tokens, first_row, end_row, head_dim,
+                                      scale, y.data(), n, scratch.data()});
+    return float_array(y.data(), {static_cast<size_t>(end_row - first_row), q.shape(1)});
 }
 
 // A pool of one layer and head, every byte of it 0xFF, so that a slot that nobody wrote reads as NaN.
@@ -282,10 +299,13 @@ void bind_kernels(nb::module_& m) {
     m.def("kernel_norm", &kernel_norm, nb::arg("tier"), nb::arg("kind"), nb::arg("x"), nb::arg("gain"),
           nb::arg("bias") = nb::none(), nb::arg("eps") = 1e-6F);
     m.def("kernel_rope", &kernel_rope, nb::arg("tier"), nb::arg("x"), nb::arg("cos_sin"), nb::arg("interleaved"));
-    m.def("kernel_activate", &kernel_activate, nb::arg("tier"), nb::arg("activation"), nb::arg("gate"), nb::arg("up"));
+    m.def("kernel_activate", &kernel_activate, nb::arg("tier"), nb::arg("activation"), nb::arg("gate"),
+          nb::arg("up") = nb::none());
     m.def("kernel_add", &kernel_add, nb::arg("tier"), nb::arg("a"), nb::arg("b"));
     m.def("kernel_softcap", &kernel_softcap, nb::arg("tier"), nb::arg("x"), nb::arg("cap"));
     m.def("kernel_kv_store", &kernel_kv_store, nb::arg("tier"), nb::arg("kv_dtype"), nb::arg("k"), nb::arg("v"));
+    m.def("kernel_encoder_attention", &kernel_encoder_attention, nb::arg("tier"), nb::arg("q"), nb::arg("k"),
+          nb::arg("v"), nb::arg("scale"), nb::arg("first_row"), nb::arg("end_row"));
     m.def("kernel_peak", &kernel_peak, nb::arg("tier"), nb::arg("rounds"), nb::arg("x"));
     m.def("kernel_attention", &kernel_attention, nb::arg("tier"), nb::arg("kv_dtype"), nb::arg("q"), nb::arg("k"),
           nb::arg("v"), nb::arg("block_table"), nb::arg("tile") = 1, nb::arg("scale") = 1.0F, nb::arg("window") = 0,

@@ -84,8 +84,13 @@ std::shared_ptr<PackedWeight> OpArguments::packed_weight(size_t i) const {
     return std::get<std::shared_ptr<PackedWeight>>(weights[i]);
 }
 
+int activation_of(const OpArguments& arguments) {
+    const std::string& name = arguments.choice("activation", {"silu", "gelu_tanh", "gelu"});
+    return name == "silu" ? 0 : name == "gelu_tanh" ? 1 : 2;
+}
+
 std::unique_ptr<Op> make_op(const OpArguments& arguments, const ProgramLimits& limits) {
-    if (arguments.kind != "select_rows") {  // the one operator that goes from token rows to logit rows
+    if (arguments.kind != "select_rows" && arguments.kind != "mean_pool") {  // which go from token rows to logit rows
         const auto same_rows = [&](const std::vector<Slice>& slices) {
             for (const Slice& s : slices)
                 arguments.expect(s.rows == arguments.outputs.front().rows,
@@ -93,7 +98,7 @@ std::unique_ptr<Op> make_op(const OpArguments& arguments, const ProgramLimits& l
         };
         if (!arguments.outputs.empty()) same_rows(arguments.inputs), same_rows(arguments.outputs);
     }
-    for (const auto make : {make_row_op, make_linear_op, make_attention_op})
+    for (const auto make : {make_row_op, make_linear_op, make_attention_op, make_encoder_op})
         if (auto op = make(arguments, limits)) return op;
     throw BadInput("operator " + arguments.kind + " does not exist");
 }

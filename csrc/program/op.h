@@ -108,6 +108,14 @@ struct Worker {
     }
 };
 
+// Runs body(row) on the rows of a slice until none is left.
+template <class BODY>
+void for_rows(const Step& step, Worker& worker, const Slice& slice, BODY body) {
+    const int64_t num_rows = step.num_rows(slice), chunk = std::max<int64_t>(1, num_rows / (8 * step.num_threads));
+    for (int64_t first = worker.claim(chunk); first < num_rows; first = worker.claim(chunk))
+        for (int64_t r = first; r < std::min(first + chunk, num_rows); ++r) body(r);
+}
+
 class Op {
 public:
     virtual ~Op() = default;
@@ -129,5 +137,9 @@ std::unique_ptr<Op> make_op(const OpArguments& arguments, const ProgramLimits& l
 std::unique_ptr<Op> make_row_op(const OpArguments& arguments, const ProgramLimits& limits);
 std::unique_ptr<Op> make_linear_op(const OpArguments& arguments, const ProgramLimits& limits);
 std::unique_ptr<Op> make_attention_op(const OpArguments& arguments, const ProgramLimits& limits);
+std::unique_ptr<Op> make_encoder_op(const OpArguments& arguments, const ProgramLimits& limits);
+
+// The kernels' number of the attribute "activation".
+int activation_of(const OpArguments& arguments);
 
 }  // namespace miaotui

@@ -139,7 +139,7 @@ public:
         : in_(a.inputs.empty() ? Slice{} : a.inputs[0]),
           gate_(a.packed_weight(0)),
           up_(a.packed_weight(1)),
-          activation_(a.choice("activation", {"silu", "gelu_tanh"}) == "silu" ? 0 : 1) {
+          activation_(activation_of(a)) {
         a.expect_counts(1, 1);
         expect_fits(a, gate(), in_, 0);
         expect_fits(a, up(), in_, 1);

@@ -1,5 +1,6 @@
 // Operators that treat every row alone.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <string>
 
@@ -9,14 +10,6 @@
 
 namespace miaotui {
 namespace {
-
-// Claims rows until none is left.
-template <class BODY>
-void for_rows(const Step& step, Worker& worker, const Slice& slice, BODY body) {
-    const int64_t num_rows = step.num_rows(slice), chunk = std::max<int64_t>(1, num_rows / (8 * step.num_threads));
-    for (int64_t first = worker.claim(chunk); first < num_rows; first = worker.claim(chunk))
-        for (int64_t r = first; r < std::min(first + chunk, num_rows); ++r) body(r);
-}
 
 class Embedding : public Op {
 public:
@@ -50,43 +43,55 @@ private:
     Slice out_{};
 };
 
-// RMSNorm or LayerNorm over the whole row or over each group of it (per-head q and k norms), to floats or straight to int8.
+// RMSNorm or LayerNorm over the whole row or over each group of it (per-head q and k norms), or the row at unit length; to floats,
+// straight to int8, or to both where a residual needs the floats.
 class Norm : public Op {
 public:
     explicit Norm(const OpArguments& a)
-        : rms_(a.choice("kind", {"rms", "layer"}) == "rms"),
+        : kind_(a.choice("kind", {"rms", "layer", "unit"})),
           eps_(a.number("eps")),
           in_(a.f32_input(0, 0)),
           group_(a.integer("group", 1, in_.width)) {
-        a.expect_counts(1, 1);
-        out_ = a.outputs[0];
-        a.expect(out_.width == in_.width, "output and input differ in width");
-        a.expect(!out_.quantized() || in_.width % kGroup == 0, "an int8 output needs a multiple of 32 columns");
+        a.expect(a.inputs.size() == 1 && (a.outputs.size() == 1 || a.outputs.size() == 2),
+                 "needs one input and one or two outputs");
+        for (const Slice& out : a.outputs) {
+            a.expect(out.width == in_.width, "output and input differ in width");
+            a.expect(!out.quantized() || in_.width % kGroup == 0, "an int8 output needs a multiple of 32 columns");
+            (out.quantized() ? quantized_ : floats_) = out;
+            (out.quantized() ? to_codes_ : to_floats_) = true;
+        }
+        a.expect(a.outputs.size() == static_cast<size_t>(to_codes_ + to_floats_), "two outputs are floats and codes");
         a.expect(in_.width % group_ == 0, "the width is not a multiple of the group");
-        gain_ = a.vector_weight(0, group_);
+        if (kind_ == "unit")  // x / |x| = x / √(mean(x²)) / √n
+            gain_.assign(static_cast<size_t>(group_), 1.0F / std::sqrt(static_cast<float>(group_)));
+        else
+            gain_ = a.vector_weight(0, group_);
         if (a.has_weight(1)) bias_ = a.vector_weight(1, group_);
     }
-    int64_t scratch_bytes() const override { return out_.quantized() ? 4 * in_.width : 0; }
+    int64_t scratch_bytes() const override { return to_floats_ ? 0 : 4 * in_.width; }
     void run(const Step& step, Worker& worker) const override {
+        const bool layer = kind_ == "layer";
         for_rows(step, worker, in_, [&](int64_t t) {
             const float* x = in_.f32(step.arena, t);
-            float* y = !out_.quantized() ? out_.f32(step.arena, t) : reinterpret_cast<float*>(worker.scratch);
+            float* y = to_floats_ ? floats_.f32(step.arena, t) : reinterpret_cast<float*>(worker.scratch);
             for (int64_t i = 0; i < in_.width; i += group_) {
-                if (rms_)
-                    kernels().rms_norm(x + i, gain_.data(), eps_, group_, y + i);
-                else
+                if (layer)
                     kernels().layer_norm(x + i, gain_.data(), bias_.empty() ? nullptr : bias_.data(), eps_, group_,
                                          y + i);
+                else
+                    kernels().rms_norm(x + i, gain_.data(), eps_, group_, y + i);
             }
-            if (out_.quantized())
-                kernels().quantize_groups(y, out_.q8(step.arena, t), out_.width, out_.wide(), 0, out_.width / kGroup);
+            if (to_codes_)
+                kernels().quantize_groups(y, quantized_.q8(step.arena, t), in_.width, quantized_.wide(), 0,
+                                          in_.width / kGroup);
         });
     }
 
 private:
-    bool rms_;
+    std::string kind_;
     float eps_;
-    Slice in_, out_{};
+    Slice in_, floats_{}, quantized_{};
+    bool to_floats_ = false, to_codes_ = false;
     int64_t group_;
     std::vector<float> gain_, bias_;
 };
@@ -146,7 +151,7 @@ public:
     explicit Pairwise(const OpArguments& a)
         : a_(a.f32_input(0, 0)), b_(a.f32_input(1, a_.width)), out_(a.f32_output(0, a_.width)) {
         a.expect_counts(2, 1);
-        if (a.kind == "activate_mul") activation_ = a.choice("activation", {"silu", "gelu_tanh"}) == "silu" ? 0 : 1;
+        if (a.kind == "activate_mul") activation_ = activation_of(a);
     }
     void run(const Step& step, Worker& worker) const override {
         for_rows(step, worker, out_, [&](int64_t t) {
@@ -161,6 +166,30 @@ public:
 private:
     Slice a_, b_, out_;
     int activation_ = -1;
+};
+
+// An activation alone, to floats or straight to int8.
+class Activate : public Op {
+public:
+    explicit Activate(const OpArguments& a) : in_(a.f32_input(0, 0)), activation_(activation_of(a)) {
+        a.expect_counts(1, 1);
+        out_ = a.outputs[0];
+        a.expect(out_.width == in_.width, "output and input differ in width");
+        a.expect(!out_.quantized() || in_.width % kGroup == 0, "an int8 output needs a multiple of 32 columns");
+    }
+    int64_t scratch_bytes() const override { return out_.quantized() ? 4 * in_.width : 0; }
+    void run(const Step& step, Worker& worker) const override {
+        for_rows(step, worker, in_, [&](int64_t t) {
+            float* y = out_.quantized() ? reinterpret_cast<float*>(worker.scratch) : out_.f32(step.arena, t);
+            kernels().activate_mul(activation_, in_.f32(step.arena, t), nullptr, in_.width, y);
+            if (out_.quantized())
+                kernels().quantize_groups(y, out_.q8(step.arena, t), out_.width, out_.wide(), 0, out_.width / kGroup);
+        });
+    }
+
+private:
+    Slice in_, out_{};
+    int activation_;
 };
 
 class SelectRows : public Op {
@@ -206,6 +235,7 @@ std::unique_ptr<Op> make_row_op(const OpArguments& a, const ProgramLimits& limit
     if (a.kind == "quantize") return std::make_unique<Quantize>(a);
     if (a.kind == "rope") return std::make_unique<Rope>(a, limits);
     if (a.kind == "add" || a.kind == "activate_mul") return std::make_unique<Pairwise>(a);
+    if (a.kind == "activate") return std::make_unique<Activate>(a);
     if (a.kind == "select_rows") return std::make_unique<SelectRows>(a);
     if (a.kind == "softcap") return std::make_unique<Softcap>(a);
     return nullptr;

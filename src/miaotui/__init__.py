@@ -13,18 +13,33 @@ if TYPE_CHECKING:
     from miaotui.core import Receipt as Receipt
     from miaotui.core import SamplingParams as SamplingParams
     from miaotui.core import StructuredOutputs as StructuredOutputs
+    from miaotui.engine.async_embedder import AsyncEmbedder as AsyncEmbedder
     from miaotui.engine.async_llm import AsyncLLM as AsyncLLM
+    from miaotui.engine.embedder import Embedder as Embedder
     from miaotui.engine.llm import LLM as LLM
     from miaotui.engine.llm import Completion as Completion
 
 __version__ = "0.1.0"
 
-__all__ = ["LLM", "AsyncLLM", "Completion", "Receipt", "SamplingParams", "StructuredOutputs", "__version__", "errors"]
+__all__ = [
+    "LLM",
+    "AsyncEmbedder",
+    "AsyncLLM",
+    "Completion",
+    "Embedder",
+    "Receipt",
+    "SamplingParams",
+    "StructuredOutputs",
+    "__version__",
+    "errors",
+]
 
 _HOMES = {
     "LLM": "miaotui.engine.llm",
+    "AsyncEmbedder": "miaotui.engine.async_embedder",
     "AsyncLLM": "miaotui.engine.async_llm",
     "Completion": "miaotui.engine.llm",
+    "Embedder": "miaotui.engine.embedder",
     "Receipt": "miaotui.core",
     "SamplingParams": "miaotui.core",
     "StructuredOutputs": "miaotui.core",

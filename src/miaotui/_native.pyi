@@ -258,7 +258,14 @@ def kernel_norm(
 def kernel_rope(tier: str, x: _Floats, cos_sin: _Floats, interleaved: bool) -> _Floats:
     """Rotate heads [rows, head_dim] by cos_sin [rows, rope_dim]: cosine and sine of each pair."""
 
-def kernel_activate(tier: str, activation: str, gate: _Floats, up: _Floats) -> _Floats: ...
+def kernel_activate(tier: str, activation: str, gate: _Floats, up: _Floats | None = None) -> _Floats:
+    """Return activation(gate) · up, or the activation alone; silu, gelu_tanh or gelu."""
+
+def kernel_encoder_attention(
+    tier: str, q: _Floats, k: _Floats, v: _Floats, scale: float, first_row: int, end_row: int
+) -> _Floats:
+    """Return rows first_row … end_row - 1 of softmax(q · kᵀ · scale) · v; all are [tokens, head_dim] of one head."""
+
 def kernel_add(tier: str, a: _Floats, b: _Floats) -> _Floats: ...
 def kernel_softcap(tier: str, x: _Floats, cap: float) -> _Floats: ...
 def kernel_kv_store(tier: str, kv_dtype: str, k: _Floats, v: _Floats) -> _Bytes:

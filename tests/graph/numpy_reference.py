@@ -6,8 +6,10 @@ it shares no code with what it checks. int8 rows are kept as the floats that the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Protocol
 
 import gguf
@@ -84,6 +86,9 @@ def rotate(x: Array, positions: Array, node: Node, graph: Graph) -> Array:
 def activate(x: Array, kind: str) -> Array:
     if kind == "silu":
         return x / (1 + np.exp(-x))
+    if kind == "gelu":
+        half = [1 + math.erf(value / math.sqrt(2)) for value in x.reshape(-1).tolist()]
+        return 0.5 * x * np.array(half, x.dtype).reshape(x.shape)
     return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
 
@@ -151,10 +156,20 @@ class NumpyProgram:
     def _embedding(self, node, inputs, batch, kv):
         return [self._weight(node.weights[0])[np.array(batch.token_ids)] * self._dtype(node.attrs["scale"])]
 
+    def _add_positions(self, node, inputs, batch, kv):
+        positions, types = (self._weight(w) for w in node.weights)
+        return [inputs[0] + (positions[np.array(batch.positions)] + types[0])]
+
     def _norm(self, node, inputs, batch, kv):
         groups = inputs[0].reshape(len(inputs[0]), -1, node.attrs["group"])
-        rms = np.sqrt((groups**2).mean(-1, keepdims=True) + self._dtype(node.attrs["eps"]))
-        return [(groups / rms * self._weight(node.weights[0])).reshape(inputs[0].shape)]
+        if node.attrs["kind"] == "layer":
+            groups = groups - groups.mean(-1, keepdims=True)
+        y = groups / np.sqrt((groups**2).mean(-1, keepdims=True) + self._dtype(node.attrs["eps"]))
+        if node.attrs["kind"] == "unit":
+            return [(y / np.sqrt(self._dtype(node.attrs["group"]))).reshape(inputs[0].shape)]
+        y = y * self._weight(node.weights[0])
+        y = y if node.weights[1] is None else y + self._weight(node.weights[1])
+        return [y.reshape(inputs[0].shape)] * len(node.outputs)
 
     def _quantize(self, node, inputs, batch, kv):
         return [inputs[0]]
@@ -170,6 +185,9 @@ class NumpyProgram:
     def _gated_linear(self, node, inputs, batch, kv):
         gate, up = (multiply(inputs[0], self._weight(w)) for w in node.weights)
         return [activate(gate, node.attrs["activation"]) * up]
+
+    def _activate(self, node, inputs, batch, kv):
+        return [activate(inputs[0], node.attrs["activation"])]
 
     def _activate_mul(self, node, inputs, batch, kv):
         return [activate(inputs[0], node.attrs["activation"]) * inputs[1]]
@@ -213,6 +231,21 @@ class NumpyProgram:
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         weights /= weights.sum(-1, keepdims=True)
         return np.einsum("hts,hsd->thd", weights, v).reshape(q.shape[1], -1)
+
+    def _self_attention(self, node, inputs, batch, kv):
+        result, head_dim = np.zeros_like(inputs[0]), node.attrs["head_dim"]
+        for a, b in pairwise(batch.offsets):
+            q, k, v = (x[a:b].reshape(b - a, -1, head_dim).transpose(1, 0, 2) for x in inputs)
+            scores = np.einsum("htd,hsd->hts", q, k) * self._dtype(node.attrs["scale"])
+            weights = np.exp(scores - scores.max(-1, keepdims=True))
+            weights /= weights.sum(-1, keepdims=True)
+            result[a:b] = np.einsum("hts,hsd->thd", weights, v).reshape(b - a, -1)
+        return [result]
+
+    def _mean_pool(self, node, inputs, batch, kv):
+        offsets = np.array(batch.offsets)
+        ends = np.searchsorted(offsets, np.array(batch.logit_rows, dtype=int), side="right")
+        return [np.array([inputs[0][offsets[end - 1] : offsets[end]].mean(0) for end in ends])]
 
     def _add(self, node, inputs, batch, kv):
         return [inputs[0] + inputs[1]]

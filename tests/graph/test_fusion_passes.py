@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graph.toy import run_toy, toy, toy_spec, toy_weights
+from graph.numpy_reference import NumpyBatch, NumpyKv, NumpyProgram
+from graph.toy import run_toy, toy, toy_encoder, toy_spec, toy_weights
 from miaotui.core import ACTIVATIONS
 from miaotui.errors import ConfigError
 from miaotui.formats.weights import TensorType
@@ -175,8 +176,32 @@ def test_nodes_that_nobody_reads_are_dropped():
 
 @pytest.mark.parametrize("name", [name for name in PASSES if name != "remove_dead_code"])
 def test_a_disabled_pass_is_not_applied(name):
-    graph, _ = toy()
+    graph, _ = toy_encoder() if name == "fuse_norm_both" else toy()
     assert kinds(optimize(graph, activations="int8", disabled={name})) != kinds(optimize(graph, activations="int8"))
+
+
+def test_norms_whose_floats_a_residual_needs_write_codes_beside_them():
+    graph, weights = toy_encoder()
+    fused = optimize(graph, activations="int8")
+    norms = [node for node in fused.nodes if node.kind == "norm"]
+    # The first, and two of each of three layers but the last one's second, which the pooling reads; then the unit norm.
+    assert [[v.dtype for v in node.outputs] for node in norms] == [["f32", "q8"]] * 6 + [["f32"]] * 2
+    assert not [node for node in fused.nodes if node.kind in ("quantize", "add")]
+    batch = NumpyBatch([3, 1, 20, 4], [0, 1, 0, 1], [0, 2, 4], [0, 1], [0, 2])
+    plain = quantize_activations(graph, "int8")
+    results = [NumpyProgram(g, weights).run(batch, NumpyKv()) for g in (plain, fused)]
+    np.testing.assert_array_equal(*results)
+
+
+def test_the_first_token_s_row_is_all_that_is_computed_behind_the_last_attention():
+    graph, weights = toy_encoder(pooling="first")
+    fused = optimize(graph, activations="int8")
+    last = [i for i, node in enumerate(fused.nodes) if node.kind == "self_attention"][-1]
+    rows = {v.rows for node in fused.nodes[last + 1 :] if node.kind != "select_rows" for v in node.inputs}
+    assert rows == {"logits"}
+    batch = NumpyBatch([3, 1, 20, 4], [0, 1, 0, 1], [0, 2, 4], [0, 1], [0, 2])
+    results = [NumpyProgram(g, weights).run(batch, NumpyKv()) for g in (graph, optimize(graph, activations="float32"))]
+    np.testing.assert_allclose(*results, atol=1e-12)
 
 
 def test_an_unknown_pass_is_refused_with_the_names_of_all():

@@ -78,7 +78,9 @@ def random_graphs(draw: st.DrawFn) -> Graph:
         if kind == "linear_residual" and others:
             inputs = (x, draw(st.sampled_from(others)))
         weights = (weight(width, x.width), None) if kind.startswith("linear") else (weight(x.width),)
-        attrs = {"group": x.width, "eps": 1e-5, "cap": 5.0, "activation": "silu"}
+        if kind == "norm":
+            weights = (*weights, None)
+        attrs = {"kind": "rms", "group": x.width, "eps": 1e-5, "cap": 5.0, "activation": "silu"}
         values.append(Value(str(i), width))
         nodes.append(Node(kind.removesuffix("_residual"), inputs, (values[-1],), weights, attrs))
     return Graph((*nodes, Node("select_rows", (values[-1],), (Value("z", values[-1].width, "logits"),)))).validate()
@@ -137,6 +139,21 @@ def test_a_value_that_one_operator_reads_is_overwritten_by_it(kind):
     )
     operands = plan(Graph(nodes).validate()).operands
     assert operands[y] == operands[x]
+
+
+def test_of_two_outputs_only_one_takes_the_input_s_place():
+    x, floats, codes = Value("x", 64), Value("floats", 64), Value("codes", 64, dtype="q8")
+    y, z = Value("y", 64), Value("z", 64, "logits")
+    nodes = (
+        Node("embedding", (), (x,), (weight(32, 64),)),
+        Node("norm", (x,), (floats, codes), (weight(64), None)),
+        Node("add", (floats, floats), (y,)),
+        Node("select_rows", (y,), (z,)),
+    )
+    planned = plan(Graph(nodes).validate())
+    check(planned)
+    assert planned.operands[floats] == planned.operands[x]
+    assert planned.operands[codes][0] != planned.operands[floats][0]
 
 
 @given(graph=random_graphs(), odd_bytes=st.integers(0, 63))

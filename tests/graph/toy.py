@@ -92,6 +92,29 @@ def toy(types: Mapping[str, TensorType] | None = None, **changes: Any) -> tuple[
     return build_graph(spec, weights), weights
 
 
+def toy_encoder(**changes: Any) -> tuple[Graph, dict[str, Tensor]]:
+    """Unfused graph and weights of a text encoder, in Q8_0 where matrices are multiplied."""
+    spec = toy_spec(architecture="bert", num_kv_heads=2, activation="gelu", num_token_types=2, **changes)
+    rng = np.random.default_rng(0)
+    hidden, ffn = spec.hidden_size, spec.intermediate_size
+    tables = {"token_embd": spec.vocab_size, "position_embd": spec.context_length, "token_types": 2}
+    matrices = {f"attn_{name}": (hidden, hidden) for name in ("q", "k", "v", "output")}
+    matrices |= {"ffn_up": (ffn, hidden), "ffn_down": (hidden, ffn)}
+    layers = range(spec.num_layers)
+    norms = [f"blk.{i}.{name}" for i in layers for name in ("attn_output_norm", "layer_output_norm")]
+    shapes: dict[str, tuple[int, ...]] = {f"{name}.weight": (rows, hidden) for name, rows in tables.items()}
+    shapes |= {f"{name}.{part}": (hidden,) for name in ("token_embd_norm", *norms) for part in ("weight", "bias")}
+    for name, shape in matrices.items():
+        shapes |= {f"blk.{i}.{name}.weight": shape for i in layers} | {
+            f"blk.{i}.{name}.bias": shape[:1] for i in layers
+        }
+    kinds = {
+        name: TensorType.Q8_0 if name.startswith("blk") and len(s) > 1 else TensorType.F32 for name, s in shapes.items()
+    }
+    weights = {name: make_tensor(name, shape, kinds[name], rng) for name, shape in shapes.items()}
+    return build_graph(spec, weights), weights
+
+
 def run_toy(graph: Graph, weights: Mapping[str, Tensor], dtype: type = np.float64, **options: Any) -> np.ndarray:
     """Logits of two prompts of unequal length and then of one more token each; not every row is wanted."""
     rng = np.random.default_rng(7)

@@ -11,6 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 U: Final = 2.0**-24
 # Groups of activations whose largest value is below this may count as zero.
 FLOOR: Final = 2.0**-110
@@ -60,7 +63,7 @@ BUDGETS: Final[dict[str, Budget]] = {
     "rope_head": Budget(lambda: 3, "|x_a·cos| + |x_b·sin|", "two products, one difference"),
     "activate_mul": Budget(
         lambda: EXP + 6,
-        "|y|, for gelu + |gate·up| / 4",
+        "|y|, for gelu_tanh + |gate·up| / 4; gelu: gelu_tail",
         "exponential, sum, quotient, product; gelu's argument rounds 4 times, and u·σ'(u) stays below 1/4",
     ),
     "add_rows": Budget(lambda: 1, "|a + b|", "one sum"),
@@ -73,11 +76,21 @@ BUDGETS: Final[dict[str, Budget]] = {
     ),
     "attention_split": Budget(lambda: 0, "as attention", "the same arithmetic, a split at a time"),
     "attention_merge": Budget(lambda: 0, "as attention", "the same arithmetic on the parts of the splits"),
+    "encoder_attention": Budget(
+        lambda head_dim, num_tokens: 2 * head_dim + 2 * EXP + num_tokens + num_tokens / 16 + 24,
+        "max |v|, per unit of (1 + max Σ_d |q_d·k_d|·scale)",
+        "scores round head_dim + 1 times and enter weights twice (above and below); sums of num_tokens, and of a 16th",
+    ),
     "dot_rows_i8": Budget(lambda: 0, "–", "integers are exact"),
     "peak_dot": Budget(lambda: 0, "–", "counts operations"),
     "peak_fma": Budget(lambda: 0, "–", "counts operations"),
     "peak_read": Budget(lambda: 0, "–", "reads only"),
 }
+
+
+def gelu_tail(a: float | NDArray[np.float64]) -> float | NDArray[np.float64]:
+    """Relative error of the kernels' Φ(−a): the exponential, its argument of a²/2 + 3 and a fit of ten terms."""
+    return (EXP + 24 + a * a / 2) * U
 
 
 def allowed(kernel: str, *arguments: float) -> float:

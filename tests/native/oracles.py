@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -105,11 +106,18 @@ def through_page(x: Floats, kv_dtype: str) -> Doubles:
     return codes * scales.astype(np.float64)
 
 
+def normal_tail(a: Doubles) -> Doubles:
+    """Φ(−a) for a ≥ 0: the share of the normal distribution below −a."""
+    return np.array([0.5 * math.erfc(value / math.sqrt(2)) for value in a.reshape(-1)]).reshape(a.shape)
+
+
 def activate(name: str, x: Doubles) -> Doubles:
-    """SiLU, or GELU in its tanh form."""
+    """SiLU, GELU, or GELU in its tanh form."""
     with np.errstate(over="ignore"):
         if name == "silu":
             return x / (1 + np.exp(-x))
+        if name == "gelu":
+            return x * np.where(x < 0, normal_tail(np.abs(x)), 1 - normal_tail(np.abs(x)))
         return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
 
@@ -165,6 +173,14 @@ def attention(q: Doubles, k: Doubles, v: Doubles, shape: AttentionShape) -> tupl
     """Queries [tokens][heads][dim] at the last positions of k and v [positions][dim]; and the largest Σ|q·k|·scale."""
     weights, largest = attention_weights(q, k, shape)
     return np.einsum("thp,pd->thd", weights / weights.sum(axis=-1, keepdims=True), v), largest
+
+
+def encoder_attention(q: Doubles, k: Doubles, v: Doubles, scale: float) -> tuple[Doubles, float]:
+    """softmax(q · kᵀ · scale) · v of one head [tokens][dim]; and the largest Σ|q·k|·scale."""
+    scores = q @ k.T * scale
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    largest = float((np.abs(q) @ np.abs(k).T).max() * abs(scale))
+    return weights / weights.sum(axis=1, keepdims=True) @ v, largest
 
 
 def quantized_rows(tier: str, x: Floats, wide: bool) -> QuantizedRows:

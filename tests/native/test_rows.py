@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from miaotui import _native
 from native import oracles
-from native.budgets import EXP, FLOOR, U, allowed
+from native.budgets import EXP, FLOOR, U, allowed, gelu_tail
 from native.matrices import TIERS, Floats, assert_same_bits, assert_within, make_activations
 
 KERNELS = {"rms_norm", "layer_norm", "rope_head", "activate_mul", "add_rows", "softcap"}
@@ -96,9 +96,27 @@ def test_activation_times_up_keeps_its_budget_and_its_bits(activation: str, n: i
     assert_within(y, want, bound + 2.0**-126 * product + FLOOR)
 
 
+@given(n=st.integers(1, 70), seed=SEEDS, with_up=st.booleans())
+def test_gelu_keeps_its_budget_in_the_far_tail_too(n: int, seed: int, with_up: bool) -> None:
+    gate, up = gates(seed, n), make_activations(1, n, "normal", seed)[0]
+    y = same_on_all_tiers("kernel_activate", "gelu", gate, *([up] if with_up else []))
+    x, factor = gate.astype(np.float64), up.astype(np.float64) if with_up else np.ones(n)
+    tail = np.minimum(np.abs(x), 14) * oracles.normal_tail(np.abs(x))
+    bound = tail * gelu_tail(np.minimum(np.abs(x), 14)) + 2 * U * np.abs(oracles.activate("gelu", x))
+    # Below e^−87.3 the kernels' exponential is exactly 0.
+    assert_within(y, oracles.activate("gelu", x) * factor, (bound + 2.0**-120) * np.abs(factor) + FLOOR)
+
+
+def test_an_activation_alone_is_that_times_one() -> None:
+    x = gates(3, 67)
+    for activation in ("silu", "gelu_tanh", "gelu"):
+        alone = same_on_all_tiers("kernel_activate", activation, x)
+        assert_same_bits(alone, same_on_all_tiers("kernel_activate", activation, x, np.ones_like(x)))
+
+
 def test_activations_carry_nan_and_infinity() -> None:
     x = np.array([np.nan, np.inf], np.float32)
-    for activation in ("silu", "gelu_tanh"):
+    for activation in ("silu", "gelu_tanh", "gelu"):
         y = same_on_all_tiers("kernel_activate", activation, x, np.ones(2, np.float32))
         assert np.isnan(y[0])
         assert y[1] == np.inf

@@ -12,13 +12,16 @@ from typing import Any
 
 import pytest
 
+from engine.tiny_bert import tiny_bert
 from engine.tiny_model import tiny_model
+from miaotui.answers.cache import AnswerCache
+from miaotui.engine.async_embedder import AsyncEmbedder
 from miaotui.engine.async_llm import AsyncLLM
 from miaotui.server.app import create_app
 from miaotui.server.process import Server
 from miaotui.server.settings import ServerSettings
 
-__all__ = ["tiny_model"]
+__all__ = ["tiny_bert", "tiny_model"]
 
 
 @dataclass
@@ -26,7 +29,7 @@ class Running:
     """A server that runs, its address, its engine, the lines it logs, and uvicorn's object."""
 
     url: str
-    llm: AsyncLLM
+    llm: AsyncLLM  # missing where only embeddings are made
     lines: list[str]
     server: Server
 
@@ -39,7 +42,14 @@ class Running:
 
 
 @contextmanager
-def serve(model: Path, settings: ServerSettings, **options: Any) -> Iterator[Running]:
+def serve(
+    model: Path | None,
+    settings: ServerSettings,
+    *,
+    encoder: Path | None = None,
+    cache: AnswerCache | None = None,
+    **options: Any,
+) -> Iterator[Running]:
     made: list[AsyncLLM] = []
     lines: list[str] = []
 
@@ -47,7 +57,11 @@ def serve(model: Path, settings: ServerSettings, **options: Any) -> Iterator[Run
         made.append(AsyncLLM(model, **{"context_length": 200, "max_sequences": 4, **options}))
         return made[0]
 
-    server = Server(create_app(open_llm, settings, lines.append), settings)
+    open_embedder = None if encoder is None else lambda: AsyncEmbedder(encoder)
+    app = create_app(
+        None if model is None else open_llm, settings, lines.append, open_embedder=open_embedder, cache=cache
+    )
+    server = Server(app, settings)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -56,7 +70,7 @@ def serve(model: Path, settings: ServerSettings, **options: Any) -> Iterator[Run
             time.sleep(0.01)
         assert server.started
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield Running(f"http://127.0.0.1:{port}", made[0], lines, server)
+        yield Running(f"http://127.0.0.1:{port}", made[0] if made else None, lines, server)  # type: ignore[arg-type]
     finally:
         server.should_exit = True
         thread.join(30)

@@ -11,6 +11,7 @@ from miaotui.cli.output import note
 
 if TYPE_CHECKING:
     from miaotui.config import Config
+    from miaotui.engine.embedder import Embedder
     from miaotui.engine.llm import LLM
 
 
@@ -133,3 +134,14 @@ def open_llm(config: Config, *, fetch: bool = False, **options: Any) -> LLM:
         pack_cache_bytes=config.pack_cache_bytes,
         **{"prefix_cache_bytes": config.prefix_cache_bytes, **options},
     )
+
+
+def open_embedder(config: Config, model: str) -> Embedder:
+    """A text encoder, downloaded first if it is known by name; with int8 activations unless others were asked for."""
+    if excess := thread_excess(config, cpu_info(config)):
+        note(f"{excess}; expect it to be far slower")
+    from miaotui.engine.embedder import Embedder
+    from miaotui.formats.store import pull
+
+    chosen = config.sources["activations"] != "default"
+    return Embedder(pull(model), activations=config.activations if chosen else "int8")

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import logging
-import os
 import resource
 import signal
 import socket
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from miaotui.cli.parsing import add_model_options, config_of, cpu_info, open_llm
+from miaotui.cli.parsing import add_model_options, config_of, cpu_info
 from miaotui.cli.serve_options import add_serve_options, keys_of, serve_config_of
 from miaotui.errors import ConfigError
 
 if TYPE_CHECKING:
     from miaotui.config import LogFormat, ServeConfig
-    from miaotui.engine.llm import LLM
     from miaotui.server.logs import LogWriter
-    from miaotui.server.settings import ServerSettings
 
 OTHER_FILES = 256
 """Files that may be open beside the connections."""
@@ -37,27 +33,30 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C, then let what runs end."""
     try:
-        from miaotui.engine.async_llm import AsyncLLM
-        from miaotui.server.app import create_app
         from miaotui.server.process import Server
     except ImportError as error:
         raise ConfigError(f"the server needs {error.name}: pip install 'miaotui[serve]'") from None
+    from miaotui.answers.setup import open_cache
+    from miaotui.cli.serve_models import Served
     from miaotui.server.logs import line_of
-    from miaotui.server.settings import settings_of
 
     config, serve = config_of(args), serve_config_of(args)
-    model = Path(config.model).stem if os.sep in config.model else config.model
-    settings = settings_of(serve, model, keys_of(serve))
-    together = serve.max_sequences
-    with (
-        _logging(serve.log_format) as writer,
-        open_llm(config, fetch=True, max_sequences=together, max_logit_rows=together) as llm,
-    ):
-        server = Server(create_app(lambda: AsyncLLM(llm), settings, writer.write), settings)
+    keys = keys_of(serve)
+    cache = open_cache(
+        serve.cache,
+        config.home,
+        memory_bytes=serve.cache_memory_bytes,
+        store_bytes=serve.cache_store_bytes,
+        ttl_s=serve.cache_ttl_s,
+        secret=serve.cache_secret,
+    )
+    with _logging(serve.log_format) as writer, Served.open(config, serve) as served:
+        settings = served.settings(serve, keys)
+        server = Server(served.app(settings, writer.write, cache), settings)
         _allow_files(serve.max_connections)
         listener = _listen(serve)
         host, port = listener.getsockname()[:2]
-        for line in _introduction(llm, settings, cpu_info(config)["threads"], f"http://{_shown(host)}:{port}"):
+        for line in served.introduction(settings, cpu_info(config)["threads"], f"http://{_shown(host)}:{port}", cache):
             writer.write(line_of({"level": "info", "message": line}, "json") if serve.log_format == "json" else line)
         signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn ends on it, and then passes it on
         server.run(sockets=[listener])
@@ -99,20 +98,3 @@ def _logging(log_format: LogFormat) -> Iterator[LogWriter]:
         yield writer
     finally:
         writer.close()
-
-
-def _introduction(llm: LLM, settings: ServerSettings, threads: int, url: str) -> list[str]:
-    """What is served, how much of it, to whom, and a line to try it with."""
-    from miaotui.formats.store_progress import format_bytes
-
-    plan, together = llm.loaded.kv_plan, llm.loaded.engine.scheduler.limits.max_sequences
-    key = "" if not settings.keys else ' -H "Authorization: Bearer $KEY"'
-    body = '{"messages": [{"role": "user", "content": "What is the capital of France?"}]}'
-    return [
-        f"model    {settings.model_name}: {llm.loaded.file.path}",
-        f"threads  {threads}; {together} answers run together, {settings.max_waiting} requests wait",
-        f"memory   {format_bytes(plan.total_bytes)} of KV pages, contexts of up to {plan.context.length} tokens",
-        f"keys     {len(settings.keys) or 'none: whoever reaches the address is answered'}",
-        f"url      {url}/v1",
-        f"try      curl {url}/v1/chat/completions{key} -d '{body}'",
-    ]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, cast, overload
 
 from miaotui.core import Activations, SamplingParams
 from miaotui.engine.interrupts import DeferredInterrupt
-from miaotui.engine.loading import LoadedModel, LoadOptions, find_model, load_model
+from miaotui.engine.loading import LoadedModel, LoadOptions, find_model, fingerprint, load_model
 from miaotui.engine.messages import Message, plain_messages, tell_of_tools
 from miaotui.engine.progress import Progress, ProgressCallback, ProgressMeter, reporter
 from miaotui.engine.results import Completion, Delta, Score, TokenLogprob
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from miaotui.engine.embedder import Embedder
     from miaotui.engine.engine import Engine
     from miaotui.engine.grammar import TokenGrammar
+    from miaotui.formats import ModelFile
     from miaotui.formats.chat_template import ChatTemplate
     from miaotui.formats.spec import ModelSpec
     from miaotui.formats.tokenizer import Tokenizer
@@ -61,6 +63,9 @@ class LLM:
     prefix_cache_bytes: such pages are kept on disk for the next start, at most so many bytes; 0: not; None: as
         configured (not). They hold what was asked and said, in numbers, readable for this user alone.
     chat_template: Jinja source to use instead of the model's own.
+
+    Of a text encoder ("minilm"), which writes no text, only `embed` is of use, and of the options only `activations`,
+    `max_tokens_per_step` and `disabled_passes`; `Embedder` is the same with defaults that suit it.
 
     The threads are the process's: MIAOTUI_THREADS sets their number, MIAOTUI_ISA the instruction set, before first use.
 
@@ -104,7 +109,9 @@ class LLM:
             prefix_cache=prefix_cache,
             prefix_cache_bytes=prefix_cache_bytes,
         )
-        self._loaded: LoadedModel | None = load_model(find_model(model), options)
+        file = find_model(model)
+        self._embedder: Embedder | None = _open_embedder(file, options) if file.spec.is_encoder else None
+        self._loaded: LoadedModel | None = None if self._embedder else load_model(file, options)
         self._own_template = chat_template
         self._lock = threading.Lock()
         self._parts: dict[int, deque[Delta]] = {}
@@ -249,8 +256,23 @@ class LLM:
             self._finish(sequences)
         return np.concatenate(rows)
 
+    def embed(self, texts: Row[str], *, dimensions: int | None = None, truncate: bool = False) -> NDArray[np.float32]:
+        """Vectors of unit length, float32 [texts, dimensions], of a model that is a text encoder ("minilm").
+
+        dimensions: only the first so many of each, at unit length again. truncate: whether a text that is too long is
+        cut; otherwise it raises ContextLengthError. Raises InvalidRequestError for a model that writes text.
+        """
+        if self._embedder is None:
+            name = self.loaded.file.spec.name
+            raise InvalidRequestError(
+                f"{name} writes text and makes no embeddings; load a text encoder such as minilm."
+            )
+        return self._embedder.embed(texts, dimensions=dimensions, truncate=truncate)
+
     def close(self) -> None:
         """Cancel everything and give the memory back. Harmless when repeated."""
+        if self._embedder is not None:
+            self._embedder.close()
         if self._loaded is not None:
             self._cancel(self._engine.scheduler.unfinished())
             self._engine.save_prefixes()
@@ -266,7 +288,9 @@ class LLM:
 
     @property
     def loaded(self) -> LoadedModel:
-        """The parts of the loaded model. Raises InvalidRequestError after `close`."""
+        """The parts of the loaded model. Raises InvalidRequestError after `close`, and for a text encoder."""
+        if self._embedder is not None:
+            raise InvalidRequestError(f"{self._embedder.spec.name} makes embeddings and writes no text; call embed.")
         if self._loaded is None:
             raise InvalidRequestError("this LLM is closed; create another one.")
         return self._loaded
@@ -274,7 +298,7 @@ class LLM:
     @property
     def spec(self) -> ModelSpec:
         """Architecture and hyper-parameters."""
-        return self.loaded.file.spec
+        return self.loaded.file.spec if self._embedder is None else self._embedder.spec
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -285,6 +309,14 @@ class LLM:
     def chat_template(self) -> str | None:
         """Jinja source that conversations are written with; None for a base model, which can only go on from text."""
         return self.tokenizer.chat_template if self._own_template is None else self._own_template
+
+    def fingerprint(self) -> str:
+        """Names all that an answer depends on beside the request: weights, template, arithmetic.
+
+        The first time, the model's files are read, about a second per gigabyte. Raises OSError and ValueError where
+        they have gone or changed.
+        """
+        return fingerprint(self.loaded, self.chat_template)
 
     @property
     def context_length(self) -> int:
@@ -377,6 +409,17 @@ class LLM:
 
         tokens = {"bos_token": self.tokenizer.bos_token, "eos_token": self.tokenizer.eos_token}
         return ChatTemplate(self.chat_template, **tokens)  # compiled once per process
+
+
+def _open_embedder(file: ModelFile, options: LoadOptions) -> Embedder:
+    from miaotui.engine.embedder import Embedder  # few models are of this kind
+
+    return Embedder(
+        file,
+        activations=options.activations,
+        max_tokens_per_step=options.max_tokens_per_step,
+        disabled_passes=options.disabled_passes,
+    )
 
 
 def resolve_params(params: SamplingParams | None, changes: Mapping[str, Any]) -> SamplingParams:

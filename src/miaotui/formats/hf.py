@@ -9,6 +9,7 @@ from miaotui.formats.json_file import read_json_object
 from miaotui.formats.safetensors import inside, read_folder
 from miaotui.formats.spec import ModelSpec
 from miaotui.formats.spec_config import spec_from_config
+from miaotui.formats.spec_encoder import as_in_folder
 from miaotui.formats.weights import Weights
 
 CONFIG_FILE = "config.json"
@@ -27,4 +28,6 @@ def read_model_folder(folder: Path) -> tuple[ModelSpec, Weights]:
         raise ModelNotFoundError(f"{folder}: holds no {CONFIG_FILE}; {hint}.")
     config = inside(folder, CONFIG_FILE)
     spec = spec_from_config(read_json_object(config, MAX_CONFIG_BYTES), source=str(config), name=folder.resolve().name)
+    if spec.is_encoder:
+        spec = as_in_folder(spec, folder)
     return spec, read_folder(folder)

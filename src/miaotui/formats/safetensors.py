@@ -21,6 +21,8 @@ MAX_TENSORS = 65_536
 MAX_DIMENSIONS = 8
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+COUNTED_POSITIONS = "embeddings.position_ids"
+"""A list 0, 1, 2, … in 64-bit integers that older files of encoders hold; nothing reads it."""
 _TYPES = {"F32": TensorType.F32, "F16": TensorType.F16, "BF16": TensorType.BF16}
 
 
@@ -85,6 +87,8 @@ def read_tensors(file: MappedFile) -> list[Tensor]:
         if stop > file.size - data_start:
             _fail(file, f"data of tensor {name!r} ends at {stop}, but only {file.size - data_start} bytes follow")
         end = stop
+        if name.endswith(COUNTED_POSITIONS):
+            continue
         tensors.append(_tensor(file, name, header[name], file.bytes[data_start + begin : data_start + stop]))
     if data_start + end != file.size:
         _fail(file, f"{file.size - data_start - end} bytes at the end belong to no tensor")

@@ -7,8 +7,13 @@ from typing import Literal
 
 from miaotui.errors import ModelFileError
 
-Architecture = Literal["llama", "qwen2", "qwen3", "gemma3"]
-ARCHITECTURES: tuple[Architecture, ...] = ("llama", "qwen2", "qwen3", "gemma3")
+Architecture = Literal["llama", "qwen2", "qwen3", "gemma3", "bert"]
+ARCHITECTURES: tuple[Architecture, ...] = ("llama", "qwen2", "qwen3", "gemma3", "bert")
+ENCODERS: frozenset[Architecture] = frozenset({"bert"})
+"""Architectures that make one vector of a text, and write none."""
+
+Activation = Literal["silu", "gelu_tanh", "gelu"]
+Pooling = Literal["mean", "first"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,8 @@ class ModelSpec:
     instead, unscaled. A local layer's token sees itself and the `sliding_window - 1` tokens before it.
     `norm_offset` is added to every RMSNorm gain (1.0 where the file stores gain - 1).
     `rope_pairing`: "neox" rotates (i, i + rope_dim / 2) together, "interleaved" (2i, 2i + 1).
+    Encoders have learned positions, as many as `context_length`, and nothing to do with rope. `max_text_tokens`: what
+    they were made for (0: as many as positions). `pooling`: the mean of a text's rows, or the first one.
     """
 
     architecture: Architecture
@@ -66,7 +73,7 @@ class ModelSpec:
     head_dim: int
     context_length: int
     norm_eps: float
-    activation: Literal["silu", "gelu_tanh"]
+    activation: Activation
     rope_dim: int
     rope_theta: float
     rope_local_theta: float | None
@@ -81,6 +88,14 @@ class ModelSpec:
     tie_embeddings: bool
     embedding_scale: float
     norm_offset: float = 0.0
+    num_token_types: int = 0
+    pooling: Pooling = "mean"
+    max_text_tokens: int = 0
+
+    @property
+    def is_encoder(self) -> bool:
+        """Whether the model makes one vector of a text, and writes none."""
+        return self.architecture in ENCODERS
 
     def __post_init__(self) -> None:
         for field, high in _MAX_SIZES.items():
@@ -93,6 +108,9 @@ class ModelSpec:
             value = getattr(self, field)
             if value is not None:
                 _check_range(field, value, 1e-6, 1e12)
+        if self.is_encoder:
+            _check_range("num_token_types", self.num_token_types, 1, 1 << 16)
+            _check_range("max_text_tokens", self.max_text_tokens, 0, self.context_length)
         self._check_heads()
         self._check_layers()
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from miaotui.errors import ModelFileError, UnsupportedModelError, brief
 from miaotui.formats.spec import Architecture, ModelSpec
+from miaotui.formats.spec_encoder import spec_from_bert
 from miaotui.formats.spec_fields import Fields
 from miaotui.formats.spec_rope import local_rope_theta, rope_parameters, rope_scaling
 
@@ -17,6 +18,7 @@ _MODEL_TYPES: dict[str, Architecture] = {
     "qwen3": "qwen3",
     "gemma3_text": "gemma3",
     "gemma3": "gemma3",
+    "bert": "bert",
 }
 # What a configuration may leave out. Sizes that have no entry here must be present.
 _DEFAULTS: dict[str, dict[str, object]] = {
@@ -38,6 +40,7 @@ _DEFAULTS: dict[str, dict[str, object]] = {
         "query_pre_attn_scalar": 256,
         "tie_word_embeddings": True,
     },
+    "bert": {},
 }
 _ACTIVATIONS = {"llama": "silu", "qwen2": "silu", "qwen3": "silu", "gemma3": "gelu_pytorch_tanh"}
 _GEMMA3_PATTERN = 6
@@ -64,7 +67,7 @@ def spec_from_config(config: Mapping[str, object], *, source: str, name: str) ->
     # An explicit null stays one: it means "none", while a missing key means the default.
     fields = Fields(source, {**_DEFAULTS[model_type], **config})
     try:
-        return _spec(fields, model_type, name)
+        return spec_from_bert(fields, name) if model_type == "bert" else _spec(fields, model_type, name)
     except (ModelFileError, UnsupportedModelError) as error:
         if str(error).startswith(source):
             raise

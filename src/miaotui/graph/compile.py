@@ -13,7 +13,7 @@ from miaotui.core import ACTIVATIONS, Activations
 from miaotui.errors import ConfigError, ModelFileError
 from miaotui.formats.weights import Weights
 from miaotui.graph.memory import MemoryPlan, plan_memory
-from miaotui.graph.nodes import Graph, Node, Value, Weight
+from miaotui.graph.nodes import READ_BY_ROWS, Graph, Node, Value, Weight
 from miaotui.graph.pack_cache import PackCache, Packed
 from miaotui.graph.passes import PASSES, optimize
 
@@ -72,7 +72,9 @@ def compile_graph(
         max_logit_rows=options.max_logit_rows,
         row_bytes=_native.row_bytes,
     )
-    matrices = {weight.tensor: weight for node in graph.nodes if node.kind != "embedding" for weight in node.matrices}
+    matrices = {
+        weight.tensor: weight for node in graph.nodes if node.kind not in READ_BY_ROWS for weight in node.matrices
+    }
     packed = pack_cache.find(weights, list(matrices.values())) if pack_cache else None
     if packed is None:
         packed = _pack(matrices.values(), weights)
@@ -114,9 +116,8 @@ def _add_operators(
 
 
 def _native_weights(node: Node, packed: Mapping[str, _native.PackedWeight], weights: Weights) -> list[object]:
-    if node.kind == "embedding":
-        (table,) = node.matrices
-        return [(int(table.type), weights[table.tensor].data, table.num_rows, table.num_cols)]
+    if node.kind in READ_BY_ROWS:
+        return [(int(w.type), weights[w.tensor].data, w.num_rows, w.num_cols) for w in node.matrices]
     return [w if w is None else packed[w.tensor] if len(w.shape) > 1 else read_vector(w, weights) for w in node.weights]
 
 

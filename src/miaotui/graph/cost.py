@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from miaotui.graph.nodes import Node, Value
+from miaotui.graph.nodes import READ_BY_ROWS, Node, Value
 
 KV_ELEMENT_BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "int16": 2.0, "int8": 1.0}
 
@@ -58,12 +58,15 @@ class Cost:
 OPERATIONS_PER_ELEMENT = {
     "norm": 4,
     "quantize": 3,
+    "add_positions": 2,
+    "activate": 12,
     "activate_mul": 6,
     "gated_linear": 6,
     "rope": 3,
     "add": 1,
     "softcap": 4,
     "embedding": 1,
+    "mean_pool": 1,
 }
 """Beside products with a weight; rough counts, which matter little next to those."""
 
@@ -78,11 +81,12 @@ def node_cost(node: Node, work: Workload) -> Cost:
     if node.kind in ("linear", "gated_linear"):
         flops += 2.0 * rows * sum(w.num_rows * w.num_cols for w in node.matrices)
         flops += elements * (len(node.inputs) - 1)
-    elif node.kind == "embedding":
-        (table,) = node.matrices
-        weight_bytes = table.nbytes / table.num_rows * rows
+    elif node.kind in READ_BY_ROWS:
+        weight_bytes = sum(table.nbytes / table.num_rows * rows for table in node.matrices)
     elif node.kind == "attention":
         flops, kv_bytes = _attention_cost(node, work)
+    elif node.kind == "self_attention":
+        flops = 4.0 * node.output.width * work.context_tokens * work.num_tokens
     elif node.kind in ("kv_write", "rope_kv"):
         k, v = node.inputs[-2:]
         head_dim = int(node.attrs["head_dim"])

@@ -18,6 +18,8 @@ IN_PLACE: Mapping[str, tuple[int, ...]] = {
     "rope": (0,),
     "rope_kv": (0,),
     "add": (0, 1),
+    "add_positions": (0,),
+    "activate": (0,),
     "activate_mul": (0, 1),
     "softcap": (0,),
     "linear": (1,),
@@ -93,19 +95,19 @@ def _share_storage(graph: Graph) -> dict[Value, Home]:
                 homes[value] = (root, column + value.column)
         for value in node.outputs:
             free = {root for root, _ in map(homes.__getitem__, node.inputs) if busy_until[root] <= i}
-            source = _overwritten(node, homes, free)
+            source = _overwritten(node, value, homes, free)
             homes[value] = homes[source] if source else (value, 0)
             root = homes[value][0]
             busy_until[root] = max(busy_until[root], last_read.get(value, i))
     return homes
 
 
-def _overwritten(node: Node, homes: Mapping[Value, Home], free: Collection[Value]) -> Value | None:
-    """The input that the node's output replaces, if any; `free` are the storages that nothing later reads."""
+def _overwritten(node: Node, y: Value, homes: Mapping[Value, Home], free: Collection[Value]) -> Value | None:
+    """The input that this output of the node replaces, if any; `free` are the storages that nothing later reads."""
     roots = [homes[v][0] for v in node.inputs]
     for i in IN_PLACE.get(node.kind, ()):
         if i < len(roots) and roots.count(roots[i]) == 1 and roots[i] in free:
-            root, y = roots[i], node.outputs[0]
+            root = roots[i]
             if (root.width, root.rows, root.dtype) == (y.width, y.rows, y.dtype):
                 return node.inputs[i]
     return None

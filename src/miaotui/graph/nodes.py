@@ -14,6 +14,8 @@ Dtype = Literal["f32", "q8", "q16"]
 Attrs = Mapping[str, float | int | str]
 
 FLOAT_TYPES = frozenset({TensorType.F32, TensorType.F16, TensorType.BF16})
+READ_BY_ROWS = frozenset({"embedding", "add_positions"})
+"""Kinds that read single rows of their matrices, straight from the file; all others multiply with packed ones."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -195,22 +197,37 @@ def _check_rowwise(forms: Collection[tuple[str, str]]) -> Callable[[Node], bool]
     return lambda node: _form(node) in forms and _same_rows(node) and _same_width(node)
 
 
+def _check_norm(node: Node) -> bool:
+    """One form of the row, or floats beside codes for a residual that needs the floats."""
+    forms = {v.dtype for v in node.outputs}
+    both = len(node.outputs) == 2 and node.outputs[0].dtype == "f32" and len(forms) == 2
+    return (_form(node) in TO_ANY_ROWS or both) and _same_rows(node) and _same_width(node)
+
+
+def _check_positions(node: Node) -> bool:
+    return _form(node) == ("f32", "f32") and all(w.num_cols == node.output.width for w in node.matrices)
+
+
 def _check_attention(node: Node) -> bool:
     return _form(node) in TO_ANY_ROWS and _same_width(node) and node.inputs[0].rows == "tokens"
 
 
 CHECKS: Mapping[str, Callable[[Node], bool]] = {
     "embedding": lambda n: _form(n) == ("", "f32") and n.output.width == n.matrices[0].num_cols,
-    "norm": _check_rowwise(TO_ANY_ROWS),
+    "add_positions": _check_positions,
+    "norm": _check_norm,
     "quantize": _check_rowwise(TO_ANY_ROWS - {("f32", "f32")}),
     "linear": _check_linear,
     "gated_linear": _check_gated_linear,
+    "activate": _check_rowwise(TO_ANY_ROWS),
     "activate_mul": _check_rowwise({("f32 f32", "f32")}),
     "rope": _check_rowwise({("f32", "f32")}),
     "kv_write": lambda n: _form(n) == ("f32 f32", "") and _same_width(n),
     "rope_kv": lambda n: _form(n) == ("f32 f32 f32", "f32") and n.inputs[0].width == n.output.width,
     "attention": _check_attention,
+    "self_attention": lambda n: _form(n)[0] == "f32 f32 f32" and _same_width(n) and _same_rows(n),
     "add": _check_rowwise({("f32 f32", "f32")}),
     "select_rows": lambda n: _form(n) == ("f32", "f32") and _same_width(n) and n.output.rows == "logits",
+    "mean_pool": lambda n: _form(n) == ("f32", "f32") and _same_width(n) and n.output.rows == "logits",
     "softcap": _check_rowwise({("f32", "f32")}),
 }

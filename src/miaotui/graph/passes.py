@@ -20,7 +20,7 @@ Pass = Callable[[Graph], Graph]
 Q8_GROUP_COLUMNS = 32
 """Columns that share one scale in an int8 row; a producer of int8 rows must write whole groups."""
 
-ROWWISE_KINDS = frozenset({"norm", "linear", "activate_mul", "add", "softcap"})
+ROWWISE_KINDS = frozenset({"norm", "linear", "activate", "activate_mul", "add", "softcap"})
 """Operators of an unfused graph whose output row depends on the same row of the inputs and on nothing else."""
 
 SIDE_EFFECTS = frozenset({"kv_write", "rope_kv"})
@@ -144,9 +144,20 @@ def fuse_norm_quantize(graph: Graph) -> Graph:
     return _write_quantized(graph, {"norm"})
 
 
+def fuse_norm_both(graph: Graph) -> Graph:
+    """norm → quantize becomes a norm that writes quantized rows beside its floats, where a residual reads those too."""
+    producers, readers = graph.producers(), graph.consumers()
+    changes: dict[Node, list[Node]] = {}
+    for node in graph.nodes:
+        producer = producers.get(node.inputs[0]) if node.kind == "quantize" else None
+        if producer is not None and producer.kind == "norm" and readers[producer.output] != [node]:
+            changes |= {producer: [replace(producer, outputs=(*producer.outputs, *node.outputs))], node: []}
+    return graph.replace(changes)
+
+
 def fuse_quantize_output(graph: Graph) -> Graph:
-    """Attention and gated MLP write quantized rows when only a quantized linear reads them."""
-    return _write_quantized(graph, {"attention", "gated_linear"})
+    """Attention, activations and gated MLP write quantized rows when only a quantized linear reads them."""
+    return _write_quantized(graph, {"attention", "self_attention", "activate", "gated_linear"})
 
 
 def _write_quantized(graph: Graph, kinds: Collection[str]) -> Graph:
@@ -157,7 +168,7 @@ def _write_quantized(graph: Graph, kinds: Collection[str]) -> Graph:
         if producer is None or producer.kind not in kinds:
             continue
         # Attention is computed head by head, so there a group must not reach across heads.
-        unit = int(producer.attrs["head_dim"]) if producer.kind == "attention" else producer.output.width
+        unit = int(producer.attrs.get("head_dim", producer.output.width))
         if readers[producer.output] == [node] and unit % Q8_GROUP_COLUMNS == 0:
             changes |= {producer: [replace(producer, outputs=node.outputs)], node: []}
     return graph.replace(changes)
@@ -217,6 +228,7 @@ PASSES: Mapping[str, Pass] = MappingProxyType(
             merge_gate_up,
             merge_qkv,
             fuse_norm_quantize,
+            fuse_norm_both,
             fuse_quantize_output,
             fuse_rope_kv,
             fuse_linear_residual,

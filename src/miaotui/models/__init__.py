@@ -8,13 +8,14 @@ from miaotui.errors import UnsupportedModelError
 from miaotui.formats.spec import ModelSpec
 from miaotui.formats.weights import Tensor
 from miaotui.graph.nodes import Graph
-from miaotui.models import gemma3, llama, qwen2, qwen3
+from miaotui.models import bert, gemma3, llama, qwen2, qwen3
 
 _BUILDERS: Mapping[str, Callable[[ModelSpec, Mapping[str, Tensor]], Graph]] = {
     "llama": llama.build,
     "qwen2": qwen2.build,
     "qwen3": qwen3.build,
     "gemma3": gemma3.build,
+    "bert": bert.build,
 }
 
 SUPPORTED: tuple[str, ...] = tuple(_BUILDERS)

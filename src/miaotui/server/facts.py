@@ -10,7 +10,7 @@ from starlette.responses import Response
 from miaotui.errors import InvalidRequestError
 from miaotui.server.answers import Service
 from miaotui.server.replies import json_reply
-from miaotui.server.wire import DetokenizeRequest, EmbeddingsRequest, TokenizeRequest, decode
+from miaotui.server.wire import DetokenizeRequest, TokenizeRequest, decode
 
 
 def _service(request: Request) -> Service:
@@ -19,38 +19,27 @@ def _service(request: Request) -> Service:
 
 
 async def models(request: Request) -> Response:
-    """The one model that is served."""
-    return json_reply({"object": "list", "data": [_model(_service(request))]})
+    """The models that are served: the one that writes text, and the one that makes embeddings."""
+    service = _service(request)
+    return json_reply({"object": "list", "data": [_model(service, name) for name in service.model_names]})
 
 
 async def model(request: Request) -> Response:
     """The same by name."""
     service, name = _service(request), request.path_params["name"]
-    if name != service.settings.model_name:
+    if name not in service.model_names:
         raise service.unknown(name)
-    return json_reply(_model(service))
+    return json_reply(_model(service, name))
 
 
-def _model(service: Service) -> dict[str, object]:
-    return {
-        "id": service.settings.model_name,
-        "object": "model",
-        "created": service.created,
-        "owned_by": "miaotui",
-        "max_model_len": service.llm.llm.context_length,
-    }
-
-
-async def embeddings(request: Request) -> Response:
-    """Refused: the model that is served writes text, and makes no embeddings."""
-    name = _service(request).settings.model_name
-    asked = decode(await request.body(), EmbeddingsRequest)
-    if isinstance(asked.input, list) and not all(isinstance(item, str) for item in asked.input):
-        raise InvalidRequestError(
-            "input must be text: token ids of another model mean nothing here. LangChain sends them unless "
-            "OpenAIEmbeddings is given check_embedding_ctx_length=False."
-        )
-    raise InvalidRequestError(f"model {name!r} writes text; this server makes no embeddings, so ask one that does.")
+def _model(service: Service, name: str) -> dict[str, object]:
+    writes = service.has_llm and name == service.settings.model_name
+    if writes or service.embedder is None:
+        length = service.llm.llm.context_length
+    else:
+        length = service.embedder.embedder.max_tokens
+    facts = {"id": name, "object": "model", "created": service.created, "owned_by": "miaotui"}
+    return {**facts, "max_model_len": length}
 
 
 async def tokenize(request: Request) -> Response:
@@ -77,15 +66,16 @@ async def detokenize(request: Request) -> Response:
 async def health(request: Request) -> Response:
     """200 while steps end in time; a step that hangs, or an engine that has ended, is 503."""
     service = _service(request)
-    problem = service.supervisor.problem()
-    body = {"status": problem or "ok", "stalled_s": round(service.llm.stalled_s, 3)}
+    problem = service.problem()
+    stalled_s = service.llm.stalled_s if service.has_llm else 0.0
+    body = {"status": problem or "ok", "stalled_s": round(stalled_s, 3)}
     return json_reply(body, status=200 if problem is None else 503)
 
 
 async def ready(request: Request) -> Response:
     """200 while new requests are welcome: neither when the engine is not well nor when the server is about to end."""
     service = _service(request)
-    problem = "closing" if service.closing else service.supervisor.problem()
+    problem = "closing" if service.closing else service.problem()
     return json_reply({"status": problem or "ready"}, status=200 if problem is None else 503)
 
 

@@ -15,8 +15,11 @@ from prometheus_client import (
 )
 
 from miaotui import __version__
+from miaotui.core import Receipt
+from miaotui.engine.async_embedder import AsyncEmbedder
 from miaotui.engine.async_llm import AsyncLLM
 from miaotui.engine.results import Completion
+from miaotui.server.recent import Recent
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a line more for each series, which nobody asks for
 
@@ -30,6 +33,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
+        self.recent_first, self.recent_gaps, self.recent_tokens = Recent(), Recent(), Recent()
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"miaotui_{name}", text, labels, registry=registry)
@@ -47,6 +51,10 @@ class Metrics:
         self._cached = counter("cached_tokens", "of these, found in the prefix cache")
         self._prefix_hits = counter("prefix_hits", "requests whose beginning was found in the prefix cache")
         self._output = counter("output_tokens", "tokens generated")
+        self._kept = counter("kept_answers", "requests answered without the model, by path", "path")
+        self._saved = counter("saved_seconds", "what those answers took to compute")
+        self._embedded_texts = counter("embedded_texts", "texts turned into embeddings")
+        self._embedded_tokens = counter("embedded_tokens", "tokens of these texts")
         self._queue = histogram("queue_seconds", "from asking to the first step", _SECONDS)
         self._first = histogram("first_token_seconds", "from asking to the first token", _SECONDS)
         self._gap = histogram("token_interval_seconds", "between an answer's tokens", _INTERVALS)
@@ -56,11 +64,24 @@ class Metrics:
         start = Gauge("miaotui_start_time_seconds", "when the server started (Unix time)", registry=registry)
         start.set(time.time())
 
-    def attach(self, llm: AsyncLLM, model_name: str) -> None:
-        """Show the state of an engine, and what it is."""
+    def describe(self, model_name: str) -> None:
+        """Show what runs here."""
         names = ("version", "python", "model")
         build = Gauge("miaotui_build_info", "what runs here", names, registry=self._registry)
         build.labels(__version__, platform.python_version(), model_name).set(1)
+
+    def attach_embedder(self, embedder: AsyncEmbedder) -> None:
+        """Show how much waits for embeddings."""
+        gauge = Gauge("miaotui_embedding_texts_waiting", "texts that wait for embeddings", registry=self._registry)
+        gauge.set_function(lambda: embedder.num_waiting)
+
+    def embedded(self, num_texts: int, num_tokens: int) -> None:
+        """Count texts that were turned into vectors."""
+        self._embedded_texts.inc(num_texts)
+        self._embedded_tokens.inc(num_tokens)
+
+    def attach(self, llm: AsyncLLM) -> None:
+        """Show the state of an engine."""
         for name, text, value in (
             ("requests_running", "sequences that take part in steps", lambda: llm.num_running),
             ("requests_waiting", "sequences that wait for a place", lambda: llm.num_waiting),
@@ -84,6 +105,13 @@ class Metrics:
     def gap(self, seconds: float) -> None:
         """Count the time between two tokens of an answer."""
         self._gap.observe(seconds)
+        self.recent_gaps.add(seconds)
+
+    def found(self, receipt: Receipt) -> None:
+        """Count a request that the model was not asked for."""
+        self.recent_first.add(receipt.first_token_s)
+        self._kept.labels(receipt.path).inc()
+        self._saved.inc(receipt.saved_s)
 
     def observe(self, completion: Completion) -> None:
         """Count a request's sequences; times only of those that had them."""
@@ -94,7 +122,9 @@ class Metrics:
             receipt = one.receipt
             self._finished.labels(one.finish_reason).inc()
             self._output.inc(receipt.output_tokens)
+            self.recent_tokens.add(receipt.output_tokens)
             if one.finish_reason != "cancelled":
+                self.recent_first.add(receipt.first_token_s)
                 self._queue.observe(receipt.queue_s)
                 self._first.observe(receipt.first_token_s)
                 self._whole.observe(receipt.first_token_s + receipt.decode_s)

@@ -52,5 +52,4 @@ class Server(uvicorn.Server):
 
     def _end_answers(self) -> None:
         if self._guard.service is not None:
-            self._guard.service.supervisor.retire()
-            self._guard.service.llm.fail(EngineStoppedError("the server ends."))
+            self._guard.service.end(EngineStoppedError("the server ends."))

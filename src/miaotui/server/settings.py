@@ -15,7 +15,8 @@ LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 class ServerSettings:
     """Limits and rights of one server.
 
-    model_name: what clients call the model. host_names: names a client may reach it by, beside this machine's own.
+    model_name: what clients call the model; embed_model_name: the one that makes embeddings.
+    host_names: names a client may reach it by, beside this machine's own.
     keys: the API keys; none: nobody needs one. max_waiting: requests that may wait for a place.
     rate_limit_requests, rate_limit_tokens: per minute and key, for keys without limits of their own.
     stalled_s: a step that takes longer is worth a 503 of /health, if it is also long for a step of its size; hung_s:
@@ -45,13 +46,16 @@ class ServerSettings:
     exit_when_hung_s: float | None = None
     log_format: LogFormat = "none"
     local: frozenset[str] = field(default=frozenset(LOCAL_NAMES))
+    embed_model_name: str | None = None
 
     def find_key(self, key: str) -> ApiKey | None:
         """The key that this is; None for one that is not known. Takes as long whatever the key is."""
         return find_key(self.keys, key)
 
 
-def settings_of(config: ServeConfig, model_name: str, keys: Iterable[ApiKey]) -> ServerSettings:
+def settings_of(
+    config: ServeConfig, model_name: str, keys: Iterable[ApiKey], embed_model_name: str | None = None
+) -> ServerSettings:
     """The settings that a configuration asks for. model_name: what the model is called if it does not say."""
     return ServerSettings(
         model_name=config.model_name or model_name,
@@ -69,4 +73,5 @@ def settings_of(config: ServeConfig, model_name: str, keys: Iterable[ApiKey]) ->
         shutdown_timeout_s=config.shutdown_timeout_s,
         exit_when_hung_s=config.exit_when_hung_s,
         log_format=config.log_format,
+        embed_model_name=embed_model_name,
     )

@@ -24,6 +24,7 @@ class Sampling(msgspec.Struct, kw_only=True):
     """Fields that chat and text completions share; None, like absence, means the default.
 
     Behind `seed` come those that only vLLM and miaotui know. miaotui: whether the reply is to hold the receipt.
+    cache: as `CacheControl.read` takes it.
     """
 
     model: str | None = None
@@ -52,6 +53,7 @@ class Sampling(msgspec.Struct, kw_only=True):
     guided_choice: list[str] | None = None
     guided_grammar: str | None = None
     miaotui: bool | None = None
+    cache: dict[str, Any] | None = None
 
     @property
     def wants_usage(self) -> bool:
@@ -115,6 +117,7 @@ class ChatRequest(Sampling, kw_only=True):
             several=self.parallel_tool_calls is not False,
             template_options=self.chat_template_kwargs,
             priority=self.priority or 0,
+            cache=self.cache,
         )
 
 
@@ -172,6 +175,7 @@ class CompletionRequest(Sampling, kw_only=True):
 
 
 MAX_PROMPTS = 64
+MAX_TEXTS = 2048
 
 
 def _are_tokens(values: list[Any]) -> bool:
@@ -179,11 +183,26 @@ def _are_tokens(values: list[Any]) -> bool:
 
 
 class EmbeddingsRequest(msgspec.Struct, kw_only=True):
-    """POST /v1/embeddings."""
+    """POST /v1/embeddings. truncate, which only miaotui knows: whether a text that is too long is cut."""
 
     input: str | list[str | int | list[int]]
     model: str | None = None
     encoding_format: str | None = None
+    dimensions: int | None = None
+    truncate: bool | None = None
+
+    def texts(self) -> list[str]:
+        """One or several texts. Raises InvalidRequestError for none, too many, or token ids."""
+        given = [self.input] if isinstance(self.input, str) else self.input
+        texts = [item for item in given if isinstance(item, str)]
+        if len(texts) < len(given):
+            raise InvalidRequestError(
+                "input must be text: token ids of another model mean nothing here. LangChain sends them unless "
+                "OpenAIEmbeddings is given check_embedding_ctx_length=False."
+            )
+        if not 1 <= len(texts) <= MAX_TEXTS:
+            raise InvalidRequestError(f"input must hold 1 to {MAX_TEXTS} texts, not {len(texts)}.")
+        return texts
 
 
 class TokenizeRequest(msgspec.Struct, kw_only=True):

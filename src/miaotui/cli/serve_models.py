@@ -1,0 +1,113 @@
+"""The models that `miaotui serve` opens: one that writes text, one that makes embeddings, or both."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from miaotui.answers.cache import AnswerCache
+from miaotui.cli.parsing import open_embedder, open_llm
+from miaotui.config import Config, ServeConfig
+from miaotui.engine.embedder import Embedder
+from miaotui.engine.llm import LLM
+from miaotui.errors import ConfigError
+from miaotui.formats import open_model
+from miaotui.formats.store import pull
+from miaotui.formats.store_progress import format_bytes
+from miaotui.server.app import create_app
+from miaotui.server.guard import Guard
+from miaotui.server.settings import ServerSettings, settings_of
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What was opened, and what clients call it."""
+
+    llm: LLM | None
+    embedder: Embedder | None
+    name: str
+    embed_name: str | None
+
+    @classmethod
+    @contextmanager
+    def open(cls, config: Config, serve: ServeConfig) -> Iterator[Served]:
+        """Open the configured models, and close them at the end. A text encoder is served alone.
+
+        Raises ConfigError where two text encoders are asked for, and what opening a model raises.
+        """
+        with ExitStack() as stack:
+            name = name_of(config.model)
+            if open_model(pull(config.model)).spec.is_encoder:
+                if serve.embed_model is not None:
+                    raise ConfigError(
+                        f"{config.model} makes embeddings itself; leave out {serve.sources['embed_model']}, "
+                        "or give a model that writes text."
+                    )
+                name = serve.model_name or name
+                yield cls(None, stack.enter_context(open_embedder(config, config.model)), name, name)
+                return
+            together = serve.max_sequences
+            llm = stack.enter_context(open_llm(config, fetch=True, max_sequences=together, max_logit_rows=together))
+            if serve.embed_model is None:
+                yield cls(llm, None, name, None)
+                return
+            plain = replace(config, sources={**config.sources, "activations": "default"})  # those are the model's
+            embedder = stack.enter_context(open_embedder(plain, serve.embed_model))
+            yield cls(llm, embedder, name, name_of(serve.embed_model))
+
+    def settings(self, serve: ServeConfig, keys: Sequence[Any]) -> ServerSettings:
+        """How the server is set up."""
+        return settings_of(serve, self.name, keys, self.embed_name)
+
+    def app(self, settings: ServerSettings, write: Callable[[str], None], cache: AnswerCache | None = None) -> Guard:
+        """The application over these models, which keeps answers in `cache`."""
+        from miaotui.engine.async_embedder import AsyncEmbedder
+        from miaotui.engine.async_llm import AsyncLLM
+
+        llm, embedder = self.llm, self.embedder
+        return create_app(
+            None if llm is None else lambda: AsyncLLM(llm),
+            settings,
+            write,
+            open_embedder=None if embedder is None else lambda: AsyncEmbedder(embedder),
+            cache=cache,
+        )
+
+    def introduction(
+        self, settings: ServerSettings, threads: int, url: str, cache: AnswerCache | None = None
+    ) -> list[str]:
+        """What is served, how much of it, to whom, and a line to try it with."""
+        lines: list[str] = []
+        route, body = "embeddings", '{"input": "What is the capital of France?"}'
+        if self.llm is not None:
+            plan, limits = self.llm.loaded.kv_plan, self.llm.loaded.engine.scheduler.limits
+            pages, waiting = f"{format_bytes(plan.total_bytes)} of KV pages", settings.max_waiting
+            lines += [
+                f"model    {settings.model_name}: {self.llm.loaded.file.path}",
+                f"threads  {threads}; {limits.max_sequences} answers run together, {waiting} requests wait",
+                f"memory   {pages}, contexts of up to {plan.context.length} tokens",
+            ]
+            kept = ", ".join(level.name for level in cache.levels) if cache else ""
+            lines.append(f"answers  {'kept in ' + kept if kept else 'not kept; --cache sqlite would'}")
+            lines.append(f"page     {url}/")
+            route = "chat/completions"
+            body = '{"messages": [{"role": "user", "content": "What is the capital of France?"}]}'
+        if self.embedder is not None:
+            size = f"{self.embedder.dimensions} dimensions, texts of up to {self.embedder.max_tokens} tokens"
+            lines.append(f"embed    {settings.embed_model_name}: {self.embedder.file.path}; {size}")
+        key = "" if not settings.keys else ' -H "Authorization: Bearer $KEY"'
+        return [
+            *lines,
+            f"keys     {len(settings.keys) or 'none: whoever reaches the address is answered'}",
+            f"url      {url}/v1",
+            f"try      curl {url}/v1/{route}{key} -d '{body}'",
+        ]
+
+
+def name_of(model: str) -> str:
+    """What clients call a model that was given by name or path."""
+    return Path(model).stem if os.sep in model else model

@@ -1,0 +1,101 @@
+"""ModelSpec of a text encoder: BERT's `config.json`, and what sentence-transformers keeps beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from miaotui.errors import UnsupportedModelError, brief
+from miaotui.formats.json_file import read_json_object
+from miaotui.formats.safetensors import inside
+from miaotui.formats.spec import Activation, ModelSpec, Pooling, RopeScaling
+from miaotui.formats.spec_fields import Fields
+
+_ACTIVATIONS: Mapping[str, Activation] = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "silu": "silu",
+}
+_POOLING: Mapping[str, Pooling] = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "first"}
+_MAX_BYTES = 1 << 16
+POOLING_FOLDER, LENGTH_FILE = "1_Pooling", "sentence_bert_config.json"
+
+
+def spec_from_bert(fields: Fields, name: str) -> ModelSpec:
+    """The spec of a BERT. Raises as `spec_config.spec_from_config` does."""
+    activation = fields.string("hidden_act", "gelu")
+    if activation not in _ACTIVATIONS:
+        known = ", ".join(_ACTIVATIONS)
+        raise UnsupportedModelError(f"activation {brief(activation)} is not supported for bert (supported: {known}).")
+    positions = fields.string("position_embedding_type", "absolute")
+    if positions != "absolute":
+        raise UnsupportedModelError(f"positions of kind {brief(positions)} are not supported (supported: absolute).")
+    if fields.boolean("is_decoder", False):
+        raise UnsupportedModelError("a BERT that writes text (is_decoder) is not supported; take the encoder.")
+    hidden_size, num_heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
+    num_layers = fields.integer("num_hidden_layers")
+    if not 1 <= num_heads <= hidden_size or hidden_size % num_heads:
+        raise fields.wrong("num_attention_heads", num_heads, "a divisor of hidden_size")
+    if not 1 <= num_layers <= 1024:  # a tuple of so many is built before ModelSpec checks its fields
+        raise fields.wrong("num_hidden_layers", num_layers, "between 1 and 1024")
+    head_dim = hidden_size // num_heads
+    if head_dim % 16:
+        raise UnsupportedModelError(f"attention heads of {head_dim} columns are not supported (multiples of 16 are).")
+    return ModelSpec(
+        architecture="bert",
+        name=name,
+        source="safetensors",
+        vocab_size=fields.integer("vocab_size"),
+        hidden_size=hidden_size,
+        intermediate_size=fields.integer("intermediate_size"),
+        num_layers=num_layers,
+        num_heads=num_heads,
+        num_kv_heads=num_heads,
+        head_dim=head_dim,
+        context_length=fields.integer("max_position_embeddings"),
+        norm_eps=fields.number("layer_norm_eps", 1e-12),
+        activation=_ACTIVATIONS[activation],
+        rope_dim=head_dim,
+        rope_theta=10_000.0,
+        rope_local_theta=None,
+        rope_scaling=RopeScaling(),
+        rope_pairing="neox",
+        attention_scale=1.0 / math.sqrt(head_dim),
+        attention_bias=True,
+        sliding_window=None,
+        sliding_layers=(False,) * num_layers,
+        attention_softcap=None,
+        final_softcap=None,
+        tie_embeddings=True,
+        embedding_scale=1.0,
+        num_token_types=fields.integer("type_vocab_size", 2),
+    )
+
+
+def as_in_folder(spec: ModelSpec, folder: Path) -> ModelSpec:
+    """The spec with the pooling and the length of text that the folder's files ask for, as far as they are there.
+
+    Raises ModelFileError when one is damaged, UnsupportedModelError for a pooling that miaotui lacks.
+    """
+    pooling, max_tokens = spec.pooling, spec.context_length
+    if (folder / POOLING_FOLDER).is_dir():
+        home = inside(folder, POOLING_FOLDER)
+        pooling = _pooling(home)
+    if (folder / LENGTH_FILE).is_file():
+        path = inside(folder, LENGTH_FILE)
+        max_tokens = Fields(str(path), read_json_object(path, _MAX_BYTES)).integer("max_seq_length", max_tokens)
+    return replace(spec, pooling=pooling, max_text_tokens=min(max_tokens, spec.context_length))
+
+
+def _pooling(folder: Path) -> Pooling:
+    path = inside(folder, "config.json")
+    config = read_json_object(path, _MAX_BYTES)
+    modes = {key for key, value in config.items() if key.startswith("pooling_mode_") and value is True}
+    if len(modes) != 1 or not modes <= set(_POOLING):
+        raise UnsupportedModelError(
+            f"{path}: pooling by {brief(sorted(modes))} is not supported (supported: {', '.join(_POOLING)})."
+        )
+    return _POOLING[modes.pop()]
