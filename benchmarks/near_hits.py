@@ -45,7 +45,7 @@ THRESHOLDS = [round(0.70 + 0.005 * step, 3) for step in range(61)]
 def main() -> None:
     """Measure, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--embeddings", type=Path, default=ROOT / "build" / "bench" / "question_pairs.npz")
+    parser.add_argument("--embeddings", type=Path, default=ROOT / "build" / "bench" / "question_pairs.f32")
     parser.add_argument("--model", type=Path, help="folder of the embedding model, where its vectors are not kept yet")
     parser.add_argument("--out", type=Path, help="keep the figures here, the plot beside it")
     parser.add_argument("--fit", action="store_true", help="print the prior of the train half instead")

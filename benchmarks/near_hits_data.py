@@ -83,17 +83,17 @@ def _pair(row: dict[str, Any], vectors: Vectors) -> Pair:
 
 
 def _embeddings(texts: list[str], kept: Path, model: Path | None) -> Vectors:
-    """Vectors by text, from the file, else computed and put there."""
-    if kept.exists():
-        with np.load(kept) as file:
-            return dict(zip(file["texts"].tolist(), file["vectors"], strict=True))
+    """Vectors by text, from the file, else computed and put there. The file: a digest of the texts, then float32."""
+    digest = hashlib.sha256("\n".join(texts).encode()).digest()
+    if kept.exists() and kept.read_bytes()[:32] == digest:
+        vectors = np.frombuffer(kept.read_bytes()[32:], np.float32).reshape(len(texts), -1)
+        return dict(zip(texts, vectors, strict=True))
     if model is None:
-        sys.exit(f"{kept} is not there: name the folder of the embedding model with --model")
-    ordered = sorted(texts, key=len)
-    vectors = embed(ordered, model)
+        sys.exit(f"{kept} does not hold the vectors of these pairs: name the embedding model's folder with --model")
+    vectors = embed(texts, model)
     kept.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(kept, texts=np.array(ordered), vectors=vectors)
-    return dict(zip(ordered, vectors, strict=True))
+    kept.write_bytes(digest + vectors.astype(np.float32).tobytes())
+    return dict(zip(texts, vectors, strict=True))
 
 
 def embed(texts: list[str], folder: Path) -> NDArray[np.float32]:

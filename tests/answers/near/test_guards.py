@@ -95,6 +95,7 @@ def test_another_question_is_refused_by_the_guard_it_is_for(guard: str, asked: s
         assert verdicts(read(one), read(other))[guard]
 
 
+KEPT = "How do I reset my password?"
 SMALL_WORDS = [
     "how", "do", "i", "not", "learn", "the", "5", "km", "of", "in", "US", "it", "May", "what", "is", "Paris", "to",
     "from",
@@ -105,6 +106,20 @@ TEXTS = st.one_of(
     st.text(alphabet="abno t'#+.-0123456789%$不没的了吗几百十万公里我你", max_size=40),
     st.lists(st.sampled_from(SMALL_WORDS), max_size=9).map(" ".join),
 )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hi " * 333, "a." * 500, '"' * 1000, "“" * 500 + "a" * 499, "1,11" * 250, "我不我" * 333, "一" * 1000,
+        "a of " * 200,
+        "\ud800" * 1000, "`" * 1000, "how " * 250, "difference between " + "a b " * 240, "[" * 1000, "\0" * 1000,
+    ],
+    ids=lambda text: ascii(text[:12]),
+)  # fmt: skip
+def test_a_hostile_question_is_compared_like_any_other(text: str) -> None:
+    assert verdicts(read(text), read(KEPT))["words"]
+    assert not verdicts(read(text), read(text))["words"]
 
 
 @given(text=TEXTS)

@@ -102,6 +102,21 @@ def test_the_graph_takes_over_from_exact_search_and_finds_the_same() -> None:
     assert not removed & {found.key for query in queries for found in shelf.search(query, 8, -1.0)}
 
 
+def test_a_question_that_takes_a_removed_one_s_place_while_the_graph_is_built_is_found() -> None:
+    pytest.importorskip("usearch", reason="usearch is the extra `near`")
+    vectors = unit_vectors(120, width=64)
+    shelf = Shelf(64, exact_rows=100)
+    for number in range(101):
+        shelf.put(key(number), str(number), codes_of(vectors[number]))
+    assert not shelf.uses_graph
+    assert shelf.remove(key(3))
+    for number in range(101, 120):
+        shelf.put(key(number), str(number), codes_of(vectors[number]))
+    assert shelf.uses_graph
+    assert shelf.search(codes_of(vectors[100]), 1, 0.9)[0].question == "100"
+    assert shelf.search(codes_of(vectors[3]), 1, 0.9) == []
+
+
 def test_writers_and_readers_in_many_threads_lose_nothing() -> None:
     index = NearIndex()
     vectors = unit_vectors(400, width=32)

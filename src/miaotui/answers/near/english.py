@@ -94,12 +94,18 @@ def _rewrite(tokens: list[Token]) -> list[Token]:
 
 def _without_opening(tokens: list[Token]) -> list[Token]:
     """The question without greetings and "could you tell me"."""
-    texts = [token.text for token in tokens]
-    for opening in en.OPENINGS:
-        if tuple(texts[: len(opening)]) == opening and len(texts) > len(opening) + 1:
-            first, *rest = tokens[len(opening) :]
-            return _without_opening([Token(first.kind, first.text, first.as_written, True), *rest])
+    while (length := _length_of_opening(tokens)) > 0:
+        first, *rest = tokens[length:]
+        tokens = [Token(first.kind, first.text, first.as_written, True), *rest]
     return tokens
+
+
+def _length_of_opening(tokens: list[Token]) -> int:
+    texts = tuple(token.text for token in tokens[:8])
+    for opening in en.OPENINGS:
+        if texts[: len(opening)] == opening and len(tokens) > len(opening) + 1:
+            return len(opening)
+    return 0
 
 
 def _collect(parts: _Parts, tokens: list[Token], index: int, *, praise: bool) -> None:

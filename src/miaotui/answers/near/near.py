@@ -20,7 +20,7 @@ from miaotui.answers.near.vectors import codes_of, unpacked
 from miaotui.answers.row import Row, payload_of
 from miaotui.answers.store import Filter, Name, Store
 
-MAX_CHARACTERS: Final = 2000  # longer questions hold more than guards can compare and embeddings can say
+MAX_CHARACTERS: Final = 1000  # embeddings read about so much; a guard needs 10 ms at most for it, whatever it is
 _PAGE: Final = 1000
 
 Reader = Callable[[Name], Awaitable[Row | None]]

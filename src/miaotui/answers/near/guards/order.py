@@ -10,6 +10,7 @@ from miaotui.answers.near.english_words import UNORDERED
 from miaotui.answers.near.guards.sequences import shown
 from miaotui.answers.near.text import Text
 
+_LONGEST: Final = 40  # terms of a question that is turned around
 _SYMMETRIC: Final = frozenset(("difference", "similarity", "similar"))
 
 
@@ -50,7 +51,7 @@ def _joined_alike(first: list[str], second: list[str]) -> bool:
 
 def _swapped(terms: list[str]) -> Iterator[list[str]]:
     """Nothing but "difference between A and B", as "difference between B and A"; A and B of one to three words."""
-    if len(terms) < 4 or terms[0] not in _SYMMETRIC or terms[1] != "between":
+    if not 4 <= len(terms) <= 8 or terms[0] not in _SYMMETRIC or terms[1] != "between":
         return
     rest = terms[2:]
     for cut in range(1, len(rest)):
@@ -61,7 +62,7 @@ def _turned(linked: Text, other: Text) -> list[list[str]]:
     """The terms with "B of A" as "A B", for each of, in, on, at, for that the other does without."""
     terms = list(linked.terms)
     variants: list[list[str]] = []
-    if len(linked.links) <= len(other.links):
+    if len(linked.links) <= len(other.links) or len(terms) != len(other.terms) or len(terms) > _LONGEST:
         return variants
     for at in linked.links:
         for start in range(max(0, at - 2), at):
