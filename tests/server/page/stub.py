@@ -23,7 +23,7 @@ from starlette.routing import Route
 from miaotui.server import page
 
 STARTED_S = 1_790_000_000.0
-GUARDS = {"numbers": "passed", "negation": "passed", "entities": "passed", "direction": "passed"}
+GUARDS = dict.fromkeys(("units", "names", "negation", "order"), "passed")
 COST_MS = 1234.5
 
 
