@@ -162,7 +162,8 @@ class Stub:
         return f"data: {json.dumps(body)}\n\n".encode()
 
     async def models(self, request: Request) -> Response:
-        return JSONResponse({"data": [{"id": name, "max_model_len": 2048} for name in (self.model, *self.others)]})
+        writers = [{"id": name, "max_model_len": 2048, "task": "generate"} for name in (self.model, *self.others)]
+        return JSONResponse({"data": [*writers, {"id": "minilm", "max_model_len": 256, "task": "embed"}]})
 
     async def entries(self, request: Request) -> Response:
         asked = request.query_params

@@ -220,7 +220,9 @@ def test_settings_go_along_with_the_next_question(tab: Tab, stub: Stub) -> None:
 def test_of_several_models_one_can_be_chosen(tab: Tab, stub: Stub) -> None:
     stub.others = ["larger-7b"]
     tab.open("settings")
-    tab.page.locator(".model-facts select").select_option("larger-7b")
+    choice = tab.page.locator(".model-facts select")
+    expect(choice.locator("option")).to_have_text(["Automatic", "stub-135m", "larger-7b"])
+    choice.select_option("larger-7b")
     expect(tab.page.locator(".status")).to_have_text("larger-7b")
     tab.open("ask")
     tab.answered("Hi")
