@@ -13,7 +13,19 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from miaotui.config_values import choice, file, folder, integer, limit_bytes, parse_bytes, seconds, text, texts, truth
+from miaotui.config_values import (
+    choice,
+    file,
+    folder,
+    integer,
+    limit_bytes,
+    parse_bytes,
+    real,
+    seconds,
+    text,
+    texts,
+    truth,
+)
 from miaotui.core import ACTIVATIONS, Activations
 from miaotui.errors import ConfigError
 
@@ -23,6 +35,7 @@ __all__ = ["SERVE_SETTINGS", "SETTINGS", "Config", "ServeConfig", "Setting", "co
 _MAX_CONFIG_BYTES = 1 << 20
 
 LogFormat = Literal["text", "json", "none"]
+Near = Literal["off", "guarded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +110,8 @@ class ServeConfig:
     cache_store_bytes: int
     cache_ttl_s: float | None
     cache_secret: str | None
+    near: Near
+    near_delta: float
     sources: Mapping[str, str]
 
 
@@ -289,6 +304,23 @@ SERVE_SETTINGS = (
         " read; if not given, a file in the home folder",
         argument="-",
         secret=True,
+    ),
+    Setting(
+        "near",
+        "MIAOTUI_NEAR",
+        choice("off", "guarded"),
+        "off",
+        "guarded: give kept answers to questions of the same meaning, too, if all guards let them pass; needs"
+        " --cache and --embed-model",
+        metavar="off|guarded",
+    ),
+    Setting(
+        "near_delta",
+        "MIAOTUI_NEAR_DELTA",
+        real(1e-6, 0.5),
+        0.01,
+        "probability of a wrong answer that such a hit may have",
+        metavar="P",
     ),
 )
 SERVE_TABLE = "serve"

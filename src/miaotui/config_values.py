@@ -28,6 +28,11 @@ def integer(low: int, high: int) -> Callable[[object], int]:
 
 def seconds(low: float, high: float) -> Callable[[object], float]:
     """Reads a time in seconds of that range."""
+    return real(low, high, "seconds")
+
+
+def real(low: float, high: float, what: str = "a number") -> Callable[[object], float]:
+    """Reads a number of that range, written without an exponent."""
 
     def parse(value: object) -> float:
         number = math.nan
@@ -36,7 +41,7 @@ def seconds(low: float, high: float) -> Callable[[object], float]:
         elif isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,9}(\.[0-9]{1,9})?\s*", value):
             number = float(value)
         if not low <= number <= high:  # false for NaN, too
-            raise ValueError(f"seconds, from {low:g} to {high:g}")
+            raise ValueError(f"{what}, from {low:g} to {high:g}")
         return number
 
     return parse

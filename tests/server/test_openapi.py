@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 
+from answers.dict_store import DictStore
+from miaotui.answers.cache import AnswerCache
 from miaotui.server.app import ROUTES
 from miaotui.server.openapi import BODIES, document
 from server.conftest import Running, serve
@@ -33,6 +35,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "/v1/messages/count_tokens": {"messages": [{"role": "user", "content": "hi"}]},
     "/v1/responses": {"input": "hi", "max_output_tokens": 2},
     "/v1/embeddings": {"input": "hi"},
+    "/v1/cache/entries/{entry}/reject": {"comment": "no"},
+    "/v1/feedback": {"request_id": "r1", "rating": "up"},
     "/tokenize": {"prompt": "hi"},
     "/detokenize": {"tokens": [5, 6]},
 }
@@ -60,7 +64,8 @@ VALUES = st.recursive(
 def server(tiny_model: Any) -> Iterator[Running]:
     from miaotui.server.settings import ServerSettings
 
-    with serve(tiny_model, ServerSettings("tiny"), context_length=64) as running:
+    cache = AnswerCache([DictStore()], b"s" * 32)
+    with serve(tiny_model, ServerSettings("tiny"), cache=cache, context_length=64) as running:
         yield running
 
 

@@ -16,11 +16,14 @@ from miaotui.answers.decision import Decision, Path, decision_key, decision_of
 from miaotui.answers.entry import CURATED, Entry, curated_key, entry_of
 from miaotui.answers.leases import Leases
 from miaotui.answers.level import Level
+from miaotui.answers.near.near import NearHits
+from miaotui.answers.near.prior import prior_of
+from miaotui.answers.nearby import Embed, Nearby
 from miaotui.answers.question import Question, why_not_kept
 from miaotui.answers.row import Row
 from miaotui.answers.store import Claims, Filter, Name, Store
 from miaotui.answers.writer import Writer
-from miaotui.errors import StoreError
+from miaotui.errors import MiaotuiError, StoreError
 
 POLL_S = 0.03
 """How often a process looks for an answer that another one computes."""
@@ -38,14 +41,22 @@ class Found:
     matched: str | None = None
     similarity: float | None = None
     guards: Mapping[str, str] = field(default_factory=dict)
+    candidates: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """No kept answer will do. keep: whether the one that is computed now is to be kept."""
+    """No kept answer will do. keep: whether the one that is computed now is to be kept.
+
+    vector: the question's. candidates: near questions that were looked at; doubtful: the one of them that passed all
+    guards, of which it is not known yet whether its answer is right.
+    """
 
     why: str
     keep: bool
+    vector: bytes = b""
+    candidates: tuple[Mapping[str, Any], ...] = ()
+    doubtful: Mapping[str, Any] | None = None
 
 
 class AnswerCache:
@@ -69,7 +80,16 @@ class AnswerCache:
         self._secret = secret
         self._ttl_s = ttl_s
         self._now = now
+        self._nearby: Nearby | None = None
         self._curated_seen: dict[str, tuple[float, bool]] = {}
+
+    def use_near(self, delta: float, embedding_model: str, embed: Embed) -> None:
+        """Give answers to questions of the same meaning, too. To be called before `open`.
+
+        delta: the probability of a wrong answer that one hit may have. embed: makes vectors with that model.
+        """
+        hits = NearHits(self._read_genuine, prior_of(embedding_model), delta=delta)
+        self._nearby = Nearby(hits, embed, self.put, lambda row: row.is_genuine(self._secret))
 
     async def open(self) -> None:
         """Connect to the stores; those that are down are tried again later."""
@@ -78,9 +98,13 @@ class AnswerCache:
         self._writer = Writer(self.levels)
         shared = next((level.store for level in self.levels if isinstance(level.store, Claims)), None)
         self._leases = None if shared is None else Leases(shared)
+        if self._nearby is not None:
+            self._nearby.watch(self.levels[-1], self._now)
 
     async def close(self) -> None:
         """Write down what has not been yet, and let go of the stores."""
+        if self._nearby is not None:
+            await self._nearby.close()
         await self._writer.close()
         if self._leases is not None:
             await self._leases.close()
@@ -105,9 +129,12 @@ class AnswerCache:
         found = await self._curated(question)
         if found is None and reason is None:
             found = await self._find(("answer", question.tenant, question.key), question, control)
+        missed = Missed(reason or "nobody has asked this before", keep=reason is None)
+        if found is None and reason is None:
+            found, missed = await self._find_near(question, control)
         if found is None:
             self.counts["missed" if reason is None else "bypassed"] += 1
-            return Missed(reason or "nobody has asked this before", keep=reason is None)
+            return missed
         self.counts[found.path] += 1
         self.saved_s += found.entry.cost_s
         self._writer.used(("answer", found.entry.tenant, found.entry.key), self._now())
@@ -140,9 +167,26 @@ class AnswerCache:
             return False
         if self._ttl_s is not None and entry.expires_s is None:
             entry = replace(entry, expires_s=entry.created_s + self._ttl_s)
-        await self.put(entry.row())
+        row = entry.row()
+        await self.put(row)
+        if self._nearby is not None:
+            self._nearby.add(row)
         self.counts["kept"] += 1
         return True
+
+    async def compare(self, question: Question, missed: Missed, answer: str) -> None:
+        """Learn from an answer that was computed whether a doubtful near one would have done."""
+        if self._nearby is None or missed.doubtful is None:
+            return
+        kept = await self.entry(bytes.fromhex(missed.doubtful["entry"]), question.tenant)
+        if kept is not None:
+            right = await self._nearby.agree(kept.answer, answer)
+            await self.learn(question.tenant, missed.doubtful, right=right, source="model")
+
+    async def learn(self, tenant: str, candidate: Mapping[str, Any], *, right: bool, source: str) -> None:
+        """Learn whether the answer of a near question, as a decision shows it, was right."""
+        if self._nearby is not None and {"entry", "similarity", "distance"} <= set(candidate):
+            await self._nearby.learn(tenant, candidate, right=right, source=source, now_s=self._now())
 
     async def put(self, row: Row) -> None:
         """Seal a row and have it kept."""
@@ -220,6 +264,39 @@ class AnswerCache:
         kept = await self._get_entry(("answer", tenant, curated_key(tenant, question.text or "")))
         return None if kept is None else Found(kept[0], "curated", "somebody wrote an answer to this question")
 
+    async def _find_near(self, question: Question, control: CacheControl) -> tuple[Found | None, Missed]:
+        """An answer to a question of the same meaning, or what was seen."""
+        plain = Missed("nobody has asked this before", keep=True)
+        if self._nearby is None or control.near is False or not question.text:
+            return None, plain
+        try:
+            look = await self._nearby.look(question)
+        except MiaotuiError as error:  # the embedder is down or busy, or the question too long for it
+            self.counts["errors"] += 1
+            return None, replace(plain, why=f"nobody has asked this before; no near look: {error}")
+        if (near := look.near) is None:
+            return None, replace(plain, vector=look.vector)
+        best = near.best.as_fields()
+        if near.row is not None and (entry := await self._fit(near.row, question, control)) is not None:
+            why = f"a question of the same meaning was asked before: {near.why}"
+            guards = dict(best["guards"])
+            return Found(entry, "near", why, entry.question, near.similarity, guards, look.candidates), plain
+        self.counts["near_refused"] += 1
+        doubtful = best if near.row is None and near.best.decision is not None else None
+        why = f"nobody has asked this before; the nearest question will not do: {near.why}"
+        return None, Missed(why, keep=True, vector=look.vector, candidates=look.candidates, doubtful=doubtful)
+
+    async def _fit(self, row: Row, question: Question, control: CacheControl) -> Entry | None:
+        """A near row's answer, if this question may have it: never once somebody has told the two apart."""
+        if await self._get(("case", question.tenant, pair_key(question.text or "", row.key))) is not None:
+            return None
+        kept = self._entry_of(row)
+        return kept if kept is not None and self._suits(kept, question, control) else None
+
+    async def _read_genuine(self, name: Name) -> Row | None:
+        found = await self._get(name)
+        return None if found is None else found[0]
+
     async def _has_curated(self, tenant: str) -> bool:
         """Whether a tenant has curated answers; asked of the last store now and then."""
         seen_s, has = self._curated_seen.get(tenant, (float("-inf"), False))
@@ -235,20 +312,27 @@ class AnswerCache:
     async def _find(self, name: Name, question: Question, control: CacheControl) -> Found | None:
         """The kept answer of that name, if it is young and short enough."""
         kept = await self._get_entry(name)
-        if kept is None:
+        if kept is None or not self._suits(kept[0], question, control):
             return None
-        (entry, level), max_tokens = kept, question.params.max_tokens
+        return Found(kept[0], "memory" if kept[1] == 0 else "store", "the same was asked before")
+
+    def _suits(self, entry: Entry, question: Question, control: CacheControl) -> bool:
+        """Whether an answer is young and short enough."""
         if control.max_age_s is not None and self._now() - entry.created_s > control.max_age_s:
-            return None
-        if max_tokens is not None and entry.output_tokens > max_tokens:
-            return None
-        return Found(entry, "memory" if level == 0 else "store", "the same was asked before")
+            return False
+        max_tokens = question.params.max_tokens
+        return max_tokens is None or entry.output_tokens <= max_tokens
 
     async def _get_entry(self, name: Name) -> tuple[Entry, int] | None:
         """The same of an answer; one that another version wrote in another form counts as not there."""
         row = await self._get(name)
+        entry = None if row is None else self._entry_of(row[0])
+        return None if row is None or entry is None else (entry, row[1])
+
+    @staticmethod
+    def _entry_of(row: Row) -> Entry | None:
         try:
-            return None if row is None else (entry_of(row[0]), row[1])
+            return entry_of(row)
         except ValueError:
             return None
 
@@ -288,6 +372,12 @@ async def opened(cache: AnswerCache | None) -> AsyncIterator[None]:
     finally:
         if cache is not None:
             await cache.close()
+
+
+def pair_key(asked: str, key: bytes) -> bytes:
+    """Under which it is kept that a question must not be given that answer."""
+    plain = " ".join(asked.split()).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(b"pair\0" + key + plain).digest()
 
 
 def case_key(key: bytes, answer: str) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from miaotui.answers.cache import AnswerCache, case_key
+from miaotui.answers.cache import AnswerCache, case_key, pair_key
 from miaotui.answers.entry import Entry
 from miaotui.answers.row import Row, payload_of
 from miaotui.answers.store import Filter
@@ -89,6 +89,9 @@ async def give_feedback(cache: AnswerCache, tenant: str, feedback: Feedback) -> 
     }
     name = hashlib.sha256(b"feedback\0" + os.urandom(32)).digest()
     await cache.put(_row("feedback", tenant, name, facts, cache.now_s, key))
+    if decision.path == "near" and decision.candidates:
+        served = next((one for one in decision.candidates if one.get("entry") == decision.entry), {})
+        await cache.learn(tenant, served, right=feedback.rating == "up", source="user")
     if feedback.rating == "down" and entry is not None:
         asked = decision.question if decision.path == "near" else ""
         await reject(cache, tenant, key, asked=asked, request_id=feedback.request_id, comment=feedback.comment)
@@ -110,12 +113,6 @@ async def verify(cache: AnswerCache, tenant: str | None) -> tuple[int, list[Viol
                 violations.append(Violation(case["question"], case["answer"], "it is kept again"))
         behind = rows[-1]
     return num_cases, violations
-
-
-def pair_key(asked: str, key: bytes) -> bytes:
-    """Under which it is kept that a question must not be given that answer."""
-    plain = " ".join(asked.split()).encode("utf-8", "surrogatepass")
-    return hashlib.sha256(b"pair\0" + key + plain).digest()
 
 
 def _row(kind: Any, tenant: str, key: bytes, facts: Mapping[str, Any], created_s: float, group: bytes) -> Row:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from starlette.applications import Starlette
@@ -82,6 +83,9 @@ def create_app(
             llm = await stack.enter_async_context(open_llm()) if open_llm is not None else None
             asker = None
             if llm is not None:
+                if cache is not None and embedder is not None and settings.near == "guarded":
+                    spec = embedder.embedder.file.spec
+                    cache.use_near(settings.near_delta, spec.name, partial(embedder.embed, truncate=False))
                 await stack.enter_async_context(opened(cache))
                 await warm_up(llm)
                 model = "" if cache is None else await asyncio.to_thread(llm.llm.fingerprint)

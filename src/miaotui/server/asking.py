@@ -200,11 +200,11 @@ class Asker:
         took_s = time.perf_counter() - start_s
         if isinstance(found, Found):
             kept = KeptAnswer(found, took_s)
-            self._note(ask, question, found.path, found.why, took_s, kept.completion.receipt)
+            self._note(ask, question, found.path, found, took_s, kept.completion.receipt)
             self._ledger.found(kept.completion)
             return kept
         if not found.keep:
-            self._note(ask, question, "model", found.why, took_s)
+            self._note(ask, question, "model", found, took_s)
             return await self._start(ask)
         return await self._fly(ask, question, found, took_s)
 
@@ -225,10 +225,11 @@ class Asker:
         if flight is None:
             flight = self._flights[question.key] = Flight(
                 partial(self._lead, ask, question),
-                partial(self._keep, ask, question),
+                partial(self._keep, ask, question, missed),
                 partial(self._landed, question),
             )
-        self._note(ask, question, "model" if leads else "shared", missed.why if leads else SHARED, took_s)
+        seen = missed if leads else replace(missed, why=SHARED)
+        self._note(ask, question, "model" if leads else "shared", seen, took_s)
         return SharedAnswer(flight, await flight.join(), leads=leads)
 
     async def _lead(self, ask: Ask, question: Question) -> Reading:
@@ -248,7 +249,7 @@ class Asker:
         if self.cache is not None:
             self.cache.led(question)
 
-    async def _keep(self, ask: Ask, question: Question, answer: Reading) -> None:
+    async def _keep(self, ask: Ask, question: Question, missed: Missed, answer: Reading) -> None:
         """Keep an answer that the model has completed."""
         completion = answer.completion
         if self.cache is None or completion is None or isinstance(answer, KeptAnswer):
@@ -268,11 +269,19 @@ class Asker:
                 prompt_tail=answer.prompt_tail,
                 seed=receipt.seed,
                 stop_reason=completion.stop_reason,
+                vector=missed.vector,
             )
         )
+        await self.cache.compare(question, missed, completion.text)
 
     def _note(
-        self, ask: Ask, question: Question, path: Path, why: str, took_s: float, receipt: Receipt | None = None
+        self,
+        ask: Ask,
+        question: Question,
+        path: Path,
+        seen: Found | Missed,
+        took_s: float,
+        receipt: Receipt | None = None,
     ) -> None:
         """Write down which way a question took; one that is not to be stored leaves nothing behind."""
         if self.cache is None or ask.control.mode == "no-store":
@@ -282,13 +291,14 @@ class Asker:
                 request_id=ask.request_id,
                 tenant=ask.tenant,
                 path=path,
-                why=why,
+                why=seen.why,
                 created_s=time.time(),
                 question=question.shown,
                 entry=question.key.hex() if receipt is None else receipt.entry,
                 matched=None if receipt is None else receipt.matched,
                 similarity=None if receipt is None else receipt.similarity,
                 guards={} if receipt is None else receipt.guards,
+                candidates=seen.candidates,
                 times_s={"look_up": took_s},
                 saved_s=0.0 if receipt is None else receipt.saved_s,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,6 +11,7 @@ import msgspec
 
 from miaotui import __version__
 from miaotui.server.guard import OPEN_PATHS
+from miaotui.server.kept import FeedbackRequest, RejectRequest
 from miaotui.server.messages_wire import CountRequest, MessagesRequest
 from miaotui.server.responses_wire import ResponsesRequest
 from miaotui.server.wire import (
@@ -27,10 +29,15 @@ BODIES: dict[str, type[msgspec.Struct]] = {
     "/v1/embeddings": EmbeddingsRequest,
     "/v1/messages": MessagesRequest,
     "/v1/messages/count_tokens": CountRequest,
+    "/v1/cache/entries/{entry}/reject": RejectRequest,
+    "/v1/feedback": FeedbackRequest,
     "/tokenize": TokenizeRequest,
     "/detokenize": DetokenizeRequest,
 }
 """What is sent to each route that is sent something."""
+
+QUERIES = {"/v1/cache/entries": (("search", "string"), ("before", "string"), ("limit", "integer"))}
+"""What routes read from behind the question mark."""
 
 _REF = "#/components/schemas/{name}"
 _PLAIN_TEXT = frozenset({"/metrics"})
@@ -93,8 +100,11 @@ def _operation(path: str, handler: Callable[..., Any]) -> dict[str, Any]:
     }
     if path in OPEN_PATHS:
         operation["security"] = []
-    if "{name" in path:
-        operation["parameters"] = [{"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}]
+    names = re.findall(r"\{(\w+)", path)
+    where = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+    asked = [{"name": name, "in": "query", "schema": {"type": kind}} for name, kind in QUERIES.get(path, ())]
+    if where or asked:
+        operation["parameters"] = where + asked
     if (body := BODIES.get(path)) is not None:
         schema = {"$ref": _REF.format(name=body.__name__)}
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from miaotui.config import LogFormat, ServeConfig
+from miaotui.config import LogFormat, Near, ServeConfig
 from miaotui.server.keys import ApiKey, find_key
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -16,6 +16,7 @@ class ServerSettings:
     """Limits and rights of one server.
 
     model_name: what clients call the model; embed_model_name: the one that makes embeddings.
+    near: whether answers to questions of the same meaning are given; near_delta: how probable a wrong one may be.
     host_names: names a client may reach it by, beside this machine's own.
     keys: the API keys; none: nobody needs one. max_waiting: requests that may wait for a place.
     rate_limit_requests, rate_limit_tokens: per minute and key, for keys without limits of their own.
@@ -47,6 +48,8 @@ class ServerSettings:
     log_format: LogFormat = "none"
     local: frozenset[str] = field(default=frozenset(LOCAL_NAMES))
     embed_model_name: str | None = None
+    near: Near = "off"
+    near_delta: float = 0.01
 
     def find_key(self, key: str) -> ApiKey | None:
         """The key that this is; None for one that is not known. Takes as long whatever the key is."""
@@ -74,4 +77,6 @@ def settings_of(
         exit_when_hung_s=config.exit_when_hung_s,
         log_format=config.log_format,
         embed_model_name=embed_model_name,
+        near=config.near,
+        near_delta=config.near_delta,
     )

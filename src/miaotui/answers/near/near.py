@@ -121,9 +121,10 @@ class NearHits:
     def add(self, row: Row) -> bool:
         """Take an answer's question in; whether it can be found from now on (it has a vector, there was room)."""
         codes = unpacked(row.vector)
-        if row.kind != "answer" or codes is None or not 0 < len(row.text) <= MAX_CHARACTERS:
+        question = question_of(row)
+        if row.kind != "answer" or codes is None or not 0 < len(question) <= MAX_CHARACTERS:
             return False
-        return self.index.put(row.tenant, row.group, row.key, row.text, codes)
+        return self.index.put(row.tenant, row.group, row.key, question, codes)
 
     def remove(self, tenant: str, group: bytes, key: bytes) -> None:
         """Forget an answer that is gone, and its own experience."""
@@ -159,7 +160,7 @@ class NearHits:
             candidates.append(candidate)
             if candidate.accepted:
                 row = await self._read_row(("answer", tenant, each.key))
-                if row is not None and row.text == each.question and row.group == group:
+                if row is not None and question_of(row) == each.question and row.group == group:
                     return Near(row, candidate, tuple(candidates))
                 self.remove(tenant, group, each.key)
                 candidates.pop()
@@ -201,6 +202,15 @@ class NearHits:
         return Candidate(
             found.key, found.question, found.similarity, distance, said, decision, decision.accepted, decision.why
         )
+
+
+def question_of(row: Row) -> str:
+    """What an answer was given to; empty where the row holds no question."""
+    try:
+        question = row.fields["question"]
+    except (KeyError, ValueError):
+        return ""
+    return question if isinstance(question, str) else ""
 
 
 def wording_distance(one: Text, other: Text) -> float:

@@ -1,0 +1,150 @@
+"""Near hits within the cache: vectors for what is kept, a look around for what is asked, lessons from what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miaotui.answers.entry import CURATED
+from miaotui.answers.level import Level
+from miaotui.answers.near.guards import verdicts
+from miaotui.answers.near.near import Near, NearHits, question_of
+from miaotui.answers.near.reading import read
+from miaotui.answers.near.vectors import packed
+from miaotui.answers.question import Question
+from miaotui.answers.row import Row, payload_of
+from miaotui.answers.store import Filter
+from miaotui.errors import MiaotuiError
+
+Embed = Callable[[Sequence[str]], Awaitable[NDArray[np.float32]]]
+"""Texts to unit vectors, one row each."""
+
+PAGE = 256
+REFRESH_S = 10.0
+"""So often the store is asked for answers that other processes kept."""
+SAME_ANSWER = 0.95
+"""Two answers whose vectors are as close as this, and which all guards let pass, say the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was seen around a question. vector: its own, as kept; near: None where nothing similar is kept."""
+
+    vector: bytes
+    near: Near | None
+
+    @property
+    def candidates(self) -> tuple[Mapping[str, Any], ...]:
+        """What was looked at, for people."""
+        return () if self.near is None else tuple(one.as_fields() for one in self.near.candidates)
+
+
+class Nearby:
+    """Knows the questions of one store by their vectors.
+
+    hits: finds and learns. embed: makes vectors. put: keeps rows, sealed. is_genuine: whether a row may be believed.
+    """
+
+    def __init__(
+        self,
+        hits: NearHits,
+        embed: Embed,
+        put: Callable[[Row], Awaitable[None]],
+        is_genuine: Callable[[Row], bool],
+    ) -> None:
+        self._hits = hits
+        self._embed = embed
+        self._put = put
+        self._is_genuine = is_genuine
+        self._newest: dict[str, float] = {}
+        self._seen: set[bytes] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    def watch(self, level: Level, now: Callable[[], float]) -> None:
+        """Take in what a store holds, and from then on what comes to it."""
+        self._task = asyncio.create_task(self._follow(level, now))
+
+    async def close(self) -> None:
+        """Watch no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def look(self, question: Question) -> Look:
+        """What is kept that means the same. Raises what `embed` does."""
+        text = question.text or ""
+        (vector,) = await self._embed([text])
+        near: Near | None = None
+        for group in (CURATED, question.group) if question.is_first else (question.group,):
+            found = await self._hits.find(text, vector, question.tenant, group)
+            if found is not None and (near is None or found.accepted):
+                near = found
+            if near is not None and near.accepted:
+                break
+        return Look(packed(vector), near)
+
+    def add(self, row: Row) -> None:
+        """An answer is kept."""
+        self._hits.add(row)
+
+    async def agree(self, one: str, other: str) -> bool:
+        """Whether two answers say the same; in doubt not."""
+        if " ".join(one.split()) == " ".join(other.split()):
+            return True
+        if any(reason is not None for reason in verdicts(read(one), read(other)).values()):
+            return False
+        first, second = await self._embed([one, other])
+        return float(first @ second) >= SAME_ANSWER
+
+    async def learn(self, tenant: str, candidate: Mapping[str, Any], *, right: bool, source: str, now_s: float) -> None:
+        """Remember whether a candidate's answer was right for the question it was looked at for. source: who says so."""
+        fields = {name: candidate[name] for name in ("similarity", "distance")} | {"right": right, "source": source}
+        key = bytes.fromhex(candidate["entry"])
+        row = Row("observation", tenant, os.urandom(32), payload_of(fields), now_s, group=key)
+        self._seen.add(row.key)
+        self._hits.learn(row)
+        await self._put(row)
+
+    async def _follow(self, level: Level, now: Callable[[], float]) -> None:
+        while True:
+            try:
+                for kind in ("answer", "observation"):
+                    await self._take_in(level, Filter(kind), now())
+            except MiaotuiError:  # a store or an embedder that is down; later, then
+                pass
+            await asyncio.sleep(REFRESH_S)
+
+    async def _take_in(self, level: Level, which: Filter, now_s: float) -> None:
+        """Rows since the last time, the newest first."""
+        since_s = self._newest.get(which.kind, float("-inf"))
+        newest_s, behind = since_s, None
+        while rows := await level.rows(which, now_s=now_s, limit=PAGE, behind=behind):
+            new = [row for row in rows if row.created_s >= since_s]
+            await self._take(which.kind, [row for row in new if self._is_genuine(row)])
+            newest_s, behind = max(newest_s, rows[0].created_s), rows[-1]
+            if len(new) < len(rows):
+                break
+        self._newest[which.kind] = newest_s
+
+    async def _take(self, kind: str, rows: Sequence[Row]) -> None:
+        if kind == "observation":
+            for row in rows:
+                if row.key not in self._seen:
+                    self._seen.add(row.key)
+                    self._hits.learn(row)
+            return
+        bare = [row for row in rows if not row.vector and 0 < len(question_of(row)) <= 2000]
+        vectors = await self._embed([question_of(row) for row in bare]) if bare else ()
+        for row, vector in zip(bare, vectors, strict=True):
+            with_vector = replace(row, vector=packed(vector))
+            await self._put(with_vector)
+            self.add(with_vector)
+        for row in rows:
+            if row.vector:
+                self.add(row)
