@@ -36,6 +36,7 @@ test: ## run all tests (TESTS=tests/formats runs some), fetching two models and 
 	@scripts/setup.sh test
 	@scripts/browser.sh
 	@scripts/build.sh build/dev
+	@scripts/services.sh
 	@for model in smollm2:135m minilm; do .venv/bin/miaotui pull $$model >/dev/null || \
 	  echo "miaotui: tests that need the real $$model are skipped" >&2; done
 	$(PYTHON_ENV) -m pytest $(TESTS)

@@ -132,7 +132,7 @@ class RedisServer(Server):
 
     def command(self) -> list[str]:
         return [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "",
-                "--appendonly", "yes", "--appendfsync", "always", *self._options]  # fmt: skip
+                "--appendonly", "yes", "--appendfsync", "everysec", *self._options]  # fmt: skip
 
     def answers(self) -> bool:
         return self.ask("PING").startswith(b"+PONG")

@@ -91,7 +91,7 @@ def _operation(path: str, handler: Callable[..., Any]) -> dict[str, Any]:
             },
         },
     }
-    if path in OPEN_PATHS or path.startswith("/page/"):
+    if path in OPEN_PATHS:
         operation["security"] = []
     if "{name" in path:
         operation["parameters"] = [{"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}]

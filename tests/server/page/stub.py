@@ -23,7 +23,7 @@ from starlette.routing import Route
 from miaotui.server import page
 
 STARTED_S = 1_790_000_000.0
-GUARDS = {"numbers": "passed", "negation": "passed", "entities": "passed", "direction": "passed"}
+GUARDS = dict.fromkeys(("units", "names", "negation", "order"), "passed")
 COST_MS = 1234.5
 
 
@@ -162,7 +162,8 @@ class Stub:
         return f"data: {json.dumps(body)}\n\n".encode()
 
     async def models(self, request: Request) -> Response:
-        return JSONResponse({"data": [{"id": name, "max_model_len": 2048} for name in (self.model, *self.others)]})
+        writers = [{"id": name, "max_model_len": 2048, "task": "generate"} for name in (self.model, *self.others)]
+        return JSONResponse({"data": [*writers, {"id": "minilm", "max_model_len": 256, "task": "embed"}]})
 
     async def entries(self, request: Request) -> Response:
         asked = request.query_params

@@ -71,7 +71,9 @@ def test_a_near_hit_shows_the_question_it_was_taken_for_and_how_to_be_rid_of_it(
     card = tab.answered(asked)
     expect(card.locator(".badge")).to_have_text("Near hit0.931")
     expect(card.locator(".matched")).to_have_text(matched)
-    expect(card.locator(".near-passed")).to_have_text("All 4 checks passed: Numbers, Negation, Names, Direction")
+    expect(card.locator(".near-passed")).to_have_text(
+        "All 4 checks passed: Quantities, Names, Negation, Order and direction"
+    )
     tab.action(card, "why").click()
     expect(card.locator(".receipt .guards li.passed")).to_have_count(4)
     card.get_by_role("button", name="Not the same").click()

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
+from miaotui.answers.near.guards import GUARDS
 from miaotui.server import page
 from miaotui.server.keys import parse_keys
 from server.conftest import serve
@@ -111,6 +112,11 @@ def test_both_languages_have_the_same_texts_with_the_same_places() -> None:
         assert len(lines) == len(set(lines)) == len(texts[0]), f"strings_{name}.js says something twice"
     places = [{key: sorted(re.findall(r"\{\w+\}", text)) for key, text in some.items()} for some in texts]
     assert places[0] == places[1]
+
+
+def test_every_guard_has_a_name_in_words() -> None:
+    (known,) = re.findall(r"const GUARDS = \[(.*?)\];", SOURCES[page.FOLDER / "receipt.js"], re.DOTALL)
+    assert set(GUARDS) <= set(re.findall(r'"(\w+)"', known))
 
 
 def test_a_wheel_holds_the_page(tmp_path: Path) -> None:

@@ -148,7 +148,11 @@ def test_no_mixture_of_signs_breaks_it_or_loses_a_word(
     report_faults("mixtures of Markdown's signs, whole and as they grow", len(texts), len(failed))
 
 
+LEVELS = ["*", "**"] * 45
 HARD = {
+    "emphasis in emphasis": " ".join(f"{sign}a" for sign in LEVELS)
+    + " "
+    + " ".join(f"a{sign}" for sign in LEVELS[::-1]),
     "emphasis that never ends": "*a " * 30_000,
     "emphasis that never begins": "a* " * 30_000,
     "runs": "*" * 60_000 + "a" + "*" * 60_000,

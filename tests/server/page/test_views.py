@@ -117,10 +117,11 @@ def test_the_newest_search_wins_over_one_that_answers_late(tab: Tab, stub: Stub)
         tab.page.get_by_label("Search kept").fill("slow")
     tab.page.get_by_label("Search kept").fill("quick")
     expect(tab.page.locator(".item-title")).to_have_text(["quick fox"])
-    for route in waiting:
-        route.continue_()
+    (route,) = waiting
+    late = {"id": "1", "question": "slow fox", "answer": "a", "origin": "generated", "created": 1, "tags": []}
+    route.fulfill(json={"entries": [late], "more": False})
+    tab.page.evaluate("fetch('/v1/models').then((reply) => reply.text())")
     expect(tab.page.locator(".item-title")).to_have_text(["quick fox"])
-    assert waiting
 
 
 def test_a_kept_answer_is_marked_as_wrong_or_removed_only_after_asking(tab: Tab, stub: Stub) -> None:
@@ -219,7 +220,9 @@ def test_settings_go_along_with_the_next_question(tab: Tab, stub: Stub) -> None:
 def test_of_several_models_one_can_be_chosen(tab: Tab, stub: Stub) -> None:
     stub.others = ["larger-7b"]
     tab.open("settings")
-    tab.page.locator(".model-facts select").select_option("larger-7b")
+    choice = tab.page.locator(".model-facts select")
+    expect(choice.locator("option")).to_have_text(["Automatic", "stub-135m", "larger-7b"])
+    choice.select_option("larger-7b")
     expect(tab.page.locator(".status")).to_have_text("larger-7b")
     tab.open("ask")
     tab.answered("Hi")

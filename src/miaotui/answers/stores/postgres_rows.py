@@ -22,7 +22,8 @@ MIGRATION_LOCK = int.from_bytes(b"miaotuim", "big")
 EVICTION_LOCK = int.from_bytes(b"miaotuie", "big")
 FOLD_LOCK = int.from_bytes(b"miaotuif", "big")
 
-_APPLIED = """CREATE TABLE IF NOT EXISTS miaotui_migration (
+_EXISTS = "SELECT to_regclass('miaotui_migration') IS NOT NULL"
+_CREATE = """CREATE TABLE IF NOT EXISTS miaotui_migration (
     name text PRIMARY KEY, applied timestamptz NOT NULL DEFAULT now())"""
 
 
@@ -36,11 +37,12 @@ class Prepared:
 
 async def migrate(connection: Any, name: str) -> None:
     """Bring the schema up to date, all steps or none. Raises StoreError for one that is newer."""
+    if await connection.fetchval(_EXISTS) and not pending(MIGRATIONS, await _applied(connection), name):
+        return  # nothing is written, so a server that is read-only can be read
     async with connection.transaction():
         await connection.execute(sql.ALONE, MIGRATION_LOCK)
-        await connection.execute(_APPLIED)
-        applied = [record[0] for record in await connection.fetch("SELECT name FROM miaotui_migration")]
-        for step in pending(MIGRATIONS, applied, name):
+        await connection.execute(_CREATE)
+        for step in pending(MIGRATIONS, await _applied(connection), name):
             for statement in step.statements:
                 await connection.execute(statement)
             if step.then is not None:
@@ -48,6 +50,10 @@ async def migrate(connection: Any, name: str) -> None:
                 if inspect.isawaitable(done):
                     await done
             await connection.execute("INSERT INTO miaotui_migration (name) VALUES ($1)", step.name)
+
+
+async def _applied(connection: Any) -> list[str]:
+    return [record[0] for record in await connection.fetch("SELECT name FROM miaotui_migration")]
 
 
 def prepare(rows: Collection[Row], max_bytes: int | None) -> Prepared:

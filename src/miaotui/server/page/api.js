@@ -74,8 +74,11 @@ async function* chatEvents(stream) {
 
 const id = encodeURIComponent;
 
-export const models = () => json("GET", "v1/models");
-export const health = () => json("GET", "health");
+/** The models that write text. */
+export async function models() {
+  const { data } = await json("GET", "v1/models");
+  return data.filter((one) => one.task !== "embed");
+}
 export const dashboard = (signal) => json("GET", "v1/dashboard", undefined, signal);
 export const cacheStats = (signal) => json("GET", "v1/cache/stats", undefined, signal);
 export const why = (requestId) => json("GET", `v1/cache/why/${id(requestId)}`);

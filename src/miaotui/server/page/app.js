@@ -101,8 +101,8 @@ function changed({ detail: names }) {
 /** Whether the server is there, and what it serves. */
 async function refreshStatus() {
   try {
-    const { data } = await api.models();
-    const name = settings.model || data[0]?.id || "";
+    const models = await api.models();
+    const name = settings.model || models[0]?.id || "";
     drawStatus("well", name, name);
   } catch (error) {
     drawStatus("unwell", t(error.status === 401 ? "status_key" : "status_down"), explain(error));

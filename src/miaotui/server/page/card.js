@@ -7,7 +7,7 @@ import { praise, wrongForm } from "./feedback.js";
 import { duration, locale, number, t } from "./i18n.js";
 import { icon } from "./icons.js";
 import { MarkdownView } from "./markdown.js";
-import { guardName, guards, receiptPanel } from "./receipt.js";
+import { guardName, guards, isPassed, receiptPanel } from "./receipt.js";
 import { askAgain, running } from "./thread.js";
 
 /** The card of a turn. It follows the turn until `signal` is aborted. */
@@ -207,7 +207,7 @@ export class Card {
 /** One line where all guards passed; else each of them. */
 function nearGuards(given) {
   const names = Object.keys(given);
-  if (!names.length || Object.values(given).some((verdict) => verdict !== "passed")) return guards(given);
+  if (!names.length || !Object.values(given).every(isPassed)) return guards(given);
   const list = new Intl.ListFormat(locale(), { type: "unit" }).format(names.map((name) => guardName(name)));
   return h(
     "p",

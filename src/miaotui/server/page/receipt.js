@@ -42,6 +42,9 @@ function terms(turn, receipt) {
     .map(([key, value]) => [h("dt", {}, t(key)), h("dd", { dir: "auto" }, value)]);
 }
 
+/** The server says "passed", or why not. */
+export const isPassed = (verdict) => verdict === "passed" || verdict === null;
+
 /** Each guard, and whether it let the near hit pass. */
 export function guards(given) {
   const names = Object.entries(given ?? {});
@@ -50,7 +53,7 @@ export function guards(given) {
     "ul",
     { class: "guards", "aria-label": t("receipt_guards") },
     names.map(([name, verdict]) => {
-      const passed = verdict === "passed" || verdict === null;
+      const passed = isPassed(verdict);
       const text = passed ? t("guard_passed") : String(verdict);
       return h(
         "li",
@@ -63,19 +66,7 @@ export function guards(given) {
   );
 }
 
-const GUARDS = [
-  "numbers",
-  "units",
-  "dates",
-  "entities",
-  "negation",
-  "antonyms",
-  "direction",
-  "order",
-  "question_word",
-  "language",
-  "acceptance",
-];
+const GUARDS = ["numbers", "units", "dates", "names", "negation", "question", "order", "language", "code", "words"];
 /** A guard as it is called in words. */
 export const guardName = (name) => (GUARDS.includes(name) ? t(`guard_${name}`) : name.replaceAll("_", " "));
 

@@ -9,6 +9,7 @@ import { bytes, duration, number, percent, t } from "./i18n.js";
 import { tile } from "./tile.js";
 
 const EVERY_MS = 1000;
+const RATE_SAMPLES = 10; // answers come one by one: rates are those of the last ten seconds
 const QUANTILES = [
   ["p50", "q50"],
   ["p95", "q95"],
@@ -21,7 +22,7 @@ export function show(root, { signal }) {
   const hits = h("div", {});
   const state = h("p", { class: "note", role: "status" });
   const charts = chartsOf();
-  let before = null;
+  let before = [];
   let timer = null;
 
   async function poll() {
@@ -32,7 +33,7 @@ export function show(root, { signal }) {
     } catch (error) {
       if (error.name === "AbortError") return;
       state.textContent = error.status === 404 ? t("dashboard_off") : explain(error);
-      before = null;
+      before = [];
     }
     if (!signal.aborted) timer = setTimeout(poll, EVERY_MS);
   }
@@ -48,9 +49,9 @@ export function show(root, { signal }) {
     charts.queue.push([now.running, now.waiting], at);
     charts.kv.push([now.kv?.total ? now.kv.used / now.kv.total : null], at);
     charts.memory.push([now.memory_bytes], at);
-    charts.answers.push(rates(before, now, at), at);
+    charts.answers.push(rates(before[0], now, at), at);
     charts.refused.push([now.cache?.near_refused ?? null], at);
-    before = { now, at };
+    before = [...before, { now, at }].slice(-RATE_SAMPLES);
   }
 
   signal.addEventListener("abort", () => clearTimeout(timer));
@@ -167,7 +168,7 @@ function energyTile(energy) {
   return name ? tile(t("tile_energy"), number(value, 2), name.replaceAll("_", " ")) : null;
 }
 
-/** Answers per second from the cache and from the model, since the sample before. */
+/** Answers per second from the cache and from the model, since an earlier sample. */
 function rates(before, now, at) {
   if (!before || !cacheOf(now) || !cacheOf(before.now) || at <= before.at) return [null, null];
   const hitsOf = (one) => Object.values(one.cache.hits ?? {}).reduce((sum, count) => sum + count, 0);

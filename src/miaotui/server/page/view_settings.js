@@ -78,8 +78,8 @@ function connection(refreshStatus) {
 
   async function describe(isWanted) {
     try {
-      const { data } = await api.models();
-      fill(model, data.length > 1 ? modelChoice(data) : data.map(modelName));
+      const models = await api.models();
+      fill(model, models.length > 1 ? modelChoice(models) : models.map(modelName));
       if (isWanted) announce(t("key_works"));
     } catch (error) {
       fill(model, h("span", { class: "problem" }, explain(error)));
