@@ -1,10 +1,10 @@
 """Near hits on labelled pairs of questions: how many of the same meaning are found, and how many others are served.
 
-.venv/bin/python benchmarks/near_hits.py --model FOLDER --out build/bench/near_hits.json    # the plot beside it
+.venv/bin/python benchmarks/near_hits.py --model minilm --out build/bench/near_hits.json    # the plot beside it
 .venv/bin/python benchmarks/near_hits.py --fit    # the prior, from the train half
 
 The pairs fall into halves so that no question is in both. Word lists and prior were made with the train half; figures
-are of the other. FOLDER holds all-MiniLM-L6-v2; its vectors are computed once and kept (--embeddings).
+are of the other. Vectors are computed once and kept (--embeddings).
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def main() -> None:
     """Measure, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--embeddings", type=Path, default=ROOT / "build" / "bench" / "question_pairs.f32")
-    parser.add_argument("--model", type=Path, help="folder of the embedding model, where its vectors are not kept yet")
+    parser.add_argument(
+        "--model", help="minilm, or its folder: needed where its vectors are not kept yet, and for the swaps' cosines"
+    )
     parser.add_argument("--out", type=Path, help="keep the figures here, the plot beside it")
     parser.add_argument("--fit", action="store_true", help="print the prior of the train half instead")
     arguments = parser.parse_args()
@@ -150,7 +152,7 @@ def has_identical_words(pair: Pair) -> bool:
     return sorted(read(pair.asked).words) == sorted(read(pair.kept).words)
 
 
-def swaps(questions: Sequence[str], model: Path | None, limit: float) -> dict[str, dict[str, float | None]]:
+def swaps(questions: Sequence[str], model: str | None, limit: float) -> dict[str, dict[str, float | None]]:
     """Of real questions with one thing changed: how many the guards would let through at any similarity, and the share
     (of 60 each) whose cosine is above a limit; that takes the model."""
     result: dict[str, dict[str, float | None]] = {}
@@ -167,7 +169,7 @@ def swaps(questions: Sequence[str], model: Path | None, limit: float) -> dict[st
     return result
 
 
-def close_share(some: Sequence[tuple[str, str, str]], model: Path, limit: float) -> float:
+def close_share(some: Sequence[tuple[str, str, str]], model: str, limit: float) -> float:
     """How many of the swaps have a cosine above the limit."""
     one, other = (embed([swap[side] for swap in some], model) for side in (1, 2))
     return float(np.mean(np.sum(one * other, axis=1) >= limit))
@@ -192,7 +194,7 @@ def fitted(pairs: Sequence[Pair]) -> Prior:
 
 def as_code(prior: Prior) -> str:
     """A line for `answers/near/prior.py`."""
-    return f'    "{MODEL}": {prior!r},'
+    return f'    "{MODEL.lower()}": {prior!r},'
 
 
 def size_of(pairs: Sequence[Pair]) -> dict[str, int]:

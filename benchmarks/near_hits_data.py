@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common import data_file
+from miaotui import Embedder
 from miaotui.answers.near.guards import verdicts
 from miaotui.answers.near.near import wording_distance
 from miaotui.answers.near.reading import read
@@ -41,7 +42,7 @@ class Pair:
         return hashlib.sha256(self.kept.encode()).digest()
 
 
-def load_halves(kept_vectors: Path, model: Path | None) -> tuple[list[Pair], list[Pair]]:
+def load_halves(kept_vectors: Path, model: str | None) -> tuple[list[Pair], list[Pair]]:
     """Train and test."""
     with gzip.open(data_file("question_pairs.jsonl.gz"), "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
@@ -82,33 +83,21 @@ def _pair(row: dict[str, Any], vectors: Vectors) -> Pair:
     return Pair(asked.raw, kept.raw, row["label"] == 1, min(1.0, cosine), wording_distance(asked, kept), passes)
 
 
-def _embeddings(texts: list[str], kept: Path, model: Path | None) -> Vectors:
+def _embeddings(texts: list[str], kept: Path, model: str | None) -> Vectors:
     """Vectors by text, from the file, else computed and put there. The file: a digest of the texts, then float32."""
     digest = hashlib.sha256("\n".join(texts).encode()).digest()
     if kept.exists() and kept.read_bytes()[:32] == digest:
         vectors = np.frombuffer(kept.read_bytes()[32:], np.float32).reshape(len(texts), -1)
         return dict(zip(texts, vectors, strict=True))
     if model is None:
-        sys.exit(f"{kept} does not hold the vectors of these pairs: name the embedding model's folder with --model")
+        sys.exit(f"{kept} does not hold the vectors of these pairs: name the embedding model with --model")
     vectors = embed(texts, model)
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_bytes(digest + vectors.astype(np.float32).tobytes())
     return dict(zip(texts, vectors, strict=True))
 
 
-def embed(texts: list[str], folder: Path) -> NDArray[np.float32]:
-    """all-MiniLM-L6-v2 as its authors run it: mean of the last layer over the tokens, unit length."""
-    import torch
-    from transformers import AutoModel, AutoTokenizer
-
-    tokenizer, network = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(texts), 64):
-            batch = tokenizer(
-                texts[start : start + 64], padding=True, truncation=True, max_length=256, return_tensors="pt"
-            )
-            mask = batch["attention_mask"][..., None].float()
-            mean = (network(**batch).last_hidden_state * mask).sum(1) / mask.sum(1)
-            parts.append(torch.nn.functional.normalize(mean, dim=1).numpy())
-    return np.concatenate(parts)
+def embed(texts: list[str], model: str) -> NDArray[np.float32]:
+    """Vectors of unit length, by miaotui's own encoder."""
+    with Embedder(model) as embedder:
+        return embedder.embed(texts, truncate=True)  # one of them has 280 tokens

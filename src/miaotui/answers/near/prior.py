@@ -12,9 +12,9 @@ UNKNOWN: Final = Prior((1.0, -1.0, -1.0), ((9.0, 0.0, 0.0), (0.0, 9.0, 0.0), (0.
 
 # Fitted by benchmarks/near_hits.py --fit: pairs that pass the guards, and the same words asked again.
 PRIORS: Final[dict[str, Prior]] = {
-    "all-MiniLM-L6-v2": Prior(
-        mean=(7.759, -2.837, 0.26),
-        covariance=((0.6383, -0.374, 0.0467), (-0.374, 0.6321, -1.1511), (0.0467, -1.1511, 3.8098)),
+    "all-minilm-l6-v2": Prior(
+        mean=(7.749, -2.82, 0.233),
+        covariance=((0.6332, -0.3712, 0.0471), (-0.3712, 0.6323, -1.1554), (0.0471, -1.1554, 3.8185)),
         entry_variance=(0.5, 0.0, 0.0),
         num_pairs=154,
     ),
@@ -22,5 +22,5 @@ PRIORS: Final[dict[str, Prior]] = {
 
 
 def prior_of(embedding_model: str) -> Prior:
-    """The prior of an embedding model by its name, UNKNOWN for one that was never measured."""
-    return PRIORS.get(embedding_model, UNKNOWN)
+    """The prior of an embedding model by the name in its file, in any case; UNKNOWN for one that was never measured."""
+    return PRIORS.get(embedding_model.lower(), UNKNOWN)
