@@ -1,4 +1,4 @@
-"""Near hits within the cache: vectors for what is kept, a look around for what is asked, lessons from what came of it."""
+"""Near hits within the cache: vectors for what is kept, a look around for what is asked, lessons from both."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from miaotui.answers.entry import CURATED
 from miaotui.answers.level import Level
 from miaotui.answers.near.guards import verdicts
-from miaotui.answers.near.near import Near, NearHits, question_of
+from miaotui.answers.near.near import MAX_CHARACTERS, Near, NearHits, question_of
 from miaotui.answers.near.reading import read
 from miaotui.answers.near.vectors import packed
 from miaotui.answers.question import Question
@@ -103,7 +103,7 @@ class Nearby:
         return float(first @ second) >= SAME_ANSWER
 
     async def learn(self, tenant: str, candidate: Mapping[str, Any], *, right: bool, source: str, now_s: float) -> None:
-        """Remember whether a candidate's answer was right for the question it was looked at for. source: who says so."""
+        """Remember whether a candidate's answer was right for the question that was asked. source: who says so."""
         fields = {name: candidate[name] for name in ("similarity", "distance")} | {"right": right, "source": source}
         key = bytes.fromhex(candidate["entry"])
         row = Row("observation", tenant, os.urandom(32), payload_of(fields), now_s, group=key)
@@ -139,7 +139,7 @@ class Nearby:
                     self._seen.add(row.key)
                     self._hits.learn(row)
             return
-        bare = [row for row in rows if not row.vector and 0 < len(question_of(row)) <= 2000]
+        bare = [row for row in rows if not row.vector and 0 < len(question_of(row)) <= MAX_CHARACTERS]
         vectors = await self._embed([question_of(row) for row in bare]) if bare else ()
         for row, vector in zip(bare, vectors, strict=True):
             with_vector = replace(row, vector=packed(vector))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from miaotui.answers.near.near import Near, NearHits
+from miaotui.answers.near.near import Near, NearHits, question_of
 from miaotui.answers.near.prior import prior_of
 from miaotui.answers.near.vectors import packed
 from miaotui.answers.row import Row, payload_of
@@ -31,7 +31,8 @@ def vector_of(text: str) -> NDArray[np.float32]:
 
 def row_of(question: str, number: int = 1, tenant: str = "t", group: bytes = GROUP) -> Row:
     vector = packed(vector_of(question))
-    return Row("answer", tenant, bytes([number]) * 32, b"{}", float(number), group=group, text=question, vector=vector)
+    payload = payload_of({"question": question})
+    return Row("answer", tenant, bytes([number]) * 32, payload, float(number), group=group, vector=vector)
 
 
 class Shop:
@@ -110,7 +111,9 @@ def test_an_answer_that_is_gone_is_not_served_and_forgotten() -> None:
     assert len(shop.hits.index) == 0
 
 
-@pytest.mark.parametrize("change", [{"text": "What is my password?"}, {"group": b"h" * 32}])
+@pytest.mark.parametrize(
+    "change", [{"payload": payload_of({"question": "What is my password?"})}, {"group": b"h" * 32}]
+)
 def test_a_row_that_is_not_the_one_taken_in_is_not_served(change: dict[str, object]) -> None:
     shop = Shop([row_of(KEPT)])
     shop.rows = {name: replace(row, **change) for name, row in shop.rows.items()}
@@ -130,8 +133,9 @@ def test_rows_without_a_usable_vector_or_question_are_not_taken_in() -> None:
     for bad in (
         replace(row_of(KEPT), vector=b""),
         replace(row_of(KEPT), vector=b"\x01abc"),
-        replace(row_of(KEPT), text=""),
-        replace(row_of(KEPT), text="x" * 1001),
+        replace(row_of(KEPT), payload=b"{}"),
+        replace(row_of(KEPT), payload=b'{"question": 3}'),
+        replace(row_of(KEPT), payload=payload_of({"question": "x" * 1001})),
         replace(row_of(KEPT), kind="case"),
     ):
         assert not hits.add(bad)
@@ -217,7 +221,7 @@ def test_a_start_takes_in_every_page_of_a_store_and_what_was_observed() -> None:
     assert asyncio.run(shop.hits.load(FewAtATime([*rows, observed]), 10.0)) == 8
     shop.rows = {("answer", row.tenant, row.key): row for row in rows}
     for row in rows:
-        near = shop.find(row.text)
+        near = shop.find(question_of(row))
         assert near is not None
         assert near.best.key == row.key
         assert near.accepted == (row is not rows[4])

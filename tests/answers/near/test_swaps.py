@@ -13,7 +13,7 @@ from miaotui.answers.near.guards import GUARDS, verdicts
 from miaotui.answers.near.near import NearHits
 from miaotui.answers.near.reading import read
 from miaotui.answers.near.vectors import packed
-from miaotui.answers.row import Row
+from miaotui.answers.row import Row, payload_of
 from miaotui.answers.store import Name
 
 SWAPS = all_swaps()
@@ -40,7 +40,8 @@ def test_every_kind_of_swap_is_tried_in_both_languages(kind: str, language: str)
 
 def test_no_swap_is_served_by_the_whole_path(report_faults: Callable[[str, int, int], None]) -> None:
     async def served(swap: Swap) -> bool:
-        row = Row("answer", "t", b"k" * 32, b"{}", 0.0, group=b"g", text=swap.kept, vector=packed(SAME_VECTOR))
+        payload = payload_of({"question": swap.kept})
+        row = Row("answer", "t", b"k" * 32, payload, 0.0, group=b"g", vector=packed(SAME_VECTOR))
 
         async def fetch(name: Name) -> Row | None:
             return row

@@ -1,0 +1,201 @@
+"""Answers to questions in other words: given where guards and evidence allow it, explained, and learned from."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from answers.dict_store import DictStore
+from answers.test_cache import PLAIN, SECRET, Clock, entry, question
+from miaotui.answers.cache import AnswerCache, Found, Missed
+from miaotui.answers.control import CacheControl
+from miaotui.answers.decision import Decision
+from miaotui.answers.entry import curated
+from miaotui.answers.store import Filter
+from miaotui.answers.verdict import Feedback, give_feedback, reject
+from miaotui.errors import OverloadedError
+
+ASKED = "How do I reset my password?"
+OTHER_WORDS = "How can I reset my password?"
+ANOTHER = "How do I never reset my password?"
+
+
+class Encoder:
+    """All questions look alike to it: what is refused is refused by the guards."""
+
+    def __init__(self) -> None:
+        self.is_down = False
+        self.num_texts = 0
+
+    async def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        if self.is_down:
+            raise OverloadedError("too much waits.")
+        self.num_texts += len(texts)
+        rows = np.zeros((len(texts), 32), np.float32)
+        rows[:, 0] = 1.0
+        return rows
+
+
+def with_near(
+    work: Callable[[AnswerCache, Encoder], Awaitable[None]], store: DictStore | None = None, delta: float = 0.05
+) -> None:
+    async def run() -> None:
+        encoder = Encoder()
+        cache = AnswerCache([DictStore("first"), store or DictStore("second")], SECRET, now=Clock())
+        cache.use_near(delta, "all-MiniLM-L6-v2", encoder)
+        await cache.open()
+        try:
+            await work(cache, encoder)
+        finally:
+            await cache.close()
+
+    asyncio.run(run())
+
+
+async def answered(cache: AnswerCache, text: str, answer: str = "On the page.") -> Missed:
+    """A question that was asked, computed and kept."""
+    missed = await cache.look_up(question(text), PLAIN)
+    assert isinstance(missed, Missed)
+    made = entry(question(text), answer, vector=missed.vector)
+    await cache.keep(replace(made, created_s=Clock.now_s - 100))
+    await cache.compare(question(text), missed, answer)
+    return missed
+
+
+async def look(cache: AnswerCache, text: str, **control: Any) -> Found | Missed:
+    return await cache.look_up(question(text), CacheControl(**control))
+
+
+def test_the_same_question_in_other_words_has_the_kept_answer_with_its_reasons() -> None:
+    async def work(cache: AnswerCache, encoder: Encoder) -> None:
+        await answered(cache, ASKED)
+        found = await look(cache, OTHER_WORDS)
+        assert isinstance(found, Found)
+        assert (found.path, found.matched, found.entry.answer) == ("near", ASKED, "On the page.")
+        assert set(found.guards.values()) == {"passed"}
+        assert found.similarity is not None
+        assert found.similarity > 0.99
+        assert cache.counters()["hits"]["near"] == 1
+
+    with_near(work)
+
+
+def test_a_question_that_means_something_else_is_computed_and_the_refusal_explained() -> None:
+    async def work(cache: AnswerCache, encoder: Encoder) -> None:
+        await answered(cache, ASKED)
+        missed = await look(cache, ANOTHER)
+        assert isinstance(missed, Missed)
+        assert missed.candidates[0]["matched"] == ASKED
+        assert missed.candidates[0]["guards"]["negation"] != "passed"
+        assert missed.doubtful is None
+        assert cache.counters()["near_refused"] == 1
+
+    with_near(work)
+
+
+def test_a_request_that_wants_its_own_question_s_answer_gets_no_other() -> None:
+    async def work(cache: AnswerCache, encoder: Encoder) -> None:
+        await answered(cache, ASKED)
+        assert isinstance(await look(cache, OTHER_WORDS, near=False), Missed)
+        assert isinstance(await look(cache, OTHER_WORDS, mode="refresh"), Missed)
+        assert isinstance(await look(cache, OTHER_WORDS, max_age_s=50), Missed)
+        assert isinstance(await cache.look_up(question(OTHER_WORDS, tenant="b"), PLAIN), Missed)
+        assert isinstance(await cache.look_up(question(OTHER_WORDS, max_tokens=1), PLAIN), Missed)
+        assert isinstance(await cache.look_up(question(OTHER_WORDS, stop=["x"]), PLAIN), Missed)
+
+    with_near(work)
+
+
+def test_without_an_embedder_that_works_questions_are_answered_all_the_same() -> None:
+    async def work(cache: AnswerCache, encoder: Encoder) -> None:
+        await answered(cache, ASKED)
+        encoder.is_down = True
+        missed = await look(cache, OTHER_WORDS)
+        assert isinstance(missed, Missed)
+        assert missed.keep
+        assert "too much waits" in missed.why
+        assert isinstance(await look(cache, ASKED), Found)
+
+    with_near(work)
+
+
+def test_an_edited_or_removed_answer_is_not_given() -> None:
+    async def work(cache: AnswerCache, encoder: Encoder) -> None:
+        await answered(cache, ASKED)
+        await cache.flush()
+        for level in cache.levels:
+            store: Any = level.store
+            store.kept = {name: replace(row, payload=row.payload + b" ") for name, row in store.kept.items()}
+        assert isinstance(await look(cache, OTHER_WORDS), Missed)
+        await answered(cache, ASKED)
+        await cache.delete(Filter("answer", ""))
+        assert isinstance(await look(cache, OTHER_WORDS), Missed)
+
+    with_near(work)
+
+
+def test_two_questions_that_somebody_told_apart_stay_apart_and_others_are_not_hurt() -> None:
+    async def work(cache: AnswerCache, encoder: Encoder) -> None:
+        await answered(cache, ASKED)
+        await reject(cache, "", question(ASKED).key, asked=OTHER_WORDS)
+        assert isinstance(await look(cache, OTHER_WORDS), Missed)
+        assert isinstance(await look(cache, ASKED), Found)
+
+    with_near(work)
+
+
+@pytest.mark.parametrize(("rating", "right"), [("up", True), ("down", False)])
+def test_what_people_say_of_a_near_hit_is_learned_and_kept(rating: Any, right: bool) -> None:
+    async def work(cache: AnswerCache, encoder: Encoder) -> None:
+        await answered(cache, ASKED)
+        found = await look(cache, OTHER_WORDS)
+        assert isinstance(found, Found)
+        decision = Decision("r1", "", "near", found.why, Clock.now_s, OTHER_WORDS, found.entry.id)
+        cache.note(replace(decision, candidates=found.candidates))
+        await give_feedback(cache, "", Feedback("r1", rating))
+        (row,) = await cache.rows(Filter("observation", ""))
+        assert (row.group, row.fields["right"], row.fields["source"]) == (found.entry.key, right, "user")
+        assert isinstance(await look(cache, OTHER_WORDS), Found) is right
+
+    with_near(work)
+
+
+@pytest.mark.parametrize(("answer", "right"), [("On the page.", True), ("Ask Ann, on 3 May.", False)])
+def test_what_the_model_says_instead_of_a_doubtful_answer_is_learned(answer: str, right: bool) -> None:
+    async def work(cache: AnswerCache, encoder: Encoder) -> None:
+        await answered(cache, ASKED)
+        missed = await answered(cache, OTHER_WORDS, answer)
+        assert missed.doubtful is not None
+        await cache.flush()
+        (row,) = await cache.rows(Filter("observation", ""))
+        assert (row.fields["right"], row.fields["source"]) == (right, "model")
+
+    with_near(work, delta=1e-6)
+
+
+def test_what_others_keep_in_the_same_store_and_people_wrote_is_found_after_a_while() -> None:
+    store = DictStore("second")
+
+    async def first(cache: AnswerCache, encoder: Encoder) -> None:
+        await answered(cache, ASKED)
+        await cache.put_now([curated("", "How do I cancel my order?", "By mail.").row()])
+
+    async def second(cache: AnswerCache, encoder: Encoder) -> None:
+        nearby: Any = cache._nearby
+        for kind in ("answer", "observation"):
+            await nearby._take_in(cache.levels[-1], Filter(kind), Clock.now_s)
+        found = await look(cache, OTHER_WORDS)
+        assert isinstance(found, Found)
+        assert found.path == "near"
+        written = await look(cache, "How can I cancel my order?")
+        assert isinstance(written, Found)
+        assert written.entry.answer == "By mail."
+
+    with_near(first, store)
+    with_near(second, store)
