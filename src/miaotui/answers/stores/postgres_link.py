@@ -13,8 +13,9 @@ from miaotui.answers.stores.outage import Outage
 from miaotui.errors import StoreError
 
 MAX_CONNECTIONS = 8
-MAX_TRIES = 4
-MAX_LOST = 2
+MAX_LOST = MAX_CONNECTIONS
+"""Every connection may have been lost, and each may be the next that the pool gives."""
+MAX_TRIES = MAX_LOST + 4
 
 Result = TypeVar("Result")
 Action = Callable[[Any], Awaitable[Result]]
