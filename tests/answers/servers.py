@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -80,7 +81,8 @@ class Server:
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         for each in (self._process.pid, *_children(self._process.pid)):
-            os.kill(each, number)
+            with contextlib.suppress(ProcessLookupError):  # a child that has just ended
+                os.kill(each, number)
 
     def remove(self) -> None:
         if self._process is not None and self._process.poll() is None:

@@ -64,7 +64,7 @@ def write_and_kill(url: str, cycle: int, rng: random.Random) -> list[bytes]:
     read += writer.stdout.read()
     writer.stdout.close()
     writer.wait()
-    return [key for key in read.split(b"\n")[:-1] if key]
+    return [key for key in read.rpartition(b"\n")[0].split(b"\n") if key]
 
 
 async def lost(url: str, acknowledged: list[bytes]) -> tuple[int, float]:

@@ -13,7 +13,9 @@ from miaotui.answers.stores.outage import Outage
 from miaotui.errors import StoreError
 
 MAX_CONNECTIONS = 8
-MAX_TRIES = 4
+MAX_LOST = MAX_CONNECTIONS
+"""Every connection may have been lost, and each may be the next that the pool gives."""
+MAX_TRIES = MAX_LOST + 4
 
 Result = TypeVar("Result")
 Action = Callable[[Any], Awaitable[Result]]
@@ -25,7 +27,7 @@ _IN_EACH_OTHERS_WAY = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError
 
 
 class PostgresLink:
-    """Runs actions with a connection; all of them may be run twice. Used from one event loop.
+    """Runs actions with a connection; all of them may be run more than once. Used from one event loop.
 
     num_collisions: how often a transaction had to be repeated because of another one.
     """
@@ -65,7 +67,7 @@ class PostgresLink:
                 pool.terminate()
 
     async def run(self, action: Action[Result], seconds: float | None = None) -> Result:
-        """Have something done, once more if the connection was lost. Raises StoreError."""
+        """Have something done, again if the connection was lost. Raises StoreError."""
         if self._pool is None:
             raise StoreError(f"the answer store {self._name} is not open; await its open() first")
         self._outage.check()
@@ -92,18 +94,18 @@ class PostgresLink:
         return failure
 
     async def _try(self, action: Action[Result], end_s: float) -> Result:
-        """Several times where others were in the way; once more where the server may have been started anew."""
-        was_lost = False
+        """Several times where others were in the way; again where the server may have been started anew."""
+        num_lost = 0
         for tries_left in reversed(range(MAX_TRIES)):
             try:
                 return await self._once(action, end_s)
             except (StoreError, TimeoutError, asyncpg.DataError):
                 raise
             except _LOST:
-                if was_lost:
+                num_lost += 1
+                if num_lost > MAX_LOST:
                     raise
-                was_lost = True
-                await self._pool.expire_connections()  # the others have gone the same way
+                await asyncio.sleep(0)  # the loop hears that others have gone the same way, and the pool drops them
             except _IN_EACH_OTHERS_WAY:
                 self.num_collisions += 1
                 if not tries_left:
