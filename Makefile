@@ -32,9 +32,11 @@ build: ## rebuild the native module; NATIVE_FLAGS=-DMIAOTUI_WERROR=ON with anoth
 	@scripts/setup.sh run
 	@scripts/build.sh $(BUILD_DIR) $(NATIVE_FLAGS)
 
-test: ## run all tests (TESTS=tests/formats runs some), fetching two models for them
+test: ## run all tests (TESTS=tests/formats runs some), fetching two models and a browser for them
 	@scripts/setup.sh test
+	@scripts/browser.sh
 	@scripts/build.sh build/dev
+	@scripts/services.sh
 	@for model in smollm2:135m minilm; do .venv/bin/miaotui pull $$model >/dev/null || \
 	  echo "miaotui: tests that need the real $$model are skipped" >&2; done
 	$(PYTHON_ENV) -m pytest $(TESTS)

@@ -138,7 +138,7 @@ async def measure_in_process(asked: dict[str, Any]) -> list[dict[str, Any]]:
             async for part in answer:
                 if part.text:
                     outcome.content_s.append(clock.now())
-            outcome.end_s, outcome.prompt_tokens = clock.now(), len(answer.prompt_token_ids)
+            outcome.end_s, outcome.prompt_tokens = clock.now(), answer.num_prompt_tokens
             outcome.output_tokens = wanted
             return outcome
 
@@ -168,8 +168,8 @@ def measure(arguments: argparse.Namespace, model: Path) -> Figures:
             )
             for prompt_tokens, runs in source:
                 keep(figures, server, prompt_tokens, runs)
-        if arguments.out:
-            write({"machine": machine_facts(), "model": model.name, "figures": figures}, arguments.out)
+                if arguments.out:  # as it grows: a round takes long
+                    write({"machine": machine_facts(), "model": model.name, "figures": figures}, arguments.out)
     return figures
 
 

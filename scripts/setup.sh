@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Creates .venv with what one habit needs and links the package into it; does nothing when that is already there.
 # usage: scripts/setup.sh run|serve|bench|check|test
-# run: runtime and build tools; serve: + the server's libraries; bench: + the load tool's; check: + linters; test: + oracles
+# run: runtime and build tools; serve: + the server's libraries; bench: + the load tool's; check: + drivers of databases,
+# linters; test: + oracles
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 level=${1:-run}
@@ -78,6 +79,7 @@ install_level() {
       install_package .
       ;;
     serve | bench) install_package ".[$1]" ;;
+    stores) install_package ".[postgres,redis]" ;;
     *) pip_install --group "$1" ;;
   esac
   touch "$(stamp_of "$1")"
@@ -87,8 +89,8 @@ case $level in
   run) levels="run" ;;
   serve) levels="run serve" ;;
   bench) levels="run serve bench" ;;
-  check) levels="run serve bench check" ;;
-  test) levels="run serve bench check test" ;;
+  check) levels="run serve bench stores check" ;;
+  test) levels="run serve bench stores check test" ;;
   *) fail "unknown level '$level'; choose run, serve, bench, check or test." ;;
 esac
 

@@ -98,6 +98,11 @@ def test_every_setting_of_the_server_can_be_set_in_every_place(environ: dict[str
         "shutdown_timeout_s": 4,
         "exit_when_hung_s": 5,
         "log_format": "json",
+        "cache": ["sqlite"],
+        "cache_memory_bytes": "1MiB",
+        "cache_store_bytes": "2MiB",
+        "cache_ttl_s": 60,
+        "cache_secret": "a long enough secret",
     }
     assert good.keys() == {setting.name for setting in SERVE_SETTINGS}
     variables = {name: ",".join(value) if isinstance(value, list) else str(value) for name, value in good.items()}

@@ -23,7 +23,7 @@ ROOMS: dict[str, set[str]] = {
     "graph": BASE | {"formats"},
     "models": BASE | {"formats", "graph"},
     "engine": BASE | {"formats", "graph", "models"},
-    "answers": {"errors", "core", "config"},
+    "answers": {"errors", "core", "config", "_native"},
     "server": BASE | {"engine", "answers"},
     "load": {"errors", "core", "config"},
     "cli": BASE | {"formats", "graph", "models", "engine", "server", "load", "answers"},

@@ -44,4 +44,5 @@ NB_MODULE(_native, m) {
     bind_sampler(m);
     bind_program(m);
     bind_kernels(m);
+    bind_similarity(m);
 }

@@ -9,6 +9,7 @@
 #include "kernels/linear_float.h"
 #include "kernels/peak.h"
 #include "kernels/rows.h"
+#include "kernels/similarity.h"
 #include "kernels/table.h"
 
 namespace miaotui::MIAOTUI_TIER {

@@ -153,6 +153,9 @@ MT_INLINE I32 dot(I32 acc, const Codes* codes, const int8_t* x) {
     return acc;
 }
 
+// acc + pairs of int16 × pairs of int16, lane by lane.
+MT_INLINE I32 madd_pairs(I32 acc, Codes a, Codes b) { return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)); }
+
 // acc + pairs of int16 × one pair for all lanes.
 MT_INLINE I32 dot_pairs(I32 acc, Codes pairs, const int16_t* x) {
     return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, broadcast4(x)));

@@ -144,6 +144,15 @@ MT_INLINE I32 dot(I32 acc, const Codes* codes, const int8_t* x) {
 #endif
 }
 
+// acc + pairs of int16 × pairs of int16, lane by lane.
+MT_INLINE I32 madd_pairs(I32 acc, Codes a, Codes b) {
+#ifdef __AVX512VNNI__
+    return _mm512_dpwssd_epi32(acc, a, b);
+#else
+    return _mm512_add_epi32(acc, _mm512_madd_epi16(a, b));
+#endif
+}
+
 // acc + pairs of int16 × one pair for all lanes.
 MT_INLINE I32 dot_pairs(I32 acc, Codes pairs, const int16_t* x) {
 #ifdef __AVX512VNNI__

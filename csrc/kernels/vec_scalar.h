@@ -153,6 +153,14 @@ MT_INLINE Codes load_pairs_i8(const uint8_t* p) {  // a pair of int8 as a pair o
     return c;
 }
 
+// acc + pairs of int16 × pairs of int16, lane by lane.
+MT_INLINE I32 madd_pairs(I32 acc, Codes a, Codes b) {
+    int16_t first[2], second[2];
+    __builtin_memcpy(first, a.k, 4);
+    __builtin_memcpy(second, b.k, 4);
+    return iadd(iadd(acc, first[0] * second[0]), first[1] * second[1]);
+}
+
 // acc + pairs of int16 × one pair for all lanes.
 MT_INLINE I32 dot_pairs(I32 acc, Codes pairs, const int16_t* x) {
     int16_t pair[2];

@@ -227,6 +227,11 @@ def log_probabilities(logits: _Floats, first_row: int, tokens: _Ints) -> list[fl
 def top_log_probabilities(logits: _Floats, row: int, count: int) -> _RankedTokens:
     """Return the most likely tokens of a row with log p, most likely first."""
 
+# Search of embeddings.
+
+def dot_rows_i8(rows: NDArray[np.int8], query: NDArray[np.int8], tier: str | None = None) -> _Ints:
+    """Return the dot product of every row [rows, n] with query [n]; n is a multiple of 32, at most 65,536."""
+
 # Single kernels of a tier, for tests and micro-benchmarks.
 
 def kernel_names() -> list[str]: ...

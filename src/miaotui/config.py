@@ -92,6 +92,11 @@ class ServeConfig:
     shutdown_timeout_s: float
     exit_when_hung_s: float | None
     log_format: LogFormat
+    cache: tuple[str, ...]
+    cache_memory_bytes: int
+    cache_store_bytes: int
+    cache_ttl_s: float | None
+    cache_secret: str | None
     sources: Mapping[str, str]
 
 
@@ -248,6 +253,42 @@ SERVE_SETTINGS = (
         "text",
         "a line per request on standard error: text, json or none",
         metavar="FORMAT",
+    ),
+    Setting(
+        "cache",
+        "MIAOTUI_CACHE",
+        texts,
+        (),
+        "keep answers and give them again: memory, sqlite, sqlite:FILE, postgresql://… or redis://…; of several stores,"
+        " the fastest first",
+        metavar="STORE",
+    ),
+    Setting(
+        "cache_memory_bytes",
+        "MIAOTUI_CACHE_MEMORY",
+        parse_bytes,
+        64 << 20,
+        "most bytes of answers kept in memory",
+        metavar="SIZE",
+    ),
+    Setting(
+        "cache_store_bytes",
+        "MIAOTUI_CACHE_STORE",
+        parse_bytes,
+        4 << 30,
+        "most bytes of answers kept in each store",
+        metavar="SIZE",
+    ),
+    Setting("cache_ttl_s", "MIAOTUI_CACHE_TTL", seconds(1, 10**9), None, "kept answers hold for so long", metavar="S"),
+    Setting(
+        "cache_secret",
+        "MIAOTUI_CACHE_SECRET",
+        text,
+        None,
+        "what kept answers are sealed with, the same for all servers on one store; there is no flag, which others could"
+        " read; if not given, a file in the home folder",
+        argument="-",
+        secret=True,
     ),
 )
 SERVE_TABLE = "serve"

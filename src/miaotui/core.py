@@ -190,9 +190,11 @@ class Request:
 class Receipt:
     """Which path answered a request, why, and what it cost; times in seconds of wall clock.
 
-    `path` is "model" when the model computed the answer. `cached_tokens` of the prompt were computed for another
-    sequence already, `forced_tokens` of the output followed from its grammar. `prefill_s` ends with the first token,
-    `decode_s` with the last.
+    `path` is "model" when the model computed the answer; `miaotui.answers.decision.Path` has the others.
+    `cached_tokens` of the prompt were computed for another sequence already, `forced_tokens` of the output followed
+    from its grammar. `prefill_s` ends with the first token, `decode_s` with the last. `saved_s` is what a kept answer
+    took to compute; `entry` names it, `matched` is the question it was given to if that reads otherwise, `similarity`
+    how alike the two are, and `guards` what each guard said.
     """
 
     path: str
@@ -205,6 +207,11 @@ class Receipt:
     decode_s: float
     seed: int
     forced_tokens: int = 0
+    saved_s: float = 0.0
+    entry: str | None = None
+    matched: str | None = None
+    similarity: float | None = None
+    guards: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def first_token_s(self) -> float:

@@ -79,6 +79,10 @@ class StoreError(MiaotuiError, OSError):
     """A store of answers cannot be reached, is full, read-only or locked; answers are computed without it."""
 
 
+class NotKeptError(MiaotuiError, LookupError):
+    """No such answer, decision or request is kept."""
+
+
 class ServerReplyError(MiaotuiError, ConnectionError):
     """Another server cannot be reached, or does not answer as its API says it would."""
 

@@ -12,7 +12,13 @@ import pytest
 
 from miaotui import LLM, SamplingParams
 from miaotui.engine.async_llm import AsyncLLM
-from miaotui.errors import ContextLengthError, EngineStoppedError, InvalidRequestError, SlowReaderError
+from miaotui.errors import (
+    ContextLengthError,
+    EngineStoppedError,
+    InvalidRequestError,
+    OverloadedError,
+    SlowReaderError,
+)
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=24, ignore_eos=True)
 
@@ -190,3 +196,21 @@ def test_closing_ends_what_is_under_way(tiny_model: Path, monkeypatch: pytest.Mo
         await llm.aclose()
 
     asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def test_one_tenant_cannot_take_all_the_room_there_is_to_wait_in(tiny_model: Path) -> None:
+    async def use(llm: AsyncLLM) -> None:
+        llm.max_waiting, llm.max_open_per_tenant = 8, 4
+        greedy = await llm.stream("the cat", GREEDY, tenant="a", n=3)
+        with pytest.raises(OverloadedError, match="3 requests of yours"):
+            await llm.stream("the cat", GREEDY, tenant="a", n=2)
+        other = await llm.stream("the cat", GREEDY, tenant="b", n=4)
+        await greedy.aclose()
+        await other.aclose()
+        await idle(llm)
+        while llm._open:
+            await asyncio.sleep(0)
+        async with aclosing(await llm.stream("the cat", GREEDY, tenant="a", n=4)) as again:
+            assert len((await again.whole()).others) == 3
+
+    run(tiny_model, use)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from engine.tiny_model import write_tiny_model
 from failure_rate import failure_rate_bound
 from miaotui import LLM, _native
-from miaotui.engine.prefix_store import PrefixStore, fingerprint
+from miaotui.engine.prefix_store import PrefixStore, folder_name
 
 PROMPT = "a word and the next " * 12
 ASK: dict[str, Any] = {"temperature": 0.0, "max_tokens": 8, "ignore_eos": True}
@@ -199,10 +199,10 @@ def test_whatever_lies_in_the_folder_is_left_alone(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, name: str
 ) -> None:
     home = tmp_path_factory.mktemp("prefixes")
-    folder = home / fingerprint("x")
+    folder = home / folder_name("x")
     folder.mkdir()
     if name not in ("", ".", ".."):
         (folder / name).write_bytes(data)
     (folder / ("f" * 64 + ".kv")).mkdir()
-    store = PrefixStore(home, fingerprint("x"), _native.KvPool(1, 1, 16, 4, "f32"), MEGABYTE)
+    store = PrefixStore(home, folder_name("x"), _native.KvPool(1, 1, 16, 4, "f32"), MEGABYTE)
     assert len(store) == 0

@@ -14,6 +14,7 @@ import pytest
 
 from engine.tiny_bert import tiny_bert
 from engine.tiny_model import tiny_model
+from miaotui.answers.cache import AnswerCache
 from miaotui.engine.async_embedder import AsyncEmbedder
 from miaotui.engine.async_llm import AsyncLLM
 from miaotui.server.app import create_app
@@ -42,7 +43,12 @@ class Running:
 
 @contextmanager
 def serve(
-    model: Path | None, settings: ServerSettings, *, encoder: Path | None = None, **options: Any
+    model: Path | None,
+    settings: ServerSettings,
+    *,
+    encoder: Path | None = None,
+    cache: AnswerCache | None = None,
+    **options: Any,
 ) -> Iterator[Running]:
     made: list[AsyncLLM] = []
     lines: list[str] = []
@@ -52,7 +58,9 @@ def serve(
         return made[0]
 
     open_embedder = None if encoder is None else lambda: AsyncEmbedder(encoder)
-    app = create_app(None if model is None else open_llm, settings, lines.append, open_embedder=open_embedder)
+    app = create_app(
+        None if model is None else open_llm, settings, lines.append, open_embedder=open_embedder, cache=cache
+    )
     server = Server(app, settings)
     thread = threading.Thread(target=server.run)
     thread.start()

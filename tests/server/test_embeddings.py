@@ -106,6 +106,7 @@ def test_another_model_s_name_is_not_found(both: Running) -> None:
 def test_both_models_are_listed_and_the_one_that_writes_still_writes(both: Running) -> None:
     listed = httpx.get(f"{both.url}/v1/models").json()["data"]
     assert [(m["id"], m["max_model_len"]) for m in listed] == [("tiny", 200), ("tiny-bert", MAX_TOKENS)]
+    assert [m["task"] for m in listed] == ["generate", "embed"]
     assert httpx.get(f"{both.url}/v1/models/tiny-bert").json()["id"] == "tiny-bert"
     body = {"model": "tiny", "prompt": "Hi", "max_tokens": 2}
     assert httpx.post(f"{both.url}/v1/completions", json=body).status_code == 200

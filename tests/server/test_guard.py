@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import httpx2 as httpx
 import pytest
 
+from miaotui.server import page
 from miaotui.server.app import ROUTES
 from miaotui.server.guard import OPEN_PATHS
 from miaotui.server.keys import parse_keys
@@ -66,7 +67,7 @@ def test_without_a_key_there_is_no_answer_from_any_route(
     start: Any, report_faults: Callable[[str, int, int], None]
 ) -> None:
     """Every route, and how else its path may be written; every method; odd hosts; every wrong way to give a key."""
-    paths = sorted({path.replace("{name:path}", "tiny") for _, path, _ in ROUTES})
+    paths = sorted({path.replace("{name:path}", "tiny") for _, path, _ in ROUTES} | page.PATHS)
     asked = [("GET", spelling, "localhost", wrong) for spelling in SPELLINGS for wrong in WRONG[:3]]
     asked += [(method, "{}", "localhost", {}) for method in METHODS]
     asked += [("POST", "{}", host, {}) for host in HOSTS]

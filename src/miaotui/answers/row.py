@@ -63,7 +63,9 @@ class Row:
 
     def _seal(self, secret: bytes) -> bytes:
         """HMAC-SHA256 over every part, each behind its length: no part can be moved into another."""
-        texts = (self.kind, self.tenant, self.model, self.text, repr(self.created_s), repr(self.expires_s), *self.tags)
+        # As stores give them back: whole numbers, too, are floats there.
+        times = (repr(float(self.created_s)), "None" if self.expires_s is None else repr(float(self.expires_s)))
+        texts = (self.kind, self.tenant, self.model, self.text, *times, *self.tags)
         parts = [part.encode("utf-8", "surrogatepass") for part in texts]
         parts += [self.key, self.group, self.payload, self.vector]
         return hmac.digest(secret, b"".join(len(part).to_bytes(8, "little") + part for part in parts), "sha256")

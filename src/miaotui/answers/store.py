@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from miaotui.answers.row import Kind, Row
 
@@ -77,11 +77,12 @@ class Store(Protocol):
         """How many rows there are."""
 
 
+@runtime_checkable
 class Claims(Protocol):
     """Lets one of several processes do a piece of work."""
 
     async def claim(self, key: bytes, owner: str, seconds: float) -> bool:
-        """Whether `owner` may do it, for so long; false while another one may."""
+        """Whether `owner` may do it, from now on for so long; false while another one may."""
 
     async def release(self, key: bytes, owner: str) -> None:
         """Give a claim back early. Harmless for a claim that is another's or has ended."""

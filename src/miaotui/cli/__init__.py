@@ -14,6 +14,9 @@ from io import TextIOWrapper
 COMMANDS = {
     "run": "answer a question, or chat",
     "serve": "answer over HTTP, many clients at once",
+    "answers": "import, ask, search and export questions and answers",
+    "cache": "what answers are kept, why one was served; reject, verify, purge",
+    "why": "which way a request took to its answer, and why",
     "embed": "turn texts into vectors",
     "config": "each setting in force and where it came from; new API keys",
     "pull": "download a model by name",

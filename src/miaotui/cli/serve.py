@@ -36,18 +36,27 @@ def run(args: Namespace) -> int:
         from miaotui.server.process import Server
     except ImportError as error:
         raise ConfigError(f"the server needs {error.name}: pip install 'miaotui[serve]'") from None
+    from miaotui.answers.setup import open_cache
     from miaotui.cli.serve_models import Served
     from miaotui.server.logs import line_of
 
     config, serve = config_of(args), serve_config_of(args)
     keys = keys_of(serve)
+    cache = open_cache(
+        serve.cache,
+        config.home,
+        memory_bytes=serve.cache_memory_bytes,
+        store_bytes=serve.cache_store_bytes,
+        ttl_s=serve.cache_ttl_s,
+        secret=serve.cache_secret,
+    )
     with _logging(serve.log_format) as writer, Served.open(config, serve) as served:
         settings = served.settings(serve, keys)
-        server = Server(served.app(settings, writer.write), settings)
+        server = Server(served.app(settings, writer.write, cache), settings)
         _allow_files(serve.max_connections)
         listener = _listen(serve)
         host, port = listener.getsockname()[:2]
-        for line in served.introduction(settings, cpu_info(config)["threads"], f"http://{_shown(host)}:{port}"):
+        for line in served.introduction(settings, cpu_info(config)["threads"], f"http://{_shown(host)}:{port}", cache):
             writer.write(line_of({"level": "info", "message": line}, "json") if serve.log_format == "json" else line)
         signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn ends on it, and then passes it on
         server.run(sockets=[listener])

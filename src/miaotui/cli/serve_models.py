@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from miaotui.answers.cache import AnswerCache
 from miaotui.cli.parsing import open_embedder, open_llm
 from miaotui.config import Config, ServeConfig
 from miaotui.engine.embedder import Embedder
@@ -62,8 +63,8 @@ class Served:
         """How the server is set up."""
         return settings_of(serve, self.name, keys, self.embed_name)
 
-    def app(self, settings: ServerSettings, write: Callable[[str], None]) -> Guard:
-        """The application over these models."""
+    def app(self, settings: ServerSettings, write: Callable[[str], None], cache: AnswerCache | None = None) -> Guard:
+        """The application over these models, which keeps answers in `cache`."""
         from miaotui.engine.async_embedder import AsyncEmbedder
         from miaotui.engine.async_llm import AsyncLLM
 
@@ -73,9 +74,12 @@ class Served:
             settings,
             write,
             open_embedder=None if embedder is None else lambda: AsyncEmbedder(embedder),
+            cache=cache,
         )
 
-    def introduction(self, settings: ServerSettings, threads: int, url: str) -> list[str]:
+    def introduction(
+        self, settings: ServerSettings, threads: int, url: str, cache: AnswerCache | None = None
+    ) -> list[str]:
         """What is served, how much of it, to whom, and a line to try it with."""
         lines: list[str] = []
         route, body = "embeddings", '{"input": "What is the capital of France?"}'
@@ -87,6 +91,9 @@ class Served:
                 f"threads  {threads}; {limits.max_sequences} answers run together, {waiting} requests wait",
                 f"memory   {pages}, contexts of up to {plan.context.length} tokens",
             ]
+            kept = ", ".join(level.name for level in cache.levels) if cache else ""
+            lines.append(f"answers  {'kept in ' + kept if kept else 'not kept; --cache sqlite would'}")
+            lines.append(f"page     {url}/")
             route = "chat/completions"
             body = '{"messages": [{"role": "user", "content": "What is the capital of France?"}]}'
         if self.embedder is not None:

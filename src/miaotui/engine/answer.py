@@ -16,6 +16,7 @@ MAX_BUFFERED_CHARACTERS = 1 << 20
 """A reader who leaves more than this unread has gone away, whatever its connection says."""
 MAX_JOINED = 4096
 """Unread parts are joined to parts of about so many characters: they take little more memory than their text."""
+PROMPT_TAIL = 8
 
 Tell = Callable[[Completion | None, Exception | None], None]
 
@@ -53,9 +54,14 @@ class Answer:
         return part
 
     @property
-    def prompt_token_ids(self) -> tuple[int, ...]:
-        """The prompt as the model reads it."""
-        return self._sequences[0].request.prompt_token_ids
+    def num_prompt_tokens(self) -> int:
+        """Of the prompt as the model reads it."""
+        return len(self._sequences[0].request.prompt_token_ids)
+
+    @property
+    def prompt_tail(self) -> tuple[int, ...]:
+        """The prompt's last token ids, a few."""
+        return self._sequences[0].request.prompt_token_ids[-PROMPT_TAIL:]
 
     @property
     def completion(self) -> Completion | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as Row
 from contextlib import aclosing, contextmanager
@@ -42,9 +43,11 @@ class AsyncLLM:
     priorities go first.
 
     max_waiting: so many sequences may wait for a place, None: any number; more are refused with OverloadedError.
+    max_open_per_tenant: the same for one tenant's that wait or run.
     """
 
     max_waiting: int | None = None
+    max_open_per_tenant: int | None = None
 
     def __init__(self, model: str | os.PathLike[str] | LLM, **options: Any) -> None:
         self.llm = model if isinstance(model, LLM) else LLM(model, **options)
@@ -56,6 +59,7 @@ class AsyncLLM:
         self._leaving: set[Answer] = set()  # that are being cancelled
         self._starting: dict[asyncio.Future[Answer], Tell] = {}
         self._num_preparing = 0
+        self._open: Counter[str] = Counter()  # sequences by tenant
         self._stopped: Exception | None = None
         self._thread = self._new_thread()
 
@@ -93,8 +97,8 @@ class AsyncLLM:
             ids = self.llm.encode_prompt(prompt, tools=tools, template_options=template_options)
             return ids, self.llm.compile_grammar(resolved)
 
-        with self._waiting_for(resolved.n):
-            tell = self._teller()
+        with self._waiting_for(resolved.n, tenant):
+            tell = self._teller(resolved.n, tenant)
             try:
                 prompt_ids, grammar = await asyncio.to_thread(prepare)  # both may take their time
                 if self._stopped is not None:
@@ -108,8 +112,11 @@ class AsyncLLM:
             )
 
     @contextmanager
-    def _waiting_for(self, num_sequences: int) -> Iterator[None]:
+    def _waiting_for(self, num_sequences: int, tenant: str) -> Iterator[None]:
         """Count so many as waiting meanwhile. Raises OverloadedError where that are too many."""
+        most = self.max_open_per_tenant
+        if most is not None and self._open[tenant] + num_sequences > most:
+            raise OverloadedError(f"{self._open[tenant]} requests of yours are open already; let some of them end.")
         if self.max_waiting is not None:
             num_free = max(self._scheduler.limits.max_sequences - self.num_running, 0)
             if self.num_waiting + num_sequences > num_free + self.max_waiting:
@@ -234,11 +241,19 @@ class AsyncLLM:
     def _scheduler(self) -> Scheduler:
         return self._engine.scheduler
 
-    def _teller(self) -> Tell:
-        """Announces a request to the watcher; what is returned announces its end, as if from here."""
+    def _teller(self, num_sequences: int, tenant: str) -> Tell:
+        """Announces a request to the watcher; what is returned announces its end, as if from here. Called once."""
         self.watcher.asked()
+        self._open[tenant] += num_sequences
         context = copy_context()
-        return lambda completion, error: context.run(self.watcher.ended, completion, error)
+
+        def tell(completion: Completion | None, error: Exception | None) -> None:
+            self._open[tenant] -= num_sequences
+            if not self._open[tenant]:
+                del self._open[tenant]
+            context.run(self.watcher.ended, completion, error)
+
+        return tell
 
     def _start(self, started: asyncio.Future[Answer], sequences: list[Sequence]) -> None:
         tell = self._starting.pop(started, None)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, cast, overload
 
 from miaotui.core import Activations, SamplingParams
 from miaotui.engine.interrupts import DeferredInterrupt
-from miaotui.engine.loading import LoadedModel, LoadOptions, find_model, load_model
+from miaotui.engine.loading import LoadedModel, LoadOptions, find_model, fingerprint, load_model
 from miaotui.engine.messages import Message, plain_messages, tell_of_tools
 from miaotui.engine.progress import Progress, ProgressCallback, ProgressMeter, reporter
 from miaotui.engine.results import Completion, Delta, Score, TokenLogprob
@@ -309,6 +309,14 @@ class LLM:
     def chat_template(self) -> str | None:
         """Jinja source that conversations are written with; None for a base model, which can only go on from text."""
         return self.tokenizer.chat_template if self._own_template is None else self._own_template
+
+    def fingerprint(self) -> str:
+        """Names all that an answer depends on beside the request: weights, template, arithmetic.
+
+        The first time, the model's files are read, about a second per gigabyte. Raises OSError and ValueError where
+        they have gone or changed.
+        """
+        return fingerprint(self.loaded, self.chat_template)
 
     @property
     def context_length(self) -> int:

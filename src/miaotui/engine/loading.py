@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from miaotui.engine.engine import Engine, Vocabulary
 from miaotui.engine.grammar import GrammarCompiler
 from miaotui.engine.kv_memory import KvPlan, available_memory_bytes, plan_kv
 from miaotui.engine.pages import num_blocks_for
-from miaotui.engine.prefix_store import PrefixStore, fingerprint
+from miaotui.engine.prefix_store import PrefixStore, folder_name
 from miaotui.engine.runner import Runner
 from miaotui.engine.scheduler import Scheduler, StepLimits
 from miaotui.errors import ConfigError, InvalidRequestError, brief
@@ -95,8 +96,17 @@ class LoadedModel:
     compiled: CompiledProgram
     kv_plan: KvPlan
     kv_dtype: str
+    activations: Activations
     engine: Engine
     grammars: GrammarCompiler
+
+
+def fingerprint(loaded: LoadedModel, template: str | None) -> str:
+    """Names what a model's answers depend on, as `LLM.fingerprint` says; the same on every machine."""
+    config = load_config()
+    digest = PackCache(config.home / "packed", 0).digest(loaded.file.weights)
+    facts = (digest, template, loaded.kv_dtype, loaded.activations)
+    return hashlib.sha256(repr(facts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def find_model(model: str | os.PathLike[str]) -> ModelFile:
@@ -141,7 +151,8 @@ def load_model(file: ModelFile, options: LoadOptions) -> LoadedModel:
     saved = _prefix_store(kv, file, options, config) if options.prefix_cache else None
     scheduler = Scheduler(BlockPool(plan.num_blocks), limits, reuse_prefixes=options.prefix_cache, saved=saved)
     engine = Engine(scheduler, runner, vocabulary, plan.context)
-    return LoadedModel(file, tokenizer, graph, compiled, plan, options.kv_dtype, engine, GrammarCompiler(tokenizer))
+    grammars = GrammarCompiler(tokenizer)
+    return LoadedModel(file, tokenizer, graph, compiled, plan, options.kv_dtype, options.activations, engine, grammars)
 
 
 def _tune(compiled: CompiledProgram, spec: ModelSpec, options: LoadOptions, config: Config) -> None:
@@ -164,7 +175,7 @@ def _prefix_store(kv: _native.KvPool, file: ModelFile, options: LoadOptions, con
     if not config.prefix_cache_bytes:
         return None
     identities = [part.identity for part in file.weights.files]
-    name = fingerprint(identities, file.spec, kv.page_bytes, options.kv_dtype, options.activations)
+    name = folder_name(identities, file.spec, kv.page_bytes, options.kv_dtype, options.activations)
     return PrefixStore(config.home / "prefixes", name, kv, config.prefix_cache_bytes)
 
 

@@ -34,7 +34,7 @@ STALE_S = 3600
 """A file that is not finished after so long will not be."""
 
 
-def fingerprint(*facts: object) -> str:
+def folder_name(*facts: object) -> str:
     """A name for a folder of pages that depend on these facts."""
     from miaotui import __version__
 

@@ -80,6 +80,23 @@ class PackCache:
             return None
         return thread
 
+    def digest(self, weights: Weights) -> str:
+        """SHA-256 of the model's files in hexadecimal; they are read where that is not known yet.
+
+        Raises ValueError where one was written or replaced since it was mapped, OSError.
+        """
+        note = self._note_of(weights)
+        with suppress(OSError, ValueError):
+            known = note.read_text("ascii")
+            self._file(known)
+            return known
+        from miaotui.formats.store_files import write_whole
+
+        digest = _digest(weights.files)
+        with suppress(OSError):
+            write_whole(note, lambda out: out.write(digest.encode("ascii")))
+        return digest
+
     def forget(self, weights: Weights) -> int:
         """Remove what is kept of a model; the bytes that became free."""
         note = self._note_of(weights)

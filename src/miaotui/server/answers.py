@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from miaotui.engine.answer import Answer
+from miaotui.answers.cache import AnswerCache
 from miaotui.engine.async_embedder import AsyncEmbedder
 from miaotui.engine.async_llm import AsyncLLM
 from miaotui.engine.results import Completion, Delta
 from miaotui.errors import InvalidRequestError, ModelNotFoundError
+from miaotui.server.asking import Asker, Reading
 from miaotui.server.ledger import Ledger
 from miaotui.server.settings import ServerSettings
 from miaotui.server.supervisor import Supervisor
@@ -29,11 +30,17 @@ class ClientGoneError(Exception):
 class Service:
     """The engines, how the server is set up, and what it counts; one for all requests.
 
-    llm: what writes text; embedder: what makes embeddings. A server has one of them at least.
+    llm: what writes text, and asker: how it is asked; embedder: what makes embeddings. There is one of them at least.
     """
 
     def __init__(
-        self, llm: AsyncLLM | None, settings: ServerSettings, ledger: Ledger, embedder: AsyncEmbedder | None = None
+        self,
+        llm: AsyncLLM | None,
+        settings: ServerSettings,
+        ledger: Ledger,
+        *,
+        asker: Asker | None = None,
+        embedder: AsyncEmbedder | None = None,
     ) -> None:
         self.settings = settings
         self.ledger = ledger
@@ -43,9 +50,13 @@ class Service:
         self.embedder = embedder
         self.supervisor: Supervisor | None = None
         self._llm = llm
+        self._asker = asker
         self.metrics.describe(settings.model_name)
         if llm is not None:
             llm.watcher, llm.max_waiting = ledger, settings.max_waiting
+            if len(settings.keys) > 1:  # nobody takes all the room that others could wait in
+                together = llm.llm.loaded.engine.scheduler.limits.max_sequences
+                llm.max_open_per_tenant = together + max(settings.max_waiting * 3 // 4, 1)
             self.metrics.attach(llm)
             self.supervisor = Supervisor(llm, settings, self.metrics)
         if embedder is not None:
@@ -55,10 +66,20 @@ class Service:
     def llm(self) -> AsyncLLM:
         """What writes text. Raises ModelNotFoundError where only embeddings are made."""
         if self._llm is None:
-            raise ModelNotFoundError(
-                f"{self.settings.model_name!r} makes embeddings (/v1/embeddings); no model that writes is served here."
-            )
+            raise self._no_writer()
         return self._llm
+
+    @property
+    def asker(self) -> Asker:
+        """How what writes text is asked. Raises ModelNotFoundError as `llm` does."""
+        if self._asker is None:
+            raise self._no_writer()
+        return self._asker
+
+    @property
+    def cache(self) -> AnswerCache | None:
+        """Kept answers, where any are kept."""
+        return None if self._asker is None else self._asker.cache
 
     @property
     def has_llm(self) -> bool:
@@ -69,6 +90,11 @@ class Service:
     def embed_model_name(self) -> str | None:
         """What clients call the model that makes embeddings."""
         return self.settings.embed_model_name if self.embedder is not None else None
+
+    def _no_writer(self) -> ModelNotFoundError:
+        return ModelNotFoundError(
+            f"{self.settings.model_name!r} makes embeddings (/v1/embeddings); no model that writes is served here."
+        )
 
     def problem(self) -> str | None:
         """What is wrong with the engines; None while they are well."""
@@ -114,7 +140,7 @@ class Service:
         return {"id": name, "object": kind, "created": int(time.time()), "model": self.settings.model_name}
 
 
-def check_ending(answer: Answer) -> None:
+def check_ending(answer: Reading) -> None:
     """Raise InvalidRequestError where a completion that has ended could not keep to its grammar."""
     for one in answer.ended:
         if one.finish_reason == "error":
@@ -142,7 +168,7 @@ async def _disconnect(request: Request) -> None:
         await asyncio.sleep(0.1)
 
 
-async def whole(answer: Answer) -> Completion:
+async def whole(answer: Reading) -> Completion:
     """A request's completion."""
     async with aclosing(answer):
         completion = await answer.whole()
@@ -151,7 +177,7 @@ async def whole(answer: Answer) -> Completion:
 
 
 async def events_of(
-    answer: Answer, say: Callable[[Delta], Iterable[bytes]], silence: bytes, keep_alive_s: float
+    answer: Reading, say: Callable[[Delta], Iterable[bytes]], silence: bytes, keep_alive_s: float
 ) -> AsyncGenerator[bytes, None]:
     """What `say` makes of an answer's parts, and `silence` whenever that many seconds pass without one."""
     while True:

@@ -13,11 +13,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from miaotui.answers.cache import AnswerCache, opened
 from miaotui.engine.async_embedder import AsyncEmbedder
 from miaotui.engine.async_llm import AsyncLLM
 from miaotui.errors import MiaotuiError, OverloadedError
-from miaotui.server import chat, completions, embeddings, facts, messages, responses
+from miaotui.server import chat, completions, dashboard, embeddings, facts, kept, messages, page, responses
 from miaotui.server.answers import ClientGoneError, Service
+from miaotui.server.asking import Asker
 from miaotui.server.guard import Guard
 from miaotui.server.ledger import Ledger, current
 from miaotui.server.metrics import Metrics
@@ -36,12 +38,22 @@ ROUTES = (
     ("POST", "/v1/embeddings", embeddings.embeddings),
     ("GET", "/v1/models", facts.models),
     ("GET", "/v1/models/{name:path}", facts.model),
+    ("GET", "/v1/cache/stats", kept.stats),
+    ("GET", "/v1/cache/entries", kept.entries),
+    ("GET", "/v1/cache/entries/{entry}", kept.entry),
+    ("DELETE", "/v1/cache/entries/{entry}", kept.remove),
+    ("POST", "/v1/cache/entries/{entry}/reject", kept.reject),
+    ("GET", "/v1/cache/why/{request_id}", kept.why),
+    ("POST", "/v1/feedback", kept.feedback),
+    ("GET", "/v1/dashboard", dashboard.dashboard),
     ("POST", "/tokenize", facts.tokenize),
     ("POST", "/detokenize", facts.detokenize),
     ("GET", "/health", facts.health),
     ("GET", "/ready", facts.ready),
     ("GET", "/metrics", facts.metrics),
     ("GET", "/openapi.json", facts.openapi),
+    ("GET", "/", page.front_page),
+    ("GET", "/page/{name:path}", page.page_file),
 )
 
 log = logging.getLogger(__name__)
@@ -53,10 +65,12 @@ def create_app(
     write: Callable[[str], None] | None = None,
     *,
     open_embedder: Callable[[], AsyncEmbedder] | None = None,
+    cache: AnswerCache | None = None,
 ) -> Guard:
     """The application. What opens the models is called on the running loop, when the server starts.
 
     write: takes log lines. open_llm, open_embedder: None where nothing writes text, or nothing makes embeddings.
+    cache: answers that are kept; opened and closed with the server.
     """
     limits = RateLimits(settings)
     ledger = Ledger(settings, Metrics(), write, limits.spend)
@@ -66,9 +80,13 @@ def create_app(
         async with AsyncExitStack() as stack:
             embedder = await stack.enter_async_context(open_embedder()) if open_embedder is not None else None
             llm = await stack.enter_async_context(open_llm()) if open_llm is not None else None
+            asker = None
             if llm is not None:
+                await stack.enter_async_context(opened(cache))
                 await warm_up(llm)
-            service = app.state.service = Service(llm, settings, ledger, embedder)
+                model = "" if cache is None else await asyncio.to_thread(llm.llm.fingerprint)
+                asker = Asker(llm, cache, model, ledger)
+            service = app.state.service = Service(llm, settings, ledger, asker=asker, embedder=embedder)
             if service.supervisor is None:
                 yield
                 return

@@ -11,10 +11,11 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from miaotui.engine.answer import Answer
+from miaotui.answers.control import CacheControl
 from miaotui.engine.results import Completion, Delta, TokenLogprob
 from miaotui.errors import InvalidRequestError
 from miaotui.server.answers import Service, check_ending, events_of, while_connected, whole
+from miaotui.server.asking import Ask, Reading
 from miaotui.server.replies import DONE, KEEP_ALIVE, error_body, event, event_stream, json_reply, receipt_body, usage
 from miaotui.server.wire import CompletionRequest, decode
 
@@ -30,7 +31,8 @@ async def completions(request: Request) -> Response:
     if asked.echo and asked.stream:
         raise InvalidRequestError("echo must be false where stream is true.")
     service.check_model(asked.model)
-    start = _start_all(service, request, prompts, params, service.priority(asked.priority, request.state.tenant))
+    control = CacheControl.read(asked.cache, request.headers.get("cache-control", ""))
+    start = _start_all(service, request, prompts, params, asked.priority, control)
     headers = {"x-miaotui-receipt": request.state.request_id}
     if asked.stream:
         answers = await while_connected(request, start)
@@ -49,14 +51,21 @@ async def completions(request: Request) -> Response:
 
 
 async def _start_all(
-    service: Service, request: Request, prompts: list[Any], params: Any, priority: int
-) -> list[Answer]:
+    service: Service, request: Request, prompts: list[Any], params: Any, priority: int | None, control: CacheControl
+) -> list[Reading]:
     """Start all prompts, or none."""
-    answers: list[Answer] = []
+    answers: list[Reading] = []
     try:
-        for prompt in prompts:
-            tenant = request.state.tenant
-            answers.append(await service.llm.stream(prompt, params, tenant=tenant, priority=priority))
+        for number, prompt in enumerate(prompts):
+            ask = Ask(
+                prompt,
+                params,
+                tenant=request.state.tenant,
+                request_id=request.state.request_id + (f".{number}" if number else ""),
+                priority=service.priority(priority, request.state.tenant),
+                control=control,
+            )
+            answers.append(await service.asker.ask(ask))
     except BaseException:
         for answer in answers:
             await answer.aclose()
@@ -113,7 +122,7 @@ def _logprobs(entries: tuple[TokenLogprob | None, ...] | None, service: Service)
 
 
 async def _events(
-    answers: list[Answer], asked: CompletionRequest, service: Service, head: dict[str, Any]
+    answers: list[Reading], asked: CompletionRequest, service: Service, head: dict[str, Any]
 ) -> AsyncIterator[bytes]:
     """All answers' parts, one answer after the other; they are generated together."""
     more = {"usage": None} if asked.wants_usage else {}
@@ -137,7 +146,7 @@ async def _events(
             yield event(error_body(error)[1])
 
 
-def _said(answer: Answer, first: int, service: Service, head: dict[str, Any], part: Delta) -> list[bytes]:
+def _said(answer: Reading, first: int, service: Service, head: dict[str, Any], part: Delta) -> list[bytes]:
     """A part as a chunk, if there is anything in it. Raises InvalidRequestError as `check_ending` does."""
     if not (part.text or part.finish_reason or part.logprobs):
         return []

@@ -35,11 +35,11 @@ async def model(request: Request) -> Response:
 def _model(service: Service, name: str) -> dict[str, object]:
     writes = service.has_llm and name == service.settings.model_name
     if writes or service.embedder is None:
-        length = service.llm.llm.context_length
+        task, length = "generate", service.llm.llm.context_length
     else:
-        length = service.embedder.embedder.max_tokens
+        task, length = "embed", service.embedder.embedder.max_tokens
     facts = {"id": name, "object": "model", "created": service.created, "owned_by": "miaotui"}
-    return {**facts, "max_model_len": length}
+    return {**facts, "max_model_len": length, "task": task}
 
 
 async def tokenize(request: Request) -> Response:

@@ -13,14 +13,15 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
 from miaotui.errors import BodyTooLargeError, RateLimitError, UnauthorizedError
+from miaotui.server import page
 from miaotui.server.answers import Service
 from miaotui.server.ledger import Entry, Ledger
 from miaotui.server.rate_limits import RateLimits
 from miaotui.server.replies import error_reply, plain_error
 from miaotui.server.settings import ServerSettings
 
-OPEN_PATHS = frozenset({"/health", "/ready"})
-"""Answered without a key: they tell nothing but whether the server lives."""
+OPEN_PATHS = frozenset({"/health", "/ready"}) | page.PATHS
+"""Answered without a key: they tell whether the server lives, and what the page is made of everywhere."""
 
 
 class Guard:

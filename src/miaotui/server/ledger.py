@@ -32,6 +32,7 @@ class Entry:
     first_byte_s: float | None = None
     end_s: float | None = None
     num_open: int = 1  # the reply itself, and each answer that it waits for
+    answer_path: str | None = None
     prompt_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
@@ -39,6 +40,7 @@ class Entry:
 
     def add(self, completion: Completion) -> None:
         """Count an answer's tokens."""
+        self.answer_path = completion.receipt.path
         self.prompt_tokens += completion.receipt.prompt_tokens
         self.cached_tokens += completion.receipt.cached_tokens
         for one in (completion, *completion.others):
@@ -57,6 +59,7 @@ class Entry:
             "status": self.status,
             "ms": round((end_s - self.start_s) * 1e3, 1),
             "first_byte_ms": None if first_s is None else round((first_s - self.start_s) * 1e3, 1),
+            "answer": self.answer_path,
             "prompt_tokens": self.prompt_tokens,
             "cached_tokens": self.cached_tokens,
             "output_tokens": self.output_tokens,
@@ -129,6 +132,13 @@ class Ledger(Watcher):
         if error is not None:
             entry.error = entry.error or type(error).__name__
         self._release(entry)
+
+    def found(self, completion: Completion) -> None:
+        """Count an answer that was not computed for this request; it is charged to nobody."""
+        entry = current.get()
+        self.metrics.found(completion.receipt)
+        if entry is not None:
+            entry.add(completion)
 
     def embedded(self, num_texts: int, num_tokens: int) -> None:
         """Count texts that were turned into vectors, and charge them to whoever asked."""

@@ -151,7 +151,7 @@ async def _events(turn: Turn, service: Service, head: dict[str, Any]) -> AsyncIt
 
     async with aclosing(turn.answer):
         try:
-            counts = {"input_tokens": len(turn.answer.prompt_token_ids), "output_tokens": 0}
+            counts = {"input_tokens": turn.answer.num_prompt_tokens, "output_tokens": 0}
             yield named_event({"type": "message_start", "message": head | empty | {"usage": counts}})
             async with aclosing(events_of(turn.answer, say, PING, service.settings.keep_alive_s)) as events:
                 async for one in events:

@@ -43,6 +43,7 @@ class MessagesRequest(CountRequest, kw_only=True):
     top_p: float | None = None
     top_k: int | None = None
     tool_choice: dict[str, Any] | None = None
+    cache: dict[str, Any] | None = None
 
     def asked(self) -> Asked:
         """As a turn. Raises InvalidRequestError for values out of range."""
@@ -55,7 +56,7 @@ class MessagesRequest(CountRequest, kw_only=True):
             raise InvalidRequestError('tool_choice must have the type "auto", "any", "none", or "tool" with a name.')
         several = choice.get("disable_parallel_tool_use") is not True
         named = name if is_named and isinstance(name, str) else ""
-        return Asked(self.conversation(), params, self.offered(), mode, named, several)
+        return Asked(self.conversation(), params, self.offered(), mode, named, several, cache=self.cache)
 
 
 def _openai_tool(tool: dict[str, Any]) -> dict[str, Any]:

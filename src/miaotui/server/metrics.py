@@ -15,9 +15,11 @@ from prometheus_client import (
 )
 
 from miaotui import __version__
+from miaotui.core import Receipt
 from miaotui.engine.async_embedder import AsyncEmbedder
 from miaotui.engine.async_llm import AsyncLLM
 from miaotui.engine.results import Completion
+from miaotui.server.recent import Recent
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a line more for each series, which nobody asks for
 
@@ -31,6 +33,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
+        self.recent_first, self.recent_gaps, self.recent_tokens = Recent(), Recent(), Recent()
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"miaotui_{name}", text, labels, registry=registry)
@@ -48,6 +51,8 @@ class Metrics:
         self._cached = counter("cached_tokens", "of these, found in the prefix cache")
         self._prefix_hits = counter("prefix_hits", "requests whose beginning was found in the prefix cache")
         self._output = counter("output_tokens", "tokens generated")
+        self._kept = counter("kept_answers", "requests answered without the model, by path", "path")
+        self._saved = counter("saved_seconds", "what those answers took to compute")
         self._embedded_texts = Counter("miaotui_embedded_texts", "texts turned into embeddings", registry=None)
         self._embedded_tokens = Counter("miaotui_embedded_tokens", "tokens of these texts", registry=None)
         self._queue = histogram("queue_seconds", "from asking to the first step", _SECONDS)
@@ -102,6 +107,13 @@ class Metrics:
     def gap(self, seconds: float) -> None:
         """Count the time between two tokens of an answer."""
         self._gap.observe(seconds)
+        self.recent_gaps.add(seconds)
+
+    def found(self, receipt: Receipt) -> None:
+        """Count a request that the model was not asked for."""
+        self.recent_first.add(receipt.first_token_s)
+        self._kept.labels(receipt.path).inc()
+        self._saved.inc(receipt.saved_s)
 
     def observe(self, completion: Completion) -> None:
         """Count a request's sequences; times only of those that had them."""
@@ -112,7 +124,9 @@ class Metrics:
             receipt = one.receipt
             self._finished.labels(one.finish_reason).inc()
             self._output.inc(receipt.output_tokens)
+            self.recent_tokens.add(receipt.output_tokens)
             if one.finish_reason != "cancelled":
+                self.recent_first.add(receipt.first_token_s)
                 self._queue.observe(receipt.queue_s)
                 self._first.observe(receipt.first_token_s)
                 self._whole.observe(receipt.first_token_s + receipt.decode_s)

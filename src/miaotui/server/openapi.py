@@ -102,6 +102,10 @@ def _operation(path: str, handler: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _content(path: str) -> dict[str, Any]:
+    if path == "/":
+        return {"text/html": {"schema": {"type": "string"}}}
+    if path.startswith("/page/"):
+        return {"*/*": {"schema": {"type": "string", "format": "binary"}}}
     if path in _PLAIN_TEXT:
         return {"text/plain": {"schema": {"type": "string"}}}
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}

@@ -20,8 +20,10 @@ from miaotui.errors import (
     InvalidRequestError,
     MiaotuiError,
     ModelNotFoundError,
+    NotKeptError,
     OverloadedError,
     RateLimitError,
+    StoreError,
     TokenizerError,
     UnauthorizedError,
 )
@@ -37,6 +39,8 @@ _STATUS: tuple[tuple[type[Exception], int, str, str | None], ...] = (
     (TokenizerError, 400, "invalid_request_error", None),
     (UnauthorizedError, 401, "authentication_error", "invalid_api_key"),
     (ModelNotFoundError, 404, "invalid_request_error", "model_not_found"),
+    (NotKeptError, 404, "invalid_request_error", "not_found"),
+    (StoreError, 503, "server_error", "store_down"),
     (RateLimitError, 429, "rate_limit_error", "rate_limit_exceeded"),
     (OverloadedError, 429, "rate_limit_error", "overloaded"),
     (EngineStoppedError, 503, "server_error", "engine_stopped"),
@@ -150,6 +154,11 @@ def receipt_body(receipt: Receipt) -> dict[str, Any]:
         "prefill_ms": round(receipt.prefill_s * 1e3, 3),
         "decode_ms": round(receipt.decode_s * 1e3, 3),
         "seed": receipt.seed,
+        "saved_ms": round(receipt.saved_s * 1e3, 3),
+        "entry": receipt.entry,
+        "matched": receipt.matched,
+        "similarity": receipt.similarity,
+        "guards": receipt.guards,
     }
 
 

@@ -35,6 +35,7 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
     metadata: dict[str, Any] | None = None
     priority: Annotated[int, msgspec.Meta(ge=-1000, le=1000)] | None = None
     seed: int | None = None
+    cache: dict[str, Any] | None = None
 
     def asked(self) -> Asked:
         """As a turn. Raises InvalidRequestError for what is out of range or would need stored responses."""
@@ -57,6 +58,7 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
             **read_choice(self.tool_choice),
             several=self.parallel_tool_calls is not False,
             priority=self.priority or 0,
+            cache=self.cache,
         )
 
     def offered(self) -> list[Tool]:

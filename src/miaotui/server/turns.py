@@ -10,13 +10,14 @@ from typing import Any, Literal
 
 from starlette.requests import Request
 
+from miaotui.answers.control import CacheControl
 from miaotui.core import SamplingParams, StructuredOutputs
-from miaotui.engine.answer import Answer
 from miaotui.engine.chat_output import CallArguments, CallStart, ChatOutput, Piece, Reasoning
 from miaotui.engine.results import Completion, Delta
 from miaotui.engine.tools import Tool, ToolFormat, call_grammar, tool_format
 from miaotui.errors import InvalidRequestError
 from miaotui.server.answers import Service, check_ending
+from miaotui.server.asking import Ask, Reading
 
 Choice = Literal["auto", "none", "required", "named"]
 
@@ -37,6 +38,7 @@ class Asked:
     several: bool = True
     template_options: Mapping[str, Any] | None = None
     priority: int = 0
+    cache: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class Message:
 class Turn:
     """A turn that has started; its parts are read in order."""
 
-    def __init__(self, answer: Answer, outputs: list[ChatOutput], tokenizer: Any) -> None:
+    def __init__(self, answer: Reading, outputs: list[ChatOutput], tokenizer: Any) -> None:
         self.answer = answer
         self._outputs = outputs
         self._salt = uuid.uuid4().hex
@@ -83,15 +85,19 @@ class Turn:
         offered = [] if asked.choice == "none" else asked.tools
         style = tool_format(service.llm.llm.chat_template)
         wanted = _grammar(asked, offered, style)
-        answer = await service.llm.stream(
-            asked.messages,
-            asked.params.changed(structured_outputs=wanted),
-            tools=[tool.as_openai() for tool in offered] or None,
-            template_options=asked.template_options,
-            tenant=request.state.tenant,
-            priority=service.priority(asked.priority, request.state.tenant),
+        answer = await service.asker.ask(
+            Ask(
+                asked.messages,
+                asked.params.changed(structured_outputs=wanted),
+                tenant=request.state.tenant,
+                request_id=request.state.request_id,
+                priority=service.priority(asked.priority, request.state.tenant),
+                tools=[tool.as_openai() for tool in offered],
+                template_options=asked.template_options or {},
+                control=CacheControl.read(asked.cache, request.headers.get("cache-control", "")),
+            )
         )
-        tail = service.llm.llm.tokenizer.decode(answer.prompt_token_ids[-8:], skip_special=False)
+        tail = service.llm.llm.tokenizer.decode(answer.prompt_tail, skip_special=False)
         has_form = wanted is not None and (asked.params.structured_outputs is not None or asked.choice != "auto")
         reasoning = tail.rstrip().endswith("<think>") and not has_form  # which begins with the first token
         names = [tool.name for tool in offered]

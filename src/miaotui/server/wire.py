@@ -24,6 +24,7 @@ class Sampling(msgspec.Struct, kw_only=True):
     """Fields that chat and text completions share; None, like absence, means the default.
 
     Behind `seed` come those that only vLLM and miaotui know. miaotui: whether the reply is to hold the receipt.
+    cache: as `CacheControl.read` takes it.
     """
 
     model: str | None = None
@@ -52,6 +53,7 @@ class Sampling(msgspec.Struct, kw_only=True):
     guided_choice: list[str] | None = None
     guided_grammar: str | None = None
     miaotui: bool | None = None
+    cache: dict[str, Any] | None = None
 
     @property
     def wants_usage(self) -> bool:
@@ -115,6 +117,7 @@ class ChatRequest(Sampling, kw_only=True):
             several=self.parallel_tool_calls is not False,
             template_options=self.chat_template_kwargs,
             priority=self.priority or 0,
+            cache=self.cache,
         )
 
 

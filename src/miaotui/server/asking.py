@@ -1,0 +1,295 @@
+"""The way of a question: a kept answer, one under way for somebody else, or the model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Protocol
+
+from miaotui.answers.cache import AnswerCache, Found, Missed
+from miaotui.answers.control import CacheControl
+from miaotui.answers.decision import Decision, Path
+from miaotui.answers.entry import generated
+from miaotui.answers.flight import Flight
+from miaotui.answers.question import Conversation, Question
+from miaotui.core import Receipt, SamplingParams
+from miaotui.engine.answer import Answer
+from miaotui.engine.async_llm import AsyncLLM
+from miaotui.engine.results import Completion, Delta
+from miaotui.server.ledger import Ledger
+
+SHARED = "somebody was asking the same at that moment"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request, as every protocol asks it."""
+
+    conversation: Conversation
+    params: SamplingParams
+    tenant: str
+    request_id: str
+    priority: int = 0
+    tools: Sequence[Mapping[str, Any]] = ()
+    template_options: Mapping[str, Any] = field(default_factory=dict)
+    control: CacheControl = field(default_factory=CacheControl)
+
+
+class Reading(Protocol):
+    """An answer as routes read it, wherever it comes from."""
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Of the prompt as the model reads it."""
+
+    @property
+    def prompt_tail(self) -> tuple[int, ...]:
+        """The prompt's last token ids, a few."""
+
+    @property
+    def completion(self) -> Completion | None:
+        """The whole answer once it has ended."""
+
+    @property
+    def ended(self) -> list[Completion]:
+        """Those of its completions that have ended."""
+
+    def __aiter__(self) -> Reading: ...
+
+    async def __anext__(self) -> Delta: ...
+
+    async def whole(self) -> Completion:
+        """The whole answer, once it has ended; parts not fetched yet are skipped."""
+
+    async def aclose(self) -> None:
+        """Read no more."""
+
+
+class KeptAnswer:
+    """An answer that is there already, as one part."""
+
+    def __init__(self, found: Found, seconds: float) -> None:
+        entry = found.entry
+        receipt = Receipt(
+            path=found.path,
+            why=found.why,
+            prompt_tokens=entry.prompt_tokens,
+            cached_tokens=entry.prompt_tokens,
+            output_tokens=entry.output_tokens,
+            queue_s=0.0,
+            prefill_s=seconds,
+            decode_s=0.0,
+            seed=entry.seed,
+            saved_s=entry.cost_s,
+            entry=entry.id,
+            matched=found.matched,
+            similarity=found.similarity,
+            guards=found.guards,
+        )
+        self.num_prompt_tokens = entry.prompt_tokens
+        self.prompt_tail = entry.prompt_tail
+        self._completion = Completion(entry.answer, (), "stop", entry.stop_reason, None, receipt)
+        self._parts = iter((Delta(0, entry.answer, (), "stop"),))
+
+    def __aiter__(self) -> KeptAnswer:
+        return self
+
+    async def __anext__(self) -> Delta:
+        part = next(self._parts, None)
+        if part is None:
+            raise StopAsyncIteration
+        return part
+
+    @property
+    def completion(self) -> Completion:
+        """It has ended before it began."""
+        return self._completion
+
+    @property
+    def ended(self) -> list[Completion]:
+        """The same."""
+        return [self._completion]
+
+    async def whole(self) -> Completion:
+        """The same."""
+        return self._completion
+
+    async def aclose(self) -> None:
+        """There is nothing to free."""
+
+
+class SharedAnswer:
+    """One reader's view of an answer that others may read as well."""
+
+    def __init__(self, flight: Flight[Reading, Delta], answer: Reading, *, leads: bool) -> None:
+        self._flight: Flight[Reading, Delta] | None = flight
+        self._answer = answer
+        self._parts = flight.parts()
+        self._leads = leads
+
+    def __aiter__(self) -> SharedAnswer:
+        return self
+
+    async def __anext__(self) -> Delta:
+        return await anext(self._parts)
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Of the prompt as the model reads it."""
+        return self._answer.num_prompt_tokens
+
+    @property
+    def prompt_tail(self) -> tuple[int, ...]:
+        """The prompt's last token ids, a few."""
+        return self._answer.prompt_tail
+
+    @property
+    def completion(self) -> Completion | None:
+        """The whole answer once it has ended; for all but the first who asked, its receipt says that it is shared."""
+        whole = self._answer.completion
+        if whole is None or self._leads or isinstance(self._answer, KeptAnswer):
+            return whole
+        took_s = whole.receipt.first_token_s + whole.receipt.decode_s
+        return replace(whole, receipt=replace(whole.receipt, path="shared", why=SHARED, saved_s=took_s))
+
+    @property
+    def ended(self) -> list[Completion]:
+        """The same, if it has ended."""
+        return self._answer.ended
+
+    async def whole(self) -> Completion:
+        """The whole answer, once it has ended."""
+        async for _ in self:
+            pass
+        completion = self.completion
+        if completion is None:
+            raise RuntimeError("an answer without an end")
+        return completion
+
+    async def aclose(self) -> None:
+        """Read no more; the last reader to leave has it cancelled."""
+        flight, self._flight = self._flight, None
+        if flight is not None:
+            await flight.leave()
+
+
+class Asker:
+    """Takes each question the cheapest way that leads to its answer, and writes down which that was.
+
+    model: names all that the model's answers depend on beside the request. cache: None sends everything to the model.
+    """
+
+    def __init__(self, llm: AsyncLLM, cache: AnswerCache | None, model: str, ledger: Ledger) -> None:
+        self.cache = cache
+        self._llm = llm
+        self._model = model
+        self._ledger = ledger
+        self._flights: dict[bytes, Flight[Reading, Delta]] = {}
+
+    async def ask(self, ask: Ask) -> Reading:
+        """An answer. Raises what `AsyncLLM.stream` does."""
+        if self.cache is None:
+            return await self._start(ask)
+        start_s = time.perf_counter()
+        question = Question(
+            ask.tenant, self._model, ask.conversation, ask.params, ask.tools, dict(ask.template_options)
+        )
+        found = await self.cache.look_up(question, ask.control)
+        took_s = time.perf_counter() - start_s
+        if isinstance(found, Found):
+            kept = KeptAnswer(found, took_s)
+            self._note(ask, question, found.path, found.why, took_s, kept.completion.receipt)
+            self._ledger.found(kept.completion)
+            return kept
+        if not found.keep:
+            self._note(ask, question, "model", found.why, took_s)
+            return await self._start(ask)
+        return await self._fly(ask, question, found, took_s)
+
+    async def _start(self, ask: Ask) -> Answer:
+        return await self._llm.stream(
+            ask.conversation,
+            ask.params,
+            tools=ask.tools or None,
+            template_options=ask.template_options or None,
+            tenant=ask.tenant,
+            priority=ask.priority,
+        )
+
+    async def _fly(self, ask: Ask, question: Question, missed: Missed, took_s: float) -> SharedAnswer:
+        """Join the computation that is under way for this question, or begin one."""
+        flight = self._flights.get(question.key)
+        leads = flight is None
+        if flight is None:
+            flight = self._flights[question.key] = Flight(
+                partial(self._lead, ask, question),
+                partial(self._keep, ask, question),
+                partial(self._landed, question),
+            )
+        self._note(ask, question, "model" if leads else "shared", missed.why if leads else SHARED, took_s)
+        return SharedAnswer(flight, await flight.join(), leads=leads)
+
+    async def _lead(self, ask: Ask, question: Question) -> Reading:
+        """Ask the model, unless another process does so already: then what that one keeps."""
+        if self.cache is not None:
+            start_s = time.perf_counter()
+            found = await self.cache.lead(question, ask.control)
+            if found is not None:
+                kept = KeptAnswer(found, time.perf_counter() - start_s)
+                self._ledger.found(kept.completion)
+                return kept
+        return await self._start(ask)
+
+    def _landed(self, question: Question) -> None:
+        """Whoever asks it now begins anew."""
+        del self._flights[question.key]
+        if self.cache is not None:
+            self.cache.led(question)
+
+    async def _keep(self, ask: Ask, question: Question, answer: Reading) -> None:
+        """Keep an answer that the model has completed."""
+        completion = answer.completion
+        if self.cache is None or completion is None or isinstance(answer, KeptAnswer):
+            return
+        if completion.finish_reason != "stop":
+            return
+        receipt = completion.receipt
+        await self.cache.keep(
+            generated(
+                question,
+                completion.text,
+                tags=ask.control.tags,
+                request_id=ask.request_id,
+                cost_s=receipt.prefill_s + receipt.decode_s,
+                prompt_tokens=receipt.prompt_tokens,
+                output_tokens=receipt.output_tokens,
+                prompt_tail=answer.prompt_tail,
+                seed=receipt.seed,
+                stop_reason=completion.stop_reason,
+            )
+        )
+
+    def _note(
+        self, ask: Ask, question: Question, path: Path, why: str, took_s: float, receipt: Receipt | None = None
+    ) -> None:
+        """Write down which way a question took; one that is not to be stored leaves nothing behind."""
+        if self.cache is None or ask.control.mode == "no-store":
+            return
+        self.cache.note(
+            Decision(
+                request_id=ask.request_id,
+                tenant=ask.tenant,
+                path=path,
+                why=why,
+                created_s=time.time(),
+                question=question.shown,
+                entry=question.key.hex() if receipt is None else receipt.entry,
+                matched=None if receipt is None else receipt.matched,
+                similarity=None if receipt is None else receipt.similarity,
+                guards={} if receipt is None else receipt.guards,
+                times_s={"look_up": took_s},
+                saved_s=0.0 if receipt is None else receipt.saved_s,
+            )
+        )

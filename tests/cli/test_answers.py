@@ -1,0 +1,104 @@
+"""Kept answers from the command line: import, ask, list, reject, verify, purge, export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from miaotui.cli import main
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("MIAOTUI_CACHE", "MIAOTUI_CACHE_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MIAOTUI_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path
+
+
+@pytest.fixture
+def do(home: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(*words: str, code: int = 0) -> Any:
+        assert main([*words, "--json"]) == code, capsys.readouterr().err
+        out = capsys.readouterr().out
+        return json.loads(out) if out.startswith(("{", "[")) and words[1] != "export" else out
+
+    return run
+
+
+@pytest.fixture
+def faq(home: Path) -> str:
+    (home / "faq.csv").write_text("question,answer,tags\nWhen are you open?,From 9 to 5.,times\nWho?,Us.,\n")
+    return str(home / "faq.csv")
+
+
+def test_what_was_imported_is_answered_without_a_model(do: Any, faq: str) -> None:
+    assert do("answers", "import", faq) == {"imported": 2}
+    said = do("answers", "ask", "when are you open", "-m", "no-such-model")
+    assert (said["answer"], said["path"]) == ("From 9 to 5.", "curated")
+    assert [one["question"] for one in do("answers", "search", "open")] == ["When are you open?"]
+    assert len(do("cache", "ls")) == 2
+    assert do("cache", "stats")["answers"] == 2
+
+
+def test_what_was_exported_can_be_imported_elsewhere(do: Any, faq: str, home: Path) -> None:
+    do("answers", "import", faq)
+    (home / "out.jsonl").write_text(do("answers", "export", "--curated"))
+    elsewhere = f"sqlite:{home / 'other.sqlite'}"
+    assert do("answers", "import", str(home / "out.jsonl"), "--store", elsewhere) == {"imported": 2}
+    assert len(do("cache", "ls", "--store", elsewhere)) == 2
+
+
+def test_tenants_are_kept_apart(do: Any, faq: str) -> None:
+    do("answers", "import", faq, "--tenant", "alice")
+    assert do("cache", "ls") == []
+    assert len(do("cache", "ls", "--tenant", "alice")) == 2
+
+
+def test_a_rejected_answer_is_gone_and_verify_replays_it(do: Any, faq: str) -> None:
+    do("answers", "import", faq)
+    identity = do("cache", "ls")[0]["id"]
+    do("cache", "reject", identity, "--comment", "no")
+    assert identity not in [one["id"] for one in do("cache", "ls")]
+    assert do("cache", "verify") == {"cases": 1, "violations": []}
+    do("answers", "import", faq)  # somebody insists
+    assert len(do("cache", "verify", code=1)["violations"]) == 1
+    do("cache", "reject", "00", code=2)
+    do("cache", "reject", "00" * 32, code=1)
+
+
+def test_purge_takes_what_was_named_and_nothing_else(do: Any, faq: str) -> None:
+    do("answers", "import", faq)
+    do("cache", "purge", code=2)
+    do("cache", "purge", "--all", "--expired", code=2)
+    assert do("cache", "purge", "--tag", "times") == {"removed": 1}
+    assert do("cache", "purge", "--expired") == {"removed": 0}
+    assert [one["question"] for one in do("cache", "ls")] == ["Who?"]
+    assert do("cache", "purge", "--all") == {"removed": 1}
+
+
+def test_asking_keeps_the_model_s_answer(do: Any, tiny_model: Path) -> None:
+    first = do("answers", "ask", "the cat", "-m", str(tiny_model))
+    assert first["path"] == "model"
+    again = do("answers", "ask", "the cat", "-m", str(tiny_model))
+    kept = [one["id"] for one in do("cache", "ls")]
+    assert again["path"] == ("store" if kept else "model")  # a tiny model may talk until its context is full
+    assert again["answer"] == first["answer"]
+    assert do("answers", "ask", "the cat", "--refresh", "-m", str(tiny_model))["path"] == "model"
+
+
+def test_wrong_usage_is_one_sentence(do: Any, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (("answers", "eat"), ("answers", "ask"), ("cache", "eat"), ("cache", "ls", "--store", "mysql://x")):
+        assert main(list(words)) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert main(["why", "nobody"]) == 1
+    assert "x-request-id" in capsys.readouterr().err
+
+
+def test_a_store_that_cannot_be_used_is_named(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cache", "ls", "--store", f"sqlite:{home}"]) == 1
+    assert "sqlite" in capsys.readouterr().err
