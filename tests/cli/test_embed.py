@@ -66,9 +66,19 @@ def test_problems_are_told_in_a_sentence(
         assert what in line
 
 
-def test_show_tells_of_a_text_encoder(tiny_bert: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_tells_of_a_text_encoder_and_nothing_of_what_it_lacks(
+    tiny_bert: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["show", str(tiny_bert)]) == 0
+    shown = capsys.readouterr().out
+    assert "text encoder" in shown
+    assert "KV" not in shown
+    assert "rope" not in shown
     assert main(["show", str(tiny_bert), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["spec"]["max_text_tokens"] == 32
+    # Two layers of four square matrices and two of twice the width, 34 bytes for 32 weights.
+    assert report["memory"]["weight_bytes"] == 2 * (4 + 4) * 64 * 64 // 32 * 34
     assert main(["show", str(tiny_bert), "--graph"]) == 0
     assert "self_attention" in capsys.readouterr().out
 

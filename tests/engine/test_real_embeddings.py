@@ -40,14 +40,14 @@ CHINESE = [
 
 @pytest.fixture(scope="module")
 def sentences(data_dir: Path) -> list[str]:
-    """1,500 questions, sentences and passages in four languages, of 2 to 254 tokens."""
+    """1,500 questions, sentences and passages in four languages, of 2 tokens to more than the model takes."""
     with gzip.open(data_dir / "question_pairs.jsonl.gz", "rt", encoding="utf-8") as file:
         texts = [json.loads(line)["text_a"] for line, _ in zip(file, range(800), strict=False)]
     for language in ("en", "de", "fr"):
         with gzip.open(data_dir / f"multi30k-test.{language}.gz", "rt", encoding="utf-8") as file:
             texts += [line.strip() for line, _ in zip(file, range(150), strict=False)]
     wiki = [line.strip() for line in (data_dir / "wikitext2-test.raw").read_text("utf-8").split("\n")]
-    texts += [line[: 40 + 5 * i] for i, line in enumerate(line for line in wiki if len(line) > 900) if i < 130]
+    texts += [line[: 40 + 12 * i] for i, line in enumerate(line for line in wiki if len(line) > 900) if i < 130]
     texts += [part for i, part in enumerate(". ".join(wiki[:400]).split(". ")) if len(part) > 5 and i < 120]
     return [*texts, *ODD, *CHINESE]
 

@@ -89,6 +89,35 @@ def test_a_pooling_that_is_not_known_is_refused(tmp_path: Path, modes: dict[str,
         open_model(tmp_path)
 
 
+STEPS = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")]
+
+
+def modules(*steps: tuple[str, str]) -> str:
+    return json.dumps([{"type": f"sentence_transformers.models.{kind}", "path": path} for kind, path in steps])
+
+
+def test_the_steps_of_sentence_transformers_are_those_that_are_done(tmp_path: Path) -> None:
+    write_tiny_bert(tmp_path)
+    (tmp_path / "modules.json").write_text(modules(*STEPS))
+    assert open_model(tmp_path).spec.pooling == "mean"
+
+
+@pytest.mark.parametrize("step", [("Dense", "2_Dense"), ("Pooling", "other"), ("WordWeights", "")])
+def test_a_step_that_would_be_left_out_is_refused(tmp_path: Path, step: tuple[str, str]) -> None:
+    write_tiny_bert(tmp_path)
+    (tmp_path / "modules.json").write_text(modules(*STEPS, step))
+    with pytest.raises(UnsupportedModelError, match=f"the step '{step[0]}'"):
+        open_model(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "[", "[1]", '{"a": 1}', '"x"'])
+def test_damaged_steps_are_told(tmp_path: Path, content: str) -> None:
+    write_tiny_bert(tmp_path)
+    (tmp_path / "modules.json").write_text(content)
+    with pytest.raises((ModelFileError, UnsupportedModelError), match=r"modules\.json"):
+        open_model(tmp_path)
+
+
 def test_a_pooling_folder_that_leads_out_of_the_model_is_refused(tmp_path: Path) -> None:
     model = write_tiny_bert(tmp_path / "model")
     for file in (model / "1_Pooling").iterdir():

@@ -156,6 +156,15 @@ def test_repository_without_gguf_becomes_a_model_folder(hub: Hub, store: ModelSt
     }
 
 
+def test_a_text_encoder_comes_with_what_says_how_it_pools(hub: Hub, store: ModelStore) -> None:
+    small = ("config.json", "vocab.txt", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json")
+    hub.files = {"model.safetensors": WEIGHTS, "2_Dense/model.safetensors": b"never"}
+    hub.files |= {name: name.encode() for name in small}
+    path = store.pull("hf:org/repo")
+    assert {name: (path / name).read_bytes() for name in small} == {name: name.encode() for name in small}
+    assert not (path / "2_Dense").exists()
+
+
 def test_interrupted_file_is_continued_and_not_begun_again(hub: Hub, store: ModelStore) -> None:
     hub.files = {"model.gguf": WEIGHTS}
     hub.cut_after = 100_000

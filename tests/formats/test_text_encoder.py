@@ -73,8 +73,14 @@ def test_a_cut_keeps_what_ends_a_text(folder: Path) -> None:
     assert encoder.num_around == 2
 
 
-def test_control_tokens_that_a_user_wrote_are_text(folder: Path) -> None:
-    (ids,) = TextEncoder.from_folder(folder, len(PIECES)).encode(["[SEP] [CLS] [PAD]"])
+@pytest.mark.parametrize("source", ["vocab.txt", "tokenizer.json"])
+def test_control_tokens_that_a_user_wrote_are_text(
+    tmp_path: Path, oracle: transformers.BertTokenizer, source: str
+) -> None:
+    write_settings(tmp_path)
+    if source == "tokenizer.json":
+        oracle.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (ids,) = TextEncoder.from_folder(tmp_path, len(PIECES)).encode(["[SEP] [CLS] [PAD]"])
     assert [ids.count(PIECES.index(name)) for name in ("[CLS]", "[SEP]", "[PAD]")] == [1, 1, 0]
 
 

@@ -144,10 +144,11 @@ def test_a_value_that_one_operator_reads_is_overwritten_by_it(kind):
 def test_of_two_outputs_only_one_takes_the_input_s_place():
     x, floats, codes = Value("x", 64), Value("floats", 64), Value("codes", 64, dtype="q8")
     y, z = Value("y", 64), Value("z", 64, "logits")
+    quantized = Weight("w", "w", TensorType.Q8_0, (64, 64))
     nodes = (
         Node("embedding", (), (x,), (weight(32, 64),)),
-        Node("norm", (x,), (floats, codes), (weight(64), None)),
-        Node("add", (floats, floats), (y,)),
+        Node("norm", (x,), (floats, codes), (weight(64), None)),  # the floats are free again at once
+        Node("linear", (codes,), (y,), (quantized, None)),
         Node("select_rows", (y,), (z,)),
     )
     planned = plan(Graph(nodes).validate())

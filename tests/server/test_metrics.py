@@ -70,8 +70,8 @@ def test_numbers_follow_what_happened(start: Any) -> None:
     assert any(key[0] == "miaotui_build_info" and "tiny" in key for key in after.values)
 
 
-def test_the_dashboard_asks_for_metrics_and_labels_that_exist(start: Any) -> None:
-    with start({"max_sequences": 1}, rate_limit_requests=1) as running:
+def test_the_dashboard_asks_for_metrics_and_labels_that_exist(start: Any, tiny_bert: Path) -> None:
+    with start({"max_sequences": 1, "encoder": tiny_bert}, rate_limit_requests=1) as running:
         assert [httpx.post(running.url + "/v1/chat/completions", json=CHAT).status_code for _ in range(2)] == [200, 429]
         samples = Samples(running)
     panels = json.loads(DASHBOARD.read_text())["panels"]

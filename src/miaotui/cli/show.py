@@ -34,6 +34,10 @@ def run(args: Namespace) -> int:
     from miaotui.models import build_graph
 
     file = find_model(config.model)
+    if file.spec.is_encoder:
+        from miaotui.cli.show_encoder import show_encoder
+
+        return show_encoder(file, config, args)
     graph = build_graph(file.spec, file.weights)
     fused = optimize(graph, activations=config.activations)
     if args.graph and not args.json:

@@ -68,7 +68,7 @@ class Embedder:
             max_sequences=self._max_sequences,
             max_logit_rows=self._max_sequences,
         )
-        weights = file.weights if activations == "float32" else _in_8_bits(file)
+        weights = file.weights if activations == "float32" else in_8_bits(file)
         self.graph: Graph = build_graph(file.spec, weights)
         self._weights = weights
         self._compiled: CompiledProgram | None = compile_graph(self.graph, weights, options=options)
@@ -184,7 +184,7 @@ class Embedder:
         self.close()
 
 
-def _in_8_bits(file: ModelFile) -> Weights:
+def in_8_bits(file: ModelFile) -> Weights:
     """The file's weights, those that integers can be multiplied with as such."""
     graph = build_graph(file.spec, file.weights)
     products = (node for node in graph.nodes if node.kind in ("linear", "gated_linear"))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from miaotui.errors import UnsupportedModelError, brief
-from miaotui.formats.json_file import read_json_object
+from miaotui.formats.json_file import parse_object, read_json_object
 from miaotui.formats.safetensors import inside
 from miaotui.formats.spec import Activation, ModelSpec, Pooling, RopeScaling
 from miaotui.formats.spec_fields import Fields
@@ -21,7 +21,8 @@ _ACTIVATIONS: Mapping[str, Activation] = {
 }
 _POOLING: Mapping[str, Pooling] = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "first"}
 _MAX_BYTES = 1 << 16
-POOLING_FOLDER, LENGTH_FILE = "1_Pooling", "sentence_bert_config.json"
+POOLING_FOLDER, LENGTH_FILE, MODULES_FILE = "1_Pooling", "sentence_bert_config.json", "modules.json"
+_MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
 
 
 def spec_from_bert(fields: Fields, name: str) -> ModelSpec:
@@ -78,9 +79,11 @@ def spec_from_bert(fields: Fields, name: str) -> ModelSpec:
 def as_in_folder(spec: ModelSpec, folder: Path) -> ModelSpec:
     """The spec with the pooling and the length of text that the folder's files ask for, as far as they are there.
 
-    Raises ModelFileError when one is damaged, UnsupportedModelError for a pooling that miaotui lacks.
+    Raises ModelFileError when one is damaged, UnsupportedModelError for a pooling or a further step that miaotui lacks.
     """
     pooling, max_tokens = spec.pooling, spec.context_length
+    if (folder / MODULES_FILE).is_file():
+        _check_modules(inside(folder, MODULES_FILE))
     if (folder / POOLING_FOLDER).is_dir():
         home = inside(folder, POOLING_FOLDER)
         pooling = _pooling(home)
@@ -88,6 +91,20 @@ def as_in_folder(spec: ModelSpec, folder: Path) -> ModelSpec:
         path = inside(folder, LENGTH_FILE)
         max_tokens = Fields(str(path), read_json_object(path, _MAX_BYTES)).integer("max_seq_length", max_tokens)
     return replace(spec, pooling=pooling, max_text_tokens=min(max_tokens, spec.context_length))
+
+
+def _check_modules(path: Path) -> None:
+    """What sentence-transformers would do with a text: a step that is left out would make vectors silently wrong."""
+    with path.open("rb") as file:
+        content = b'{"modules":' + file.read(_MAX_BYTES) + b"}"
+    for module in Fields(str(path), parse_object(content, str(path))).items("modules") or []:
+        kind = str(module.get("type")).rpartition(".")[2] if isinstance(module, dict) else ""
+        where = module.get("path") if isinstance(module, dict) else None
+        if kind not in _MODULES or (kind == "Pooling" and where != POOLING_FOLDER):
+            raise UnsupportedModelError(
+                f"{path}: the step {brief(kind)} in {brief(where)} is not supported "
+                f"(supported: {', '.join(sorted(_MODULES))}, pooling in {POOLING_FOLDER})."
+            )
 
 
 def _pooling(folder: Path) -> Pooling:

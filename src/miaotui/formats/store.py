@@ -223,7 +223,8 @@ class ModelStore:
 
         fetch = fetch_hub(model, workspace, progress)
         source = f"hub {model.repo_id} revision {fetch.revision}"
-        return {Path(path).name: workspace / path for path in fetch.paths}, Path(fetch.file).name, source
+        names = {path: Path(path).name if fetch.file else path for path in fetch.paths}
+        return {name: workspace / path for path, name in names.items()}, Path(fetch.file).name, source
 
     def _workspace(self, model: ModelName) -> Path:
         return self.folder / ".partial" / model.folder

@@ -13,7 +13,16 @@ from miaotui.formats.store_names import HubModel, is_safe_segment
 from miaotui.formats.store_progress import Progress, shown_download
 from miaotui.formats.store_transfer import HubFile, fetch_file
 
-_FOLDER_FILES = ("config.json", "generation_config.json", "chat_template.jinja", "model.safetensors.index.json")
+_FOLDER_FILES = (
+    "config.json",
+    "generation_config.json",
+    "chat_template.jinja",
+    "model.safetensors.index.json",
+    "vocab.txt",  # this and the following: of text encoders
+    "modules.json",
+    "sentence_bert_config.json",
+    "1_Pooling/config.json",
+)
 _PREFERRED = ("q4_k_m", "q4_0", "q8_0")  # of a repository's GGUF files, when none is named
 
 
@@ -85,8 +94,8 @@ def choose_files(model: HubModel, files: Sequence[HubFile]) -> list[HubFile]:
 
 
 def _belongs_to_folder(path: str) -> bool:
-    known = path in _FOLDER_FILES or path.endswith(".safetensors") or path.startswith("tokenizer")
-    return known and is_safe_segment(path)
+    known = path.endswith(".safetensors") or path.startswith("tokenizer")
+    return path in _FOLDER_FILES or (known and is_safe_segment(path))
 
 
 def _announced(sibling: Any) -> HubFile:

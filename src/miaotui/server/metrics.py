@@ -53,8 +53,8 @@ class Metrics:
         self._output = counter("output_tokens", "tokens generated")
         self._kept = counter("kept_answers", "requests answered without the model, by path", "path")
         self._saved = counter("saved_seconds", "what those answers took to compute")
-        self._embedded_texts = counter("embedded_texts", "texts turned into embeddings")
-        self._embedded_tokens = counter("embedded_tokens", "tokens of these texts")
+        self._embedded_texts = Counter("miaotui_embedded_texts", "texts turned into embeddings", registry=None)
+        self._embedded_tokens = Counter("miaotui_embedded_tokens", "tokens of these texts", registry=None)
         self._queue = histogram("queue_seconds", "from asking to the first step", _SECONDS)
         self._first = histogram("first_token_seconds", "from asking to the first token", _SECONDS)
         self._gap = histogram("token_interval_seconds", "between an answer's tokens", _INTERVALS)
@@ -71,7 +71,9 @@ class Metrics:
         build.labels(__version__, platform.python_version(), model_name).set(1)
 
     def attach_embedder(self, embedder: AsyncEmbedder) -> None:
-        """Show how much waits for embeddings."""
+        """Show what becomes of texts that are to be turned into vectors."""
+        self._registry.register(self._embedded_texts)
+        self._registry.register(self._embedded_tokens)
         gauge = Gauge("miaotui_embedding_texts_waiting", "texts that wait for embeddings", registry=self._registry)
         gauge.set_function(lambda: embedder.num_waiting)
 
