@@ -52,6 +52,8 @@ class Metrics:
         self._prefix_hits = counter("prefix_hits", "requests whose beginning was found in the prefix cache")
         self._output = counter("output_tokens", "tokens generated")
         self._kept = counter("kept_answers", "requests answered without the model, by path", "path")
+        for path in ("memory", "store", "curated", "near", "shared"):
+            self._kept.labels(path)  # a series that begins at 0, for rates
         self._saved = counter("saved_seconds", "what those answers took to compute")
         self._embedded_texts = Counter("miaotui_embedded_texts", "texts turned into embeddings", registry=None)
         self._embedded_tokens = Counter("miaotui_embedded_tokens", "tokens of these texts", registry=None)
