@@ -228,6 +228,8 @@ class Asker:
                 partial(self._keep, ask, question, missed),
                 partial(self._landed, question),
             )
+        if not leads:
+            self._ledger.shared()
         seen = missed if leads else replace(missed, why=SHARED)
         self._note(ask, question, "model" if leads else "shared", seen, took_s)
         return SharedAnswer(flight, await flight.join(), leads=leads)

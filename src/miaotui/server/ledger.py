@@ -133,6 +133,10 @@ class Ledger(Watcher):
             entry.error = entry.error or type(error).__name__
         self._release(entry)
 
+    def shared(self) -> None:
+        """Count an answer that is computed for another request anyway."""
+        self.metrics.shared()
+
     def found(self, completion: Completion) -> None:
         """Count an answer that was not computed for this request; it is charged to nobody."""
         entry = current.get()

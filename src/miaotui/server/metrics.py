@@ -111,6 +111,10 @@ class Metrics:
         self._gap.observe(seconds)
         self.recent_gaps.add(seconds)
 
+    def shared(self) -> None:
+        """Count a request that reads what is computed for another one."""
+        self._kept.labels("shared").inc()
+
     def found(self, receipt: Receipt) -> None:
         """Count a request that the model was not asked for."""
         self.recent_first.add(receipt.first_token_s)
