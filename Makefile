@@ -20,10 +20,10 @@ run: ## answer Q="…", or a pipe, with MODEL (default smollm2:135m); without ei
 	@scripts/build.sh build/dev
 	@scripts/run.sh
 
-serve: ## answer over HTTP with MODEL (OpenAI's endpoints); ARGS="--port 9000" and others are passed on
+serve: ## answer over HTTP with MODEL (a page, OpenAI's endpoints), keeping answers; ARGS="--port 9000" and others are passed on
 	@scripts/setup.sh serve
 	@scripts/build.sh build/dev
-	@exec .venv/bin/miaotui serve "$$MODEL" $(ARGS)
+	@exec .venv/bin/miaotui serve "$$MODEL" --cache sqlite $(ARGS)
 
 setup: ## create .venv with all that development needs
 	@scripts/setup.sh test
