@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from pathlib import Path
 
 import httpx2 as httpx
 import pytest
+
+from miaotui.cli.serve import _listen
+from miaotui.config import load_serve_config
 
 
 @contextmanager
@@ -108,3 +112,10 @@ def test_a_line_per_request_is_json_if_asked_for(tiny_model: Path, tmp_path: Pat
         httpx.get(url_of(text) + "/v1/models", headers={"x-request-id": "r-1"})
         assert process.stderr is not None
         assert json.loads(process.stderr.readline())["id"] == "r-1"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_no_token_waits_for_the_client_to_acknowledge_the_one_before(host: str) -> None:
+    with _listen(load_serve_config({"host": host, "port": 0}, {})) as listener:
+        with socket.create_connection(listener.getsockname()[:2]), listener.accept()[0] as connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
