@@ -116,6 +116,9 @@ def test_a_line_per_request_is_json_if_asked_for(tiny_model: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_no_token_waits_for_the_client_to_acknowledge_the_one_before(host: str) -> None:
-    with _listen(load_serve_config({"host": host, "port": 0}, {})) as listener:
-        with socket.create_connection(listener.getsockname()[:2]), listener.accept()[0] as connection:
-            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    with (
+        _listen(load_serve_config({"host": host, "port": 0}, {})) as listener,
+        socket.create_connection(listener.getsockname()[:2]),
+        listener.accept()[0] as connection,
+    ):
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
