@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -18,34 +18,37 @@ from miaotui.answers.stores.redis import RedisStore
 OpenStore = Callable[..., Awaitable[Any]]
 
 
+S = TypeVar("S", Postgres, RedisServer, RedisCluster)
+
+
+@contextlib.contextmanager
+def started(server: S) -> Iterator[S]:
+    """The server, running; removed at the end, or where it does not start."""
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.remove)
+        server.start()
+        yield server
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server that all tests share."""
-    with contextlib.ExitStack() as stack:
-        server = Postgres()
-        stack.callback(server.remove)
-        server.start()
+    with started(Postgres()) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     """A Redis server that all tests share."""
-    with contextlib.ExitStack() as stack:
-        server = RedisServer()
-        stack.callback(server.remove)
-        server.start()
+    with started(RedisServer()) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def redis_cluster() -> Iterator[RedisCluster]:
     """A Redis cluster that all tests share."""
-    with contextlib.ExitStack() as stack:
-        cluster = RedisCluster()
-        stack.callback(cluster.remove)
-        cluster.start()
-        yield cluster
+    with started(RedisCluster()) as server:
+        yield server
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ from miaotui.errors import MiaotuiError, StoreError
 
 POLL_S = 0.03
 """How often a process looks for an answer that another one computes."""
+PAGE = 256
+"""Rows that are fetched at once, of all."""
 LOOK_FOR_CURATED_S = 10.0
 """So often the last store is asked whether a tenant has curated answers."""
 
@@ -135,8 +137,7 @@ class AnswerCache:
         if found is None:
             self.counts["missed" if reason is None else "bypassed"] += 1
             return missed
-        self.counts[found.path] += 1
-        self.saved_s += found.entry.cost_s
+        self._count(found)
         self._writer.used(("answer", found.entry.tenant, found.entry.key), self._now())
         return found
 
@@ -150,8 +151,7 @@ class AnswerCache:
             await asyncio.sleep(POLL_S)
             found = await self._find(name, question, control)
             if found is not None:
-                self.counts[found.path] += 1
-                self.saved_s += found.entry.cost_s
+                self._count(found)
                 return found
         return None
 
@@ -249,10 +249,23 @@ class AnswerCache:
         found = await self.levels[-1].rows(which, now_s=self._now(), limit=limit, behind=behind)
         return [row for row in found if row.is_genuine(self._secret)]
 
+    async def each_row(self, which: Filter) -> AsyncIterator[Row]:
+        """All genuine rows of the last store, newest first. Raises StoreError where that is down."""
+        behind: Row | None = None
+        while page := await self.levels[-1].rows(which, now_s=self._now(), limit=PAGE, behind=behind):
+            for row in page:
+                if row.is_genuine(self._secret):
+                    yield row
+            behind = page[-1]
+
     async def delete(self, which: Filter) -> int:
         """Remove rows everywhere; how many the last store had. Raises StoreError where one is down."""
         await self.flush()
         return [await level.delete(which) for level in self.levels][-1]
+
+    def _count(self, found: Found) -> None:
+        self.counts[found.path] += 1
+        self.saved_s += found.entry.cost_s
 
     async def _curated(self, question: Question) -> Found | None:
         """Somebody's own answer, where the question stands for itself."""

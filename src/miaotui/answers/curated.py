@@ -12,7 +12,6 @@ from typing import Any
 from miaotui.answers.cache import AnswerCache
 from miaotui.answers.control import read_tags
 from miaotui.answers.entry import CURATED, Entry, curated, entry_of
-from miaotui.answers.row import Row
 from miaotui.answers.store import Filter
 from miaotui.errors import InvalidRequestError
 
@@ -59,12 +58,8 @@ async def import_pairs(cache: AnswerCache, entries: list[Entry]) -> None:
 
 async def all_answers(cache: AnswerCache, tenant: str | None, *, only_curated: bool = False) -> AsyncIterator[Entry]:
     """Every kept answer, newest first. Raises StoreError."""
-    which = Filter("answer", tenant, group=CURATED if only_curated else None)
-    behind: Row | None = None
-    while rows := await cache.rows(which, limit=BATCH, behind=behind):
-        for row in rows:
-            yield entry_of(row)
-        behind = rows[-1]
+    async for row in cache.each_row(Filter("answer", tenant, group=CURATED if only_curated else None)):
+        yield entry_of(row)
 
 
 def exported(entry: Entry) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from miaotui.answers.question import Question
 from miaotui.answers.row import Row, payload_of
+from miaotui.core import Receipt
 
 Origin = Literal["generated", "curated"]
 _ORIGINS = ("generated", "curated")
@@ -119,6 +120,19 @@ def generated(question: Question, answer: str, **facts: Any) -> Entry:
         question.shown,
         answer,
         created_s=time.time(),
+        **facts,
+    )
+
+
+def computed(question: Question, answer: str, receipt: Receipt, **facts: Any) -> Entry:
+    """The same, with what it cost to compute."""
+    return generated(
+        question,
+        answer,
+        cost_s=receipt.prefill_s + receipt.decode_s,
+        prompt_tokens=receipt.prompt_tokens,
+        output_tokens=receipt.output_tokens,
+        seed=receipt.seed,
         **facts,
     )
 

@@ -84,7 +84,7 @@ class Flight(Generic[S, P]):
             self.source = await self._start()
             self._tell()
             async for part in self.source:
-                self._parts.append(part)  # type: ignore[arg-type]
+                self._parts.append(part)  # type: ignore[arg-type]  # S is a source of P, which its bound cannot say
                 self._tell()
             await self._landed(self.source)
         except BaseException as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +17,7 @@ from miaotui.answers.near.near import MAX_CHARACTERS, Near, NearHits, question_o
 from miaotui.answers.near.reading import read
 from miaotui.answers.near.vectors import packed
 from miaotui.answers.question import Question
-from miaotui.answers.row import Row, payload_of
+from miaotui.answers.row import Row
 from miaotui.answers.store import Filter
 from miaotui.errors import MiaotuiError
 
@@ -104,11 +103,9 @@ class Nearby:
 
     async def learn(self, tenant: str, candidate: Mapping[str, Any], *, right: bool, source: str, now_s: float) -> None:
         """Remember whether a candidate's answer was right for the question that was asked. source: who says so."""
-        fields = {name: candidate[name] for name in ("similarity", "distance")} | {"right": right, "source": source}
-        key = bytes.fromhex(candidate["entry"])
-        row = Row("observation", tenant, os.urandom(32), payload_of(fields), now_s, group=key)
+        key, similarity, distance = bytes.fromhex(candidate["entry"]), candidate["similarity"], candidate["distance"]
+        row = self._hits.observed(tenant, key, similarity, distance, right, source, now_s)
         self._seen.add(row.key)
-        self._hits.learn(row)
         await self._put(row)
 
     async def _follow(self, level: Level, now: Callable[[], float]) -> None:
@@ -139,9 +136,10 @@ class Nearby:
                     self._seen.add(row.key)
                     self._hits.learn(row)
             return
-        bare = [row for row in rows if not row.vector and 0 < len(question_of(row)) <= MAX_CHARACTERS]
-        vectors = await self._embed([question_of(row) for row in bare]) if bare else ()
-        for row, vector in zip(bare, vectors, strict=True):
+        bare = [(row, question_of(row)) for row in rows if not row.vector]
+        bare = [(row, question) for row, question in bare if 0 < len(question) <= MAX_CHARACTERS]
+        vectors = await self._embed([question for _, question in bare]) if bare else ()
+        for (row, _), vector in zip(bare, vectors, strict=True):
             with_vector = replace(row, vector=packed(vector))
             await self._put(with_vector)
             self.add(with_vector)

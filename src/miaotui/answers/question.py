@@ -106,7 +106,8 @@ def _text_of(content: Any) -> str | None:
     if not isinstance(content, Sequence) or not content:
         return None
     texts = [part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None for part in content]
-    return "".join(texts) if all(isinstance(text, str) for text in texts) else None  # type: ignore[arg-type]
+    words = [text for text in texts if isinstance(text, str)]
+    return "".join(words) if len(words) == len(texts) else None
 
 
 def _plain(value: object) -> Any:

@@ -17,7 +17,6 @@ from miaotui.errors import InvalidRequestError
 Rating = Literal["up", "down"]
 MAX_WORDS = 16 << 10
 """Characters of a comment or a correction."""
-PAGE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +101,12 @@ async def verify(cache: AnswerCache, tenant: str | None) -> tuple[int, list[Viol
     """Replay every case; how many there are, and those whose answer would be served again. Raises StoreError."""
     violations: list[Violation] = []
     num_cases = 0
-    behind: Row | None = None
-    while rows := await cache.rows(Filter("case", tenant), limit=PAGE, behind=behind):
-        for row in rows:
-            num_cases += 1
-            case = row.fields
-            key = bytes.fromhex(case["entry"])
-            entry = await cache.entry(key, row.tenant)
-            if case["kind"] == "answer" and entry is not None and entry.answer == case["answer"]:
-                violations.append(Violation(case["question"], case["answer"], "it is kept again"))
-        behind = rows[-1]
+    async for row in cache.each_row(Filter("case", tenant)):
+        num_cases += 1
+        case = row.fields
+        entry = await cache.entry(bytes.fromhex(case["entry"]), row.tenant)
+        if case["kind"] == "answer" and entry is not None and entry.answer == case["answer"]:
+            violations.append(Violation(case["question"], case["answer"], "it is kept again"))
     return num_cases, violations
 
 

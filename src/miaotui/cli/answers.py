@@ -7,17 +7,15 @@ import json
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from miaotui.answers.cache import AnswerCache, Found
 from miaotui.answers.control import CacheControl
 from miaotui.answers.curated import all_answers, exported, import_pairs, read_pairs
-from miaotui.answers.entry import Entry, entry_of, generated
+from miaotui.answers.entry import Entry, computed
 from miaotui.answers.question import Question
-from miaotui.answers.store import Filter
-from miaotui.cli.kept import add_store_options, one_line, summary, with_cache
-from miaotui.cli.output import note, print_json, print_table
+from miaotui.cli.kept import action_of, add_store_options, list_answers, one_line, summary, with_cache
+from miaotui.cli.output import note, print_json
 from miaotui.cli.parsing import add_model_options, at_least, config_of, open_llm
 from miaotui.core import SamplingParams
 from miaotui.errors import ConfigError
@@ -45,18 +43,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Do it. Raises ConfigError for another action."""
-    actions: dict[str, Callable[[Namespace, AnswerCache], Awaitable[int]]] = {
-        "import": _import,
-        "ask": _ask,
-        "search": _search,
-        "export": _export,
-    }
-    action = actions.get(args.action)
-    if action is None:
-        raise ConfigError(f"there is nothing to do called {args.action[:80]!r}; it is {', '.join(actions)}")
+    action = action_of(args, {"import": _import, "ask": _ask, "search": _search, "export": _export})
     if not args.words and args.action != "export":
         raise ConfigError(f"`miaotui answers {args.action}` needs more: {ACTIONS[args.action]}")
-    return with_cache(args, lambda cache: action(args, cache))
+    return with_cache(args, action)
 
 
 async def _import(args: Namespace, cache: AnswerCache) -> int:
@@ -71,17 +61,13 @@ async def _import(args: Namespace, cache: AnswerCache) -> int:
 
 
 async def _search(args: Namespace, cache: AnswerCache) -> int:
-    rows = await cache.rows(Filter("answer", args.tenant, text=" ".join(args.words)), limit=args.limit)
-    found = [entry_of(row) for row in rows]
-    if args.json:
-        print_json([summary(entry) for entry in found])
-    elif found:
-        print_table(
-            ("ORIGIN", "QUESTION", "ANSWER"), [(e.origin, one_line(e.question), one_line(e.answer)) for e in found]
-        )
-    else:
-        note("no kept answer holds these words.")
-    return 0
+    return await list_answers(
+        args,
+        cache,
+        ("ORIGIN", "QUESTION", "ANSWER"),
+        lambda entry: (entry.origin, one_line(entry.question), one_line(entry.answer)),
+        nothing="no kept answer holds these words.",
+    )
 
 
 async def _export(args: Namespace, cache: AnswerCache) -> int:
@@ -116,16 +102,7 @@ async def _ask_model(
         completion = await asyncio.to_thread(llm.chat, messages, params)
         receipt = completion.receipt
         tail = tuple(llm.encode_chat(messages)[-PROMPT_TAIL:])
-        entry = generated(
-            question,
-            completion.text,
-            cost_s=receipt.prefill_s + receipt.decode_s,
-            prompt_tokens=receipt.prompt_tokens,
-            output_tokens=receipt.output_tokens,
-            prompt_tail=tail,
-            seed=receipt.seed,
-            stop_reason=completion.stop_reason,
-        )
+        entry = computed(question, completion.text, receipt, prompt_tail=tail, stop_reason=completion.stop_reason)
         if completion.finish_reason == "stop":
             await cache.keep(entry)
         return _show(args, entry, receipt.path, found.why, time.perf_counter() - start_s)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 
 from miaotui.answers.cache import AnswerCache
-from miaotui.answers.entry import entry_of
 from miaotui.answers.store import Filter
 from miaotui.answers.verdict import reject, verify
-from miaotui.cli.kept import add_store_options, key_of, one_line, show_why, summary, with_cache
-from miaotui.cli.output import note, print_json, print_pairs, print_table
+from miaotui.cli.kept import Action, action_of, add_store_options, key_of, list_answers, one_line, show_why, with_cache
+from miaotui.cli.output import note, print_json, print_pairs
 from miaotui.cli.parsing import at_least
 from miaotui.errors import ConfigError, NotKeptError
 
@@ -40,7 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Do it. Raises ConfigError for another action."""
-    actions: dict[str, Callable[[Namespace, AnswerCache], Awaitable[int]]] = {
+    actions: dict[str, Action] = {
         "stats": _stats,
         "ls": _ls,
         "why": _why,
@@ -48,10 +46,7 @@ def run(args: Namespace) -> int:
         "verify": _verify,
         "purge": _purge,
     }
-    action = actions.get(args.action)
-    if action is None:
-        raise ConfigError(f"there is nothing to do called {args.action[:80]!r}; it is {', '.join(actions)}")
-    return with_cache(args, lambda cache: action(args, cache))
+    return with_cache(args, action_of(args, actions))
 
 
 async def _stats(args: Namespace, cache: AnswerCache) -> int:
@@ -67,16 +62,13 @@ async def _stats(args: Namespace, cache: AnswerCache) -> int:
 
 
 async def _ls(args: Namespace, cache: AnswerCache) -> int:
-    which = Filter("answer", args.tenant, text=" ".join(args.words) or None)
-    found = [entry_of(row) for row in await cache.rows(which, limit=args.limit)]
-    if args.json:
-        print_json([summary(entry) for entry in found])
-    elif found:
-        rows = [(e.id, e.origin, one_line(e.question, 40), one_line(e.answer, 40)) for e in found]
-        print_table(("ID", "ORIGIN", "QUESTION", "ANSWER"), rows)
-    else:
-        note("no such answers are kept.")
-    return 0
+    return await list_answers(
+        args,
+        cache,
+        ("ID", "ORIGIN", "QUESTION", "ANSWER"),
+        lambda entry: (entry.id, entry.origin, one_line(entry.question, 40), one_line(entry.answer, 40)),
+        nothing="no such answers are kept.",
+    )
 
 
 async def _why(args: Namespace, cache: AnswerCache) -> int:

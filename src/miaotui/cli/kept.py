@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from miaotui.answers.cache import AnswerCache, opened
-from miaotui.answers.entry import Entry
+from miaotui.answers.entry import Entry, entry_of
 from miaotui.answers.setup import open_cache
-from miaotui.cli.output import print_json, print_pairs
-from miaotui.config import load_config, load_serve_config
+from miaotui.answers.store import Filter
+from miaotui.cli.output import note, print_json, print_pairs, print_table
+from miaotui.config import Config, ServeConfig, load_config, load_serve_config
 from miaotui.errors import ConfigError, NotKeptError, StoreError
+
+Action = Callable[[Namespace, AnswerCache], Awaitable[int]]
 
 
 def add_store_options(parser: ArgumentParser) -> None:
@@ -26,11 +29,17 @@ def add_store_options(parser: ArgumentParser) -> None:
     )
 
 
-def with_cache(args: Namespace, work: Callable[[AnswerCache], Awaitable[int]]) -> int:
-    """Do something with the cache that the arguments name; the exit code. Raises ConfigError, StoreError."""
-    config, serve = load_config(), load_serve_config()
-    stores = (args.store,) if args.store else tuple(url for url in serve.cache if url != "memory") or ("sqlite",)
-    cache = open_cache(
+def action_of(args: Namespace, actions: Mapping[str, Action]) -> Action:
+    """What the arguments want done. Raises ConfigError for what is not among the actions."""
+    action = actions.get(args.action)
+    if action is None:
+        raise ConfigError(f"there is nothing to do called {args.action[:80]!r}; it is {', '.join(actions)}")
+    return action
+
+
+def cache_of(stores: Sequence[str], config: Config, serve: ServeConfig) -> AnswerCache | None:
+    """The cache over these stores with the settings in force, not open yet; None for none. Raises ConfigError."""
+    return open_cache(
         stores,
         config.home,
         memory_bytes=serve.cache_memory_bytes,
@@ -38,17 +47,24 @@ def with_cache(args: Namespace, work: Callable[[AnswerCache], Awaitable[int]]) -
         ttl_s=serve.cache_ttl_s,
         secret=serve.cache_secret,
     )
+
+
+def with_cache(args: Namespace, action: Action) -> int:
+    """Do something with the cache that the arguments name; the exit code. Raises ConfigError, StoreError."""
+    config, serve = load_config(), load_serve_config()
+    stores = (args.store,) if args.store else tuple(url for url in serve.cache if url != "memory") or ("sqlite",)
+    cache = cache_of(stores, config, serve)
     if cache is None:
         raise ConfigError("these commands need a store; give --store sqlite.")
-    return asyncio.run(_opened(cache, work))
+    return asyncio.run(_opened(args, cache, action))
 
 
-async def _opened(cache: AnswerCache, work: Callable[[AnswerCache], Awaitable[int]]) -> int:
+async def _opened(args: Namespace, cache: AnswerCache, action: Action) -> int:
     async with opened(cache):
         for level in cache.levels:
             if not level.works:
                 raise StoreError(f"the {level.name} store cannot be used: {level.last_error}")
-        return await work(cache)
+        return await action(args, cache)
 
 
 def key_of(text: str | None) -> bytes:
@@ -60,6 +76,26 @@ def key_of(text: str | None) -> bytes:
     if len(key) != 32:
         raise ConfigError("an id is 64 hexadecimal digits; `miaotui cache ls` shows them.")
     return key
+
+
+async def list_answers(
+    args: Namespace,
+    cache: AnswerCache,
+    heads: Sequence[str],
+    cells: Callable[[Entry], Sequence[str]],
+    *,
+    nothing: str,
+) -> int:
+    """Print the latest kept answers that hold the arguments' words, or what to say where there are none."""
+    which = Filter("answer", args.tenant, text=" ".join(args.words) or None)
+    found = [entry_of(row) for row in await cache.rows(which, limit=args.limit)]
+    if args.json:
+        print_json([summary(entry) for entry in found])
+    elif found:
+        print_table(heads, [cells(entry) for entry in found])
+    else:
+        note(nothing)
+    return 0
 
 
 def summary(entry: Entry) -> dict[str, Any]:

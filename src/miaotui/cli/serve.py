@@ -36,20 +36,13 @@ def run(args: Namespace) -> int:
         from miaotui.server.process import Server
     except ImportError as error:
         raise ConfigError(f"the server needs {error.name}: pip install 'miaotui[serve]'") from None
-    from miaotui.answers.setup import open_cache
+    from miaotui.cli.kept import cache_of
     from miaotui.cli.serve_models import Served
     from miaotui.server.logs import line_of
 
     config, serve = config_of(args), serve_config_of(args)
     keys = keys_of(serve)
-    cache = open_cache(
-        serve.cache,
-        config.home,
-        memory_bytes=serve.cache_memory_bytes,
-        store_bytes=serve.cache_store_bytes,
-        ttl_s=serve.cache_ttl_s,
-        secret=serve.cache_secret,
-    )
+    cache = cache_of(serve.cache, config, serve)
     with _logging(serve.log_format) as writer, Served.open(config, serve) as served:
         settings = served.settings(serve, keys)
         server = Server(served.app(settings, writer.write, cache), settings)

@@ -15,4 +15,4 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Show it."""
-    return with_cache(args, lambda cache: show_why(args.request_id, args, cache))
+    return with_cache(args, lambda args, cache: show_why(args.request_id, args, cache))

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from miaotui.answers.cache import AnswerCache, Found, Missed
 from miaotui.answers.control import CacheControl
 from miaotui.answers.decision import Decision, Path
-from miaotui.answers.entry import generated
+from miaotui.answers.entry import computed
 from miaotui.answers.flight import Flight
 from miaotui.answers.question import Conversation, Question
 from miaotui.core import Receipt, SamplingParams
@@ -200,7 +200,7 @@ class Asker:
         took_s = time.perf_counter() - start_s
         if isinstance(found, Found):
             kept = KeptAnswer(found, took_s)
-            self._note(ask, question, found.path, found, took_s, kept.completion.receipt)
+            self._note(ask, question, found.path, found, took_s)
             self._ledger.found(kept.completion)
             return kept
         if not found.keep:
@@ -258,50 +258,41 @@ class Asker:
             return
         if completion.finish_reason != "stop":
             return
-        receipt = completion.receipt
-        await self.cache.keep(
-            generated(
-                question,
-                completion.text,
-                tags=ask.control.tags,
-                request_id=ask.request_id,
-                cost_s=receipt.prefill_s + receipt.decode_s,
-                prompt_tokens=receipt.prompt_tokens,
-                output_tokens=receipt.output_tokens,
-                prompt_tail=answer.prompt_tail,
-                seed=receipt.seed,
-                stop_reason=completion.stop_reason,
-                vector=missed.vector,
-            )
+        entry = computed(
+            question,
+            completion.text,
+            completion.receipt,
+            tags=ask.control.tags,
+            request_id=ask.request_id,
+            prompt_tail=answer.prompt_tail,
+            stop_reason=completion.stop_reason,
+            vector=missed.vector,
         )
+        await self.cache.keep(entry)
         await self.cache.compare(question, missed, completion.text)
 
-    def _note(
-        self,
-        ask: Ask,
-        question: Question,
-        path: Path,
-        seen: Found | Missed,
-        took_s: float,
-        receipt: Receipt | None = None,
-    ) -> None:
+    def _note(self, ask: Ask, question: Question, path: Path, seen: Found | Missed, took_s: float) -> None:
         """Write down which way a question took; one that is not to be stored leaves nothing behind."""
         if self.cache is None or ask.control.mode == "no-store":
             return
-        self.cache.note(
-            Decision(
-                request_id=ask.request_id,
-                tenant=ask.tenant,
-                path=path,
-                why=seen.why,
-                created_s=time.time(),
-                question=question.shown,
-                entry=question.key.hex() if receipt is None else receipt.entry,
-                matched=None if receipt is None else receipt.matched,
-                similarity=None if receipt is None else receipt.similarity,
-                guards={} if receipt is None else receipt.guards,
-                candidates=seen.candidates,
-                times_s={"look_up": took_s},
-                saved_s=0.0 if receipt is None else receipt.saved_s,
-            )
+        decision = Decision(
+            request_id=ask.request_id,
+            tenant=ask.tenant,
+            path=path,
+            why=seen.why,
+            created_s=time.time(),
+            question=question.shown,
+            entry=question.key.hex(),
+            candidates=seen.candidates,
+            times_s={"look_up": took_s},
         )
+        if isinstance(seen, Found):
+            decision = replace(
+                decision,
+                entry=seen.entry.id,
+                matched=seen.matched,
+                similarity=seen.similarity,
+                guards=seen.guards,
+                saved_s=seen.entry.cost_s,
+            )
+        self.cache.note(decision)

@@ -9,7 +9,7 @@ from typing import Final
 from miaotui.answers.near import chinese_words as zh
 from miaotui.answers.near.quantities import exact
 from miaotui.answers.near.stems import stem
-from miaotui.answers.near.text import Text
+from miaotui.answers.near.text import Parts, Text
 from miaotui.answers.near.tokens import Token, quoted
 
 _NUMERAL: Final = "".join((*zh.NUMERALS, *zh.SCALES))
@@ -48,15 +48,9 @@ _LATIN_UNITS: Final = {"km": "千米", "cm": "厘米", "kg": "千克", "g": "克
 
 
 @dataclass(slots=True)
-class _Parts:
-    terms: list[str] = field(default_factory=list)
+class _Parts(Parts):
     numbers: list[str] = field(default_factory=list)
     units: list[str] = field(default_factory=list)
-    dates: list[str] = field(default_factory=list)
-    names: set[str] = field(default_factory=set)
-    questions: list[str] = field(default_factory=list)
-    moods: set[str] = field(default_factory=set)
-    persons: list[str] = field(default_factory=list)
 
 
 def analyse(raw: str, tokens: list[Token]) -> Text:

@@ -9,7 +9,7 @@ from miaotui.answers.near import english_words as en
 from miaotui.answers.near.english_synonyms import LONGEST_PHRASE, PHRASES, SAME_WORDS
 from miaotui.answers.near.quantities import Quantities, take_quantities
 from miaotui.answers.near.stems import stem
-from miaotui.answers.near.text import Text
+from miaotui.answers.near.text import Parts, Text
 from miaotui.answers.near.tokens import Token, quoted
 
 _SAME_STEMS: Final = {stem(word): stem(first) for word, first in SAME_WORDS.items()}
@@ -17,16 +17,8 @@ _SHOUTED: Final = 0.6  # with more capitals than that, they name nothing
 
 
 @dataclass(slots=True)
-class _Parts:
-    """What is collected on the way through a question."""
-
-    terms: list[str] = field(default_factory=list)
-    dates: list[str] = field(default_factory=list)
-    questions: list[str] = field(default_factory=list)
-    moods: set[str] = field(default_factory=set)
-    persons: list[str] = field(default_factory=list)
+class _Parts(Parts):
     links: list[int] = field(default_factory=list)
-    names: set[str] = field(default_factory=set)
 
 
 def analyse(raw: str, tokens: list[Token]) -> Text:

@@ -168,8 +168,14 @@ class NearHits:
 
     def observation(self, near: Candidate, tenant: str, *, right: bool, source: str, now_s: float) -> Row:
         """Learn whether a candidate's answer was right, and the row that keeps it. source: who says so."""
-        fields = {"similarity": near.similarity, "distance": near.distance, "right": right, "source": source}
-        row = Row("observation", tenant, os.urandom(16), payload_of(fields), now_s, group=near.key)
+        return self.observed(tenant, near.key, near.similarity, near.distance, right, source, now_s)
+
+    def observed(
+        self, tenant: str, key: bytes, similarity: float, distance: float, right: bool, source: str, now_s: float
+    ) -> Row:
+        """The same of an answer by its key."""
+        fields = {"similarity": similarity, "distance": distance, "right": right, "source": source}
+        row = Row("observation", tenant, os.urandom(16), payload_of(fields), now_s, group=key)
         self.learn(row)
         return row
 

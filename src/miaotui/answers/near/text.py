@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +32,15 @@ class Text:
     questions: tuple[str, ...] = ()
     links: tuple[int, ...] = ()
     quoted: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Parts:
+    """What is collected of a `Text` on the way through a question, in any language."""
+
+    terms: list[str] = field(default_factory=list)
+    dates: list[str] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    questions: list[str] = field(default_factory=list)
+    moods: set[str] = field(default_factory=set)
+    persons: list[str] = field(default_factory=list)
