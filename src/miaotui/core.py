@@ -33,7 +33,7 @@ _REAL_RANGES: dict[str, tuple[float, float]] = {
     "temperature": (0.0, 100.0),
     "top_p": (0.0, 1.0),
     "min_p": (0.0, 1.0),
-    "repetition_penalty": (0.0, 10.0),
+    "repetition_penalty": (0.01, 10.0),  # logits divided by less may overflow
     "presence_penalty": (-2.0, 2.0),
     "frequency_penalty": (-2.0, 2.0),
 }
@@ -93,8 +93,8 @@ class SamplingParams:
     temperature: 0 takes the most likely token (of equals, the lowest id).
     top_k: keep so many tokens; 0 or -1 keeps all. top_p: keep the fewest most likely with this share. min_p: keep
         those with at least this share of the best one's probability.
-    repetition_penalty: above 1 discourages tokens of prompt and output; presence_penalty and frequency_penalty
-        discourage tokens of the output once, or by their number.
+    repetition_penalty: above 1 discourages tokens of prompt and output; at least 0.01. presence_penalty and
+        frequency_penalty discourage tokens of the output once, or by their number.
     seed: equal seeds give equal text, whoever else is served; None draws one, which the receipt names.
     stop: strings that end the text (one or several); stop_token_ids: tokens that do.
     logit_bias: token id → added to its logit, -100 to 100.
@@ -133,9 +133,8 @@ class SamplingParams:
     def __post_init__(self) -> None:
         for name, (low, high) in _REAL_RANGES.items():
             self._set(name, _real(name, getattr(self, name), low, high))
-        for name in ("top_p", "repetition_penalty"):
-            if getattr(self, name) == 0.0:
-                raise InvalidRequestError(f"{name} must be greater than 0.")
+        if self.top_p == 0.0:
+            raise InvalidRequestError("top_p must be greater than 0.")
         for name, (low, high) in _INTEGER_RANGES.items():
             value = getattr(self, name)
             if value is not None or name not in _OPTIONAL:

@@ -290,6 +290,34 @@ def test_damaged_weights_are_a_typed_error_and_leave_nothing_behind(tmp_path: Pa
         llm.loaded.engine.check_integrity()
 
 
+@pytest.fixture(scope="module")
+def half_damaged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LLM]:
+    """A model that computes nonsense behind an "x", and only there."""
+    with LLM(write_tiny_model(tmp_path_factory.mktemp("models") / "half.gguf", nonsense="x")) as llm:
+        yield llm
+
+
+def test_what_cannot_be_computed_for_one_prompt_leaves_the_others_alone(half_damaged: LLM, llm: LLM) -> None:
+    alone = half_damaged.generate("the cat", SEEDED)
+    with half_damaged.stream("the cat", SEEDED) as stream:
+        with pytest.raises(ModelFileError, match="not numbers"):
+            half_damaged.generate("an x", SEEDED)
+        assert "".join(part.text for part in stream) == alone.text
+    assert stream.completion is not None
+    assert stream.completion.finish_reason == alone.finish_reason
+    half_damaged.loaded.engine.check_integrity()
+
+
+@pytest.mark.parametrize("changes", [{}, {"logprobs": 1}, {"prompt_logprobs": 1}])
+def test_a_stream_raises_what_cannot_be_computed(half_damaged: LLM, changes: dict[str, int]) -> None:
+    with half_damaged.stream("an x", SEEDED, **changes) as stream:
+        assert next(stream).finish_reason == "error"
+        with pytest.raises(ModelFileError, match="not numbers"):
+            next(stream)
+    assert not half_damaged.loaded.engine.scheduler.has_work
+    half_damaged.loaded.engine.check_integrity()
+
+
 def test_score_is_the_log_probability_of_each_token_after_all_before_it(llm: LLM) -> None:
     text = "the cat and the dog"
     whole = llm.generate(text, max_tokens=0, prompt_logprobs=0)

@@ -68,8 +68,13 @@ def _shapes(vocab_size: int) -> dict[str, tuple[int, ...]]:
     return ends | {f"blk.{at}.{name}.weight": shape for at in range(LAYERS) for name, shape in layer.items()}
 
 
-def write_tiny_model(path: Path, *, chat: bool = True, seed: int = 0, damage: str | None = None) -> Path:
-    """Weights are seeded noise, large enough that the text varies; `damage` names a vector to fill with NaN."""
+def write_tiny_model(
+    path: Path, *, chat: bool = True, seed: int = 0, damage: str | None = None, nonsense: str | None = None
+) -> Path:
+    """Weights are seeded noise, large enough that the text varies.
+
+    damage: a vector to fill with NaN. nonsense: a character whose embedding is infinite.
+    """
     rng = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("tiny")
@@ -90,6 +95,8 @@ def write_tiny_model(path: Path, *, chat: bool = True, seed: int = 0, damage: st
             writer.add_tensor(name, np.full_like(noise, np.nan) if name == damage else 1 + noise / 10)
         else:
             values = gguf.quants.quantize(2 * noise / np.float32(shape[1] ** 0.5), Type.Q8_0)
+            if nonsense is not None and name == "token_embd.weight":
+                values[len(SPECIAL) + _letters().index(nonsense), :2] = np.array([np.inf], np.float16).view(np.uint8)
             writer.add_tensor(name, values, raw_dtype=Type.Q8_0)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -8,15 +8,18 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
 import pytest
 import uvicorn
 
+from engine.tiny_model import write_tiny_model
 from miaotui.server import supervisor
+from miaotui.server.settings import ServerSettings
 from miaotui.server.supervisor import Backoff
-from server.conftest import Running
+from server.conftest import Running, serve
 
 CHAT: dict[str, Any] = {
     "messages": [{"role": "user", "content": "hi"}],
@@ -103,6 +106,23 @@ def test_a_stream_whose_engine_dies_ends_with_an_error(start: Any) -> None:
             rest = list(lines)
         assert "error" not in first[-1]
         assert json.loads(rest[-1][6:])["error"]["code"] == "engine_stopped"
+
+
+def test_what_cannot_be_computed_for_one_request_fails_it_alone(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "half.gguf", nonsense="x")
+    prompts = {"the cat": 200, "an x": 500, "the dog": 200}
+    with serve(model, ServerSettings("tiny")) as running:
+
+        def status(prompt: str, **changes: Any) -> int:
+            body = {"prompt": prompt, "max_tokens": 20, "temperature": 0, "ignore_eos": True, **changes}
+            return httpx.post(running.url + "/v1/completions", json=body, timeout=60).status_code
+
+        with ThreadPoolExecutor(6) as pool:
+            assert list(pool.map(status, list(prompts) * 4)) == list(prompts.values()) * 4
+        assert status("the cat", repetition_penalty=1e-40) == 400
+        assert b"miaotui_engine_restarts_total 0.0" in httpx.get(running.url + "/metrics").content
+        running.until(lambda: not running.llm.num_running)
+        running.llm.llm.loaded.engine.check_integrity()
 
 
 def test_it_is_unhealthy_until_the_engine_runs_again(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:

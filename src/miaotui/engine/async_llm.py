@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,8 @@ from miaotui.engine.stream import completion_of
 from miaotui.engine.waiting import WaitingLine
 from miaotui.engine.watcher import Watcher
 from miaotui.errors import EngineStoppedError, OverloadedError
+
+log = logging.getLogger(__name__)
 
 CLOSE_S = 5.0
 """How long `aclose` waits for the step under way; a thread that hangs is left behind."""
@@ -72,6 +75,7 @@ class AsyncLLM:
             self._post(self._deliver, engine, step)
 
         def died(error: BaseException) -> None:
+            log.critical("the engine's thread has ended", exc_info=error)
             self._post(self._die, engine, EngineStoppedError(f"the engine has stopped: {error}"))
 
         return EngineThread(engine, self.heartbeat, deliver, died)
@@ -283,6 +287,9 @@ class AsyncLLM:
                 continue
             if (gap_s := answer._gap(part, step.end_s)) is not None:
                 self.watcher.gap(gap_s)
+            if sequence.error is not None:
+                answer._fail(sequence.error)  # whoever reads closes it then
+                continue
             answer._push(part)
             if answer._num_open == 0:  # nothing is left that could be cancelled
                 self._answers.pop(sequence.request.id, None)

@@ -22,6 +22,7 @@ from miaotui.engine.sampling import make_sampler, token_logprobs
 from miaotui.engine.scheduler import Scheduler, Slice
 from miaotui.engine.sequence import Sequence
 from miaotui.engine.text import Decoder, TextStream
+from miaotui.errors import ModelFileError
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,8 @@ class Engine:
     def step(self) -> list[tuple[Sequence, Delta]]:
         """Advance every sequence that the step has room for; what became of those that gained or ended.
 
-        If it raises, no sequence has lost anything and `cancel` works as usual.
+        A sequence whose logits cannot be used ends alone, with its `error` set. If this raises, no sequence has lost
+        anything and `cancel` works as usual.
         """
         self.slices = slices = self.scheduler.schedule()
         if not slices:
@@ -110,11 +112,13 @@ class Engine:
             sequence = part.sequence
             if sequence.started_s is None:
                 sequence.started_s = start_s
-            self._score_prompt(part, logits, row)
+            try:
+                delta = self._take(part, logits, row)
+            except ModelFileError as error:
+                delta = self._fail(sequence, error)
+            if delta is not None:
+                updates.append((sequence, delta))
             row += part.num_logit_rows
-            self.scheduler.advance(part)
-            if sequence.num_pending_tokens == 0:
-                updates.append((sequence, self._advance(sequence, logits, row - 1)))
         return updates
 
     def cancel(self, sequences: Row[Sequence]) -> list[tuple[Sequence, Delta]]:
@@ -149,6 +153,21 @@ class Engine:
     def check_integrity(self) -> None:
         """Raise RuntimeError unless every KV page is free or owned by the sequences that run."""
         self.scheduler.check_integrity()
+
+    def _take(self, part: Slice, logits: NDArray[np.float32], first_row: int) -> Delta | None:
+        """Have a sequence go on with what the model said about its slice; None while its prompt is being read."""
+        self._score_prompt(part, logits, first_row)
+        self.scheduler.advance(part)
+        if part.sequence.num_pending_tokens:
+            return None
+        return self._advance(part.sequence, logits, first_row + part.num_logit_rows - 1)
+
+    def _fail(self, sequence: Sequence, error: ModelFileError) -> Delta:
+        """End a sequence because of what the model computed for it: the others have nothing to do with that."""
+        sequence.error = error
+        text = sequence.fail(str(error), time.monotonic())
+        self.scheduler.finish(sequence)
+        return Delta(sequence.index, text, (), sequence.finish_reason)
 
     def _advance(self, sequence: Sequence, logits: NDArray[np.float32], row: int) -> Delta:
         """Sample the token behind a sequence that the model has read to its end, unless only reading was asked for."""

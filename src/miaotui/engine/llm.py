@@ -19,7 +19,7 @@ from miaotui.engine.messages import Message, plain_messages, tell_of_tools
 from miaotui.engine.progress import Progress, ProgressCallback, ProgressMeter, reporter
 from miaotui.engine.results import Completion, Delta, Score, TokenLogprob
 from miaotui.engine.sequence import Sequence
-from miaotui.engine.stream import Stream, completion_of
+from miaotui.engine.stream import Stream, completion_of, raise_error_of
 from miaotui.engine.tools import read_tools, tool_format
 from miaotui.errors import InvalidRequestError, brief
 
@@ -359,6 +359,7 @@ class LLM:
         meter = ProgressMeter(sequences, report)
         while sequences and not meter.look():
             self._step()
+        raise_error_of(sequences)
 
     def _step(self) -> None:
         """One step of the engine, whoever asks for it; parts of streams go to the streams."""

@@ -29,7 +29,7 @@ class Completion:
 
     text: without the stop string or end token, unless it was asked for; token_ids: all tokens, the ending one included.
     finish_reason: "stop" (end of text, stop string or stop token, or the grammar is complete), "length" (max_tokens),
-        "cancelled", "error" (the grammar became too complex to go on with).
+        "cancelled", "error" (it could not go on: the grammar became too complex, or the logits are no numbers).
     stop_reason: the stop string or stop token id of the request that ended it, or what the error was; None for the
         model's own end of text.
     logprobs: one per token if asked for. prompt_logprobs: one per prompt token, the first None, if asked for.

@@ -14,6 +14,7 @@ from miaotui.engine.pages import BLOCK_TOKENS, num_blocks_for
 from miaotui.engine.prefix_tree import Key, root_key
 from miaotui.engine.results import Completion, FinishReason, TokenLogprob
 from miaotui.engine.text import TextStream
+from miaotui.errors import ModelFileError
 
 if TYPE_CHECKING:
     from miaotui import _native
@@ -35,6 +36,7 @@ class Sequence:
     num_cached_tokens: of the prompt, in pages that others had filled.
     constraint: what the output has to look like, and how far it has come; None allows everything.
     num_forced_tokens: of the output, those that the constraint left no choice about.
+    error: what ended it where that was no fault of the request; for whoever waits for it to raise.
     """
 
     request: Request
@@ -54,6 +56,7 @@ class Sequence:
     has_looked_on_disk: bool = False
     finish_reason: FinishReason | None = None
     stop_reason: str | int | None = None
+    error: ModelFileError | None = None
     logprobs: list[TokenLogprob] = field(default_factory=list)
     prompt_logprobs: list[TokenLogprob | None] = field(default_factory=list)
     kept_logits: list[NDArray[np.float32]] | None = None
@@ -191,7 +194,7 @@ class Sequence:
         return text
 
     def fail(self, why: str, now_s: float) -> str:
-        """End the sequence because its constraint cannot be followed; text still held back."""
+        """End the sequence because it cannot go on; text still held back."""
         self.stop_reason = why
         return self.finish("error", now_s)
 

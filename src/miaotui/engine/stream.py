@@ -29,6 +29,7 @@ class Stream(Iterator[Delta]):
     def __next__(self) -> Delta:
         while not self._parts:
             if self._finished:
+                raise_error_of(self._sequences)
                 raise StopIteration
             try:
                 self._llm._step()
@@ -60,6 +61,13 @@ class Stream(Iterator[Delta]):
 
     def __del__(self) -> None:
         self._llm._drop(self._sequences)
+
+
+def raise_error_of(sequences: list[Sequence]) -> None:
+    """Raise what ended one of these where that was no fault of the request."""
+    for sequence in sequences:
+        if sequence.error is not None:
+            raise sequence.error
 
 
 def completion_of(sequences: list[Sequence]) -> Completion:
