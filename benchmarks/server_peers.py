@@ -4,7 +4,7 @@ usage: server_peers.py [--rounds N] [--clients 1,4,8,16,32] [--prompts 64,512] [
                        [--skip-peers] [--vllm HF_MODEL] [--out FILE.json] [MODEL]        (default: smollm2:135m)
 In every round each server is started, measured by `miaotui bench serve` and ended, the order turning from round to
 round; prompts are never repeated. "in process" is `AsyncLLM` under the same closed loops: what it has over the server
-is what HTTP costs. llama-cpp-python's server answers one request after the other. --vllm names a Hugging Face model,
+is what HTTP costs; "miaotui int8" is the server with --activations int8. llama-cpp-python's server answers one request after the other. --vllm names a Hugging Face model,
 since vLLM does not read every GGUF file; its figures are of other weights. --out also writes every figure, and a table.
 """
 
@@ -27,9 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from common import machine_facts, peer_python, resolve
-from server_report import Figures, keep, table, write
+from server_report import OURS, Figures, keep, table, write
 
 START_S = 600
+OURS_INT8 = "miaotui int8"
 
 
 def free_port() -> int:
@@ -40,8 +41,9 @@ def free_port() -> int:
 def command(server: str, model: Path, port: int, arguments: argparse.Namespace) -> list[str]:
     """The line that starts a server for up to 2,048 tokens a request."""
     most = max(arguments.clients)
-    if server == "miaotui":
+    if server in (OURS, OURS_INT8):
         line = [sys.executable, "-m", "miaotui", "serve", str(model), "--max-sequences", str(most)]
+        line += ["--activations", "int8"] if server == OURS_INT8 else []
         return [*line, "--port", str(port), "--context-length", "2048"]
     if server == "llama-cpp-python":
         threads = str(len(os.sched_getaffinity(0)))
@@ -153,7 +155,7 @@ async def measure_in_process(asked: dict[str, Any]) -> list[dict[str, Any]]:
 
 def measure(arguments: argparse.Namespace, model: Path) -> Figures:
     """Every round's figures: {prompt tokens: {clients: {server: [figures]}}}."""
-    servers = ["miaotui", "in process"] + (["llama-cpp-python"] if not arguments.skip_peers else [])
+    servers = [OURS, OURS_INT8, "in process"] + (["llama-cpp-python"] if not arguments.skip_peers else [])
     servers += ["vllm"] if arguments.vllm else []
     figures: Figures = {}
     seeds = random.Random()
