@@ -4,8 +4,9 @@ usage: server_peers.py [--rounds N] [--clients 1,4,8,16,32] [--prompts 64,512] [
                        [--skip-peers] [--vllm HF_MODEL] [--out FILE.json] [MODEL]        (default: smollm2:135m)
 In every round each server is started, measured by `miaotui bench serve` and ended, the order turning from round to
 round; prompts are never repeated. "in process" is `AsyncLLM` under the same closed loops: what it has over the server
-is what HTTP costs; "miaotui int8" is the server with --activations int8. llama-cpp-python's server answers one request after the other. --vllm names a Hugging Face model,
-since vLLM does not read every GGUF file; its figures are of other weights. --out also writes every figure, and a table.
+is what HTTP costs; "miaotui int8" is the server with --activations int8. llama-cpp-python's server
+answers one request after the other. --vllm names a Hugging Face model, since vLLM does not read every GGUF file; its
+figures are of other weights. --out also writes every figure, and a table.
 """
 
 from __future__ import annotations

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
+
 from engine.fakes import drain, make_engine
 from miaotui.core import SamplingParams
-from miaotui.engine.step_budget import LEAST_TOKENS, SLOWDOWN, StepBudget
+from miaotui.engine.step_budget import (
+    CROWDED_S,
+    CROWDED_SLOWDOWN,
+    LEAST_TOKENS,
+    SLOWDOWN,
+    STEPS_BETWEEN_LOOKS,
+    StepBudget,
+)
 
 TALK = SamplingParams(temperature=0.0, ignore_eos=True, max_tokens=16)
 READ = SamplingParams(temperature=0.0, max_tokens=1)
@@ -60,17 +69,38 @@ def test_what_short_prompts_leave_of_a_step_long_ones_take() -> None:
     assert program.runs[0]["tokens"] == 32
 
 
+def learned(num_running: int, alone_s: float, per_token_s: float) -> StepBudget:
+    """What is left of a budget after some steps with prompts, as a busy server makes them."""
+    budget = StepBudget(512)
+    for _ in range(STEPS_BETWEEN_LOOKS // 2):
+        tokens = budget.prompt_tokens(num_running)
+        budget.observe(num_running, tokens, alone_s + tokens * per_token_s)
+    return budget
+
+
 def test_prompts_slow_running_answers_down_by_no_more_than_agreed() -> None:
     alone_s, per_token_s = 4e-3, 1e-4
-    budget = StepBudget(512)
-    for _ in range(100):
-        budget.observe(3, 0, alone_s)
-        tokens = budget.prompt_tokens(3)
-        budget.observe(3, tokens, alone_s + tokens * per_token_s)
-    tokens = budget.prompt_tokens(3)
+    budget = learned(3, alone_s, per_token_s)
+    tokens = budget.prompt_tokens(3, 3)
     assert LEAST_TOKENS < tokens < 512
     assert alone_s + tokens * per_token_s <= SLOWDOWN * alone_s * 1.01
     assert tokens >= (SLOWDOWN - 1) * alone_s / per_token_s * 0.9
+
+
+def test_where_more_wait_than_are_answered_steps_are_longer_but_bounded() -> None:
+    quick, slow = learned(3, 4e-3, 1e-4), learned(3, 40e-3, 1e-3)
+    assert 4e-3 + quick.prompt_tokens(3, 4) * 1e-4 == pytest.approx(CROWDED_S, rel=0.05)
+    assert 40e-3 + slow.prompt_tokens(3, 4) * 1e-3 == pytest.approx(CROWDED_SLOWDOWN * 40e-3, rel=0.05)
+
+
+def test_what_a_step_takes_without_prompts_is_learned_under_steady_load_too() -> None:
+    budget = learned(3, 4e-3, 1e-4)
+    before = budget.prompt_tokens(3, 1)
+    for _ in range(30 * STEPS_BETWEEN_LOOKS):  # answers have become longer, and steps with them
+        tokens = budget.prompt_tokens(3, 1)
+        budget.observe(3, tokens, 8e-3 + tokens * 1e-4)
+    after = [budget.prompt_tokens(3, 1) for _ in range(2)]
+    assert max(after) == pytest.approx(2 * before, rel=0.1)
 
 
 def test_without_running_answers_prompts_have_the_whole_step() -> None:
@@ -78,7 +108,7 @@ def test_without_running_answers_prompts_have_the_whole_step() -> None:
     assert budget.prompt_tokens(0) == 512
     budget.observe(1, 0, 1e-6)
     budget.observe(1, 8, 1.0)
-    assert budget.prompt_tokens(1) == LEAST_TOKENS
+    assert [budget.prompt_tokens(1) for _ in range(3)] == [0, LEAST_TOKENS, LEAST_TOKENS]
     assert budget.prompt_tokens(0) == 512
 
 

@@ -73,7 +73,8 @@ class Scheduler:
             pass
         slices = self._go_on()
         num_taken = sum(part.num_tokens for part in slices)
-        num_tokens = min(self.budget.prompt_tokens(len(slices)), self.limits.max_tokens - num_taken)
+        num_waiting = len(self.running) - len(slices) + len(self.waiting)
+        num_tokens = min(self.budget.prompt_tokens(len(slices), num_waiting), self.limits.max_tokens - num_taken)
         slices += self._read_prompts(num_tokens, self.limits.max_logit_rows - len(slices))
         for part in slices:
             self.waiting.serve(part.sequence, part.num_tokens)

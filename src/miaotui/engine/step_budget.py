@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 SLOWDOWN = 1.8
 """A step that reads prompts beside running answers may take so many times as long as one that does not."""
+CROWDED_SLOWDOWN, CROWDED_S = 4.0, 0.05
+"""Where more wait to be read than are answered: so many times as long, or up to so many seconds (20 tokens/s each)."""
 LEAST_TOKENS = 2
 """A prompt goes on by at least this many tokens a step."""
+CAREFUL_TOKENS = 8
+"""As long as it is not known what they cost."""
+STEPS_BETWEEN_LOOKS = 200
+"""So often a step reads no prompt, to learn how long that takes: under steady load there would never be one."""
 WEIGHT = 0.1
 """Of a new observation in a running mean."""
 
@@ -19,18 +27,28 @@ class StepBudget:
 
     def __init__(self, max_tokens: int) -> None:
         self._max_tokens = max_tokens
+        self._num_asked = Counter[int]()
         self._alone_s: dict[int, float] = {}
         self._per_token_s: float | None = None
 
-    def prompt_tokens(self, num_running: int) -> int:
-        """The most prompt tokens of a step in which so many answers go on."""
+    def prompt_tokens(self, num_running: int, num_waiting: int = 0) -> int:
+        """The most prompt tokens of a step in which so many answers go on while so many have a prompt to be read.
+
+        To be asked once a step: now and then the answer is 0.
+        """
         if num_running == 0:
             return self._max_tokens
-        alone_s = self._alone_s.get(num_running.bit_length())
+        kind = num_running.bit_length()
+        self._num_asked[kind] += 1
+        if self._num_asked[kind] % STEPS_BETWEEN_LOOKS == 1:
+            return 0
+        alone_s = self._alone_s.get(kind)
         if alone_s is None or self._per_token_s is None:
-            return min(4 * LEAST_TOKENS, self._max_tokens)  # careful until both are known
-        fitting = int((SLOWDOWN - 1.0) * alone_s / self._per_token_s)
-        return min(max(fitting, LEAST_TOKENS), self._max_tokens)
+            return min(CAREFUL_TOKENS, self._max_tokens)
+        most_s = SLOWDOWN * alone_s
+        if num_waiting > num_running:
+            most_s = max(CROWDED_SLOWDOWN * alone_s, CROWDED_S)
+        return min(max(int((most_s - alone_s) / self._per_token_s), LEAST_TOKENS), self._max_tokens)
 
     def observe(self, num_running: int, num_prompt_tokens: int, seconds: float) -> None:
         """A step with so many running answers and prompt tokens took so long."""
