@@ -55,7 +55,7 @@ def test_long_requests_keep_their_end_and_say_that_they_were_cut(conversation: A
     kept = found["conversation"]
     assert conversation[len(conversation) - len(kept) :] == kept
     assert ("\u7b54" * 10**5).startswith(found["answer"])
-    assert len(found["answer"]) > 4000
+    assert len(found["answer"]) > 3000
 
 
 def test_all_of_them_together_are_bounded_and_the_oldest_go_first() -> None:

@@ -15,9 +15,9 @@ from miaotui.server.replies import receipt_body
 
 MAX_BYTES = 16 << 20
 """Of all requests together; the oldest are forgotten first."""
-CONVERSATION_BYTES = 36 << 10
-ANSWER_BYTES = 24 << 10
-"""Of one request, as JSON: with its receipt about 64 KiB."""
+CONVERSATION_BYTES = 28 << 10
+ANSWER_BYTES = 20 << 10
+"""Of one request, as JSON: with its question and receipt no more than 64 KiB."""
 _ENTRY_BYTES = 400  # keys and the dictionary's share of one request
 
 
@@ -130,7 +130,7 @@ def _latest(conversation: Conversation, most_bytes: int) -> tuple[Any, bool]:
         return end, len(end) < len(conversation)
     kept: list[Any] = []
     for part in reversed(conversation[-most_bytes:]):
-        most_bytes -= len(str(part)) if isinstance(part, int) else len(json.dumps(part, default=str))
+        most_bytes -= 2 + (len(str(part)) if isinstance(part, int) else len(json.dumps(part, default=str)))
         if most_bytes < 0:
             break
         kept.append(part)

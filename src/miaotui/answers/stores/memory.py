@@ -28,8 +28,8 @@ class MemoryStore:
     """A `Store` whose rows end with the process. Never fails; not for use from several threads.
 
     max_bytes: of all rows together; `limits_of` holds as well. Decisions go first, then answers, then the others; of
-    each kind the least recently used. A row that is larger than its limit by itself is not kept. kinds: rows of others are not kept: in front of a store that has
-    them they would be in the way.
+    each kind the least recently used. A row that is larger than its limit by itself is not kept. kinds: rows of others
+    are not kept: in front of a store that has them they would be in the way.
     What was put or touched last was used last, whatever time was given: rows that come up from a slower store are old.
     """
 
