@@ -17,6 +17,7 @@ from miaotui.answers.cache import AnswerCache, Found, Missed
 from miaotui.answers.control import CacheControl
 from miaotui.answers.decision import Decision
 from miaotui.answers.entry import curated
+from miaotui.answers.near.index import NearIndex
 from miaotui.answers.near.vectors import packed
 from miaotui.answers.store import Filter
 from miaotui.answers.verdict import Feedback, give_feedback, reject
@@ -311,3 +312,17 @@ def test_what_others_keep_in_the_same_store_and_people_wrote_is_found_after_a_wh
 
     with_near(first, store)
     with_near(second, store)
+
+
+def test_a_full_index_has_the_latest_answers_in_whatever_order_they_are_taken_in() -> None:
+    index = NearIndex(max_bytes=1500)
+    cache = AnswerCache([DictStore()], SECRET, now=Clock())
+    cache.use_near(0.05, "all-MiniLM-L6-v2", Encoder())
+    nearby: Any = cache._nearby
+    nearby._hits.index = index
+    vector = packed(np.ones(32, np.float32))
+    for age_s in (0.0, 10.0, 20.0, 30.0):  # as a store is read: the newest first
+        made = entry(question(f"Is it on after {age_s}?"), vector=vector)
+        nearby.add(replace(made, created_s=Clock.now_s - age_s).row())
+    assert [key for _, _, key in index.names()] == [question(f"Is it on after {age_s}?").key for age_s in (0.0, 10.0)]
+    assert (index.num_dropped, index.num_refused) == (0, 2)

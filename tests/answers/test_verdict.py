@@ -138,6 +138,21 @@ def test_feedback_is_not_acknowledged_where_the_lasting_store_is_down() -> None:
     with_cache(work)
 
 
+def test_feedback_is_not_acknowledged_before_the_lasting_store_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(cache: AnswerCache, stores: list[DictStore], clock: Clock) -> None:
+        note(cache, clock)
+        await cache.flush()
+
+        async def full(rows: Any) -> None:
+            raise StoreError("the disk is full")
+
+        monkeypatch.setattr(stores[1], "put", full)
+        with pytest.raises(StoreError, match="full"):
+            await give_feedback(cache, "", Feedback("r1", "up"))
+
+    with_cache(work)
+
+
 PAIR = ("How can I reset my password?", "How do I reset my password?")
 
 
