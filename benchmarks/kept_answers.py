@@ -1,8 +1,9 @@
 """Exact hits among many kept answers: in the process and over HTTP, from memory and from SQLite, beside long prompts.
 
 usage: kept_answers.py [--rows N] [--probes N] [--file FILE.sqlite] [--out FILE.json] [MODEL]    (default: smollm2:135m)
-Some questions are asked once and their answers kept; then the store is filled up to N rows (a million; about ten
-minutes) and the same questions are asked again. --file keeps the filled store for the next time.
+200 questions are asked and their answers kept; then the store is filled up to N rows (a million; about ten minutes)
+with answers to others. Hot: the 200 are asked again, after each was asked once. Cold: any of the N, each as likely,
+with nothing in memory before. --file keeps the filled store for the next time.
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from answer_store import figures, fill
+from answer_store import ROWS_AT_ONCE, WORDS, figures
 from common import machine_facts, resolve
 from miaotui import LLM, SamplingParams
-from miaotui.answers.cache import AnswerCache, Found
+from miaotui.answers.cache import AnswerCache, Found, opened
 from miaotui.answers.control import CacheControl
+from miaotui.answers.entry import generated
 from miaotui.answers.question import Question
 from miaotui.answers.secret import secret_of
 from miaotui.answers.store import Filter
@@ -36,7 +38,24 @@ from server_latency import text_of
 from server_peers import answers, free_port
 
 STOP = [".", "\n"]
+PARAMS = SamplingParams(temperature=0, max_tokens=64, stop=STOP)
+Draw = Callable[[random.Random], str]
 QUESTIONS = [f"What is {number} plus {number % 7}? Answer in one sentence." for number in range(200)]
+
+
+def hot(rng: random.Random) -> str:
+    """One of the few that were asked just now."""
+    return rng.choice(QUESTIONS)
+
+
+def text_at(number: int) -> str:
+    """One of the questions that the store is filled with."""
+    return " ".join(random.Random(number).choices(WORDS, k=12)) + f" {number}?"
+
+
+def question_of(text: str, fingerprint: str) -> Question:
+    """As the server makes it of a request."""
+    return Question("", fingerprint, [{"role": "user", "content": text}], PARAMS)
 
 
 def body_of(text: str, **more: Any) -> dict[str, Any]:
@@ -66,7 +85,7 @@ def serving(model: Path, home: Path, file: Path, memory: str) -> Iterator[int]:
         process.wait()
 
 
-def over_http(port: int, probes: int, *, beside: bool) -> dict[str, Any]:
+def over_http(port: int, probes: int, draw: Draw, *, beside: bool) -> dict[str, Any]:
     """Latencies of hits in seconds, with a prompt of about 4,000 tokens under way all the time if asked for."""
     connection = http.client.HTTPConnection("127.0.0.1", port)
     done = threading.Event()
@@ -82,9 +101,9 @@ def over_http(port: int, probes: int, *, beside: bool) -> dict[str, Any]:
     if beside:
         reader.start()
         time.sleep(0.5)
-    rng, times_s, paths = random.Random(1), [], {}
+    rng, times_s, paths = random.Random(2 if beside else 1), [], {}  # what is cold must not come twice
     for _ in range(probes):
-        asked = body_of(rng.choice(QUESTIONS))
+        asked = body_of(draw(rng))
         start_s = time.perf_counter()
         path = ask(connection, asked)["miaotui"]["path"]
         if path in ("memory", "store"):
@@ -96,38 +115,49 @@ def over_http(port: int, probes: int, *, beside: bool) -> dict[str, Any]:
     return figures(times_s) | {"paths": paths}
 
 
-async def in_process(model: Path, home: Path, file: Path, probes: int) -> dict[str, Any]:
-    """Latencies of `AnswerCache.look_up`: with nothing in memory, and with everything there."""
-    with LLM(model, context_length=8192) as llm:
-        fingerprint = llm.fingerprint()
-    params = SamplingParams(temperature=0, max_tokens=64, stop=STOP)
-    results: dict[str, Any] = {}
-    for name, memory_bytes in (("from SQLite", 1), ("from memory", 64 << 20)):
-        stores = [open_store("memory:", max_bytes=memory_bytes), open_store(f"sqlite:{file}")]
-        cache = AnswerCache(stores, secret_of(None, home))
-        await cache.open()
-        rng, times_s, paths = random.Random(1), [], {}
-        for number in range(probes + len(QUESTIONS)):
-            text = QUESTIONS[number] if number < len(QUESTIONS) else rng.choice(QUESTIONS)
+async def in_process(
+    fingerprint: str, home: Path, file: Path, texts: list[str], warm: list[str], memory: int
+) -> dict[str, Any]:
+    """Latencies of `AnswerCache.look_up` for texts, once the warm ones were asked."""
+    stores = [open_store("memory:", max_bytes=memory), open_store(f"sqlite:{file}")]
+    cache = AnswerCache(stores, secret_of(None, home))
+    times_s: list[float] = []
+    paths: dict[str, int] = {}
+    async with opened(cache):
+        for number, text in enumerate([*warm, *texts]):
             start_s = time.perf_counter()
-            question = Question("", fingerprint, [{"role": "user", "content": text}], params)
-            found = await cache.look_up(question, CacheControl())
-            if isinstance(found, Found) and number >= len(QUESTIONS):  # the first round fills the memory
+            found = await cache.look_up(question_of(text, fingerprint), CacheControl())
+            if number >= len(warm):
+                path = found.path if isinstance(found, Found) else "none"
                 times_s.append(time.perf_counter() - start_s)
-                paths[found.path] = paths.get(found.path, 0) + 1
-        await cache.close()
-        results[f"in process, {name}"] = figures(times_s) | {"paths": paths}
-    return results
+                paths[path] = paths.get(path, 0) + 1
+    return figures(times_s) | {"paths": paths}
 
 
-async def fill_up(file: Path, num_rows: int) -> int:
-    """How many answers the store holds, at least so many."""
-    store = open_store(f"sqlite:{file}")
+async def all_in_process(fingerprint: str, home: Path, file: Path, probes: int, any_row: Draw) -> dict[str, Any]:
+    """Hot questions with and without memory, and cold ones."""
+    rng = random.Random(1)
+    few, many = [hot(rng) for _ in range(probes)], [any_row(rng) for _ in range(probes)]
+    return {
+        "in process, hot, from SQLite": await in_process(fingerprint, home, file, few, QUESTIONS, 1),
+        "in process, hot, from memory": await in_process(fingerprint, home, file, few, QUESTIONS, 64 << 20),
+        "in process, cold, from SQLite": await in_process(fingerprint, home, file, many, [], 64 << 20),
+    }
+
+
+async def fill_up(file: Path, home: Path, fingerprint: str, num_rows: int) -> int:
+    """Keep an answer to each of `text_at(0)` to `text_at(num_rows - 1)`; how many answers there are."""
+    store, secret = open_store(f"sqlite:{file}"), secret_of(None, home)
     await store.open()
+    held = (await store.count(Filter("answer", model=fingerprint))).num_rows
+    for first in range(0, num_rows if held < num_rows else 0, ROWS_AT_ONCE):
+        rows = []
+        for number in range(first, min(first + ROWS_AT_ONCE, num_rows)):
+            answer = " ".join(random.Random(-number).choices(WORDS, k=120))
+            entry = generated(question_of(text_at(number), fingerprint), answer, output_tokens=60, cost_s=1.0)
+            rows.append(entry.row().sealed(secret))
+        await store.put(rows)
     held = (await store.count(Filter("answer"))).num_rows
-    if held < num_rows:
-        await fill(store, num_rows)
-        held = (await store.count(Filter("answer"))).num_rows
     await store.close()
     return held
 
@@ -141,6 +171,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     model = resolve(arguments.model)
+    with LLM(model, context_length=8192) as llm:
+        fingerprint = llm.fingerprint()
+
+    def any_row(rng: random.Random) -> str:
+        return text_at(rng.randrange(arguments.rows))
+
     with tempfile.TemporaryDirectory() as folder:
         file = arguments.file or Path(folder) / "answers.sqlite"
         home = file.parent
@@ -148,14 +184,20 @@ def main() -> None:
             connection = http.client.HTTPConnection("127.0.0.1", port)
             for text in QUESTIONS:
                 ask(connection, body_of(text))
-        record: dict[str, Any] = {"machine": machine_facts(), "rows": asyncio.run(fill_up(file, arguments.rows))}
-        record |= asyncio.run(in_process(model, home, file, arguments.probes))
-        for name, memory in (("SQLite", "1"), ("memory", "64MiB")):
+        num_rows = asyncio.run(fill_up(file, home, fingerprint, arguments.rows))
+        record: dict[str, Any] = {"machine": machine_facts(), "rows": num_rows}
+        record |= asyncio.run(all_in_process(fingerprint, home, file, arguments.probes, any_row))
+        for name, memory, draw in (
+            ("hot, from SQLite", "1", hot),
+            ("hot, from memory", "64MiB", hot),
+            ("cold, from SQLite", "64MiB", any_row),
+        ):
             with serving(model, home, file, memory) as port:
-                over_http(port, len(QUESTIONS) * 5, beside=False)
+                if draw is hot:
+                    over_http(port, len(QUESTIONS) * 5, hot, beside=False)
                 for beside in (False, True):
-                    where = f"over HTTP, from {name}" + (", beside long prompts" if beside else "")
-                    record[where] = over_http(port, arguments.probes, beside=beside)
+                    where = f"over HTTP, {name}" + (", beside long prompts" if beside else "")
+                    record[where] = over_http(port, arguments.probes, draw, beside=beside)
     text = json.dumps(record, indent=1)
     print(text)
     if arguments.out:

@@ -283,7 +283,7 @@ SERVE_SETTINGS = (
         "MIAOTUI_CACHE_MEMORY",
         parse_bytes,
         64 << 20,
-        "most bytes of answers kept in memory",
+        "most bytes of rows kept in memory",
         metavar="SIZE",
     ),
     Setting(
@@ -291,7 +291,7 @@ SERVE_SETTINGS = (
         "MIAOTUI_CACHE_STORE",
         parse_bytes,
         4 << 30,
-        "most bytes of answers kept in each store",
+        "most bytes of answers kept in each store; other rows may take half as much again",
         metavar="SIZE",
     ),
     Setting("cache_ttl_s", "MIAOTUI_CACHE_TTL", seconds(1, 10**9), None, "kept answers hold for so long", metavar="S"),

@@ -38,6 +38,10 @@ class InvalidRequestError(MiaotuiError, ValueError):
     """A request or one of its sampling parameters is out of range."""
 
 
+class UnknownRequestError(InvalidRequestError):
+    """It is about another request, of which nothing is known: too long ago, or never made."""
+
+
 class BodyTooLargeError(InvalidRequestError):
     """A request's body is longer than the server takes."""
 

@@ -71,5 +71,6 @@ class DictStore:
             and which.group in (None, row.group)
             and which.model in (None, row.model)
             and (which.tag is None or which.tag in row.tags)
+            and (which.expired_s is None or (row.expires_s is not None and row.expires_s <= which.expired_s))
             and (which.text is None or all(word in row.text.casefold() for word in which.text.casefold().split()))
         ]

@@ -17,6 +17,8 @@ from miaotui.answers.cache import AnswerCache, Found, Missed
 from miaotui.answers.control import CacheControl
 from miaotui.answers.decision import Decision
 from miaotui.answers.entry import curated
+from miaotui.answers.near.index import NearIndex
+from miaotui.answers.near.vectors import packed
 from miaotui.answers.store import Filter
 from miaotui.answers.verdict import Feedback, give_feedback, reject
 from miaotui.errors import OverloadedError
@@ -140,14 +142,125 @@ def test_an_edited_or_removed_answer_is_not_given() -> None:
     with_near(work)
 
 
-def test_two_questions_that_somebody_told_apart_stay_apart_and_others_are_not_hurt() -> None:
+@pytest.mark.parametrize("asked", [OTHER_WORDS, OTHER_WORDS.lower(), OTHER_WORDS.rstrip("?")])
+def test_two_questions_that_somebody_told_apart_stay_apart_and_others_are_not_hurt(
+    asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def work(cache: AnswerCache, encoder: Encoder) -> None:
+        monkeypatch.setattr(cache, "learn", nothing)  # the pair alone keeps them apart
         await answered(cache, ASKED)
+        assert isinstance(await look(cache, asked), Found)
         await reject(cache, "", question(ASKED).key, asked=OTHER_WORDS)
-        assert isinstance(await look(cache, OTHER_WORDS), Missed)
+        assert isinstance(await look(cache, asked), Missed)
         assert isinstance(await look(cache, ASKED), Found)
 
     with_near(work)
+
+
+async def nothing(*args: Any, **named: Any) -> None:
+    """Learn nothing."""
+
+
+def test_the_question_that_was_told_apart_gives_its_answer_to_the_other_neither() -> None:
+    async def work(cache: AnswerCache, encoder: Encoder) -> None:
+        await answered(cache, ASKED)
+        await reject(cache, "", question(ASKED).key, asked=OTHER_WORDS)
+        await answered(cache, OTHER_WORDS, "At the desk.")
+        await cache.delete(Filter("answer", "", key=question(ASKED).key))
+        assert isinstance(await look(cache, ASKED), Missed)
+
+    with_near(work)
+
+
+def test_a_rejection_is_learned_from_once_by_the_request_or_the_vectors() -> None:
+    async def work(cache: AnswerCache, encoder: Encoder) -> None:
+        await answered(cache, ASKED)
+        await cache.flush()
+        for _ in range(3):
+            await reject(cache, "", question(ASKED).key, asked=OTHER_WORDS)
+        (row,) = await cache.rows(Filter("observation", ""))
+        assert (row.group, row.fields["right"], row.fields["source"]) == (question(ASKED).key, False, "user")
+        assert row.fields["similarity"] == pytest.approx(1.0)
+        assert 0 < row.fields["distance"] < 1
+
+    with_near(work)
+
+
+def test_a_rejection_from_the_command_line_is_there_for_servers_to_learn() -> None:
+    store = DictStore("second")
+    seen: list[Found] = []
+
+    async def server(cache: AnswerCache, encoder: Encoder) -> None:
+        await answered(cache, ASKED)
+        found = await look(cache, OTHER_WORDS)
+        assert isinstance(found, Found)
+        decision = Decision("r1", "", "near", found.why, Clock.now_s, OTHER_WORDS, found.entry.id)
+        cache.note(replace(decision, candidates=found.candidates))
+        seen.append(found)
+
+    async def command_line() -> None:
+        cache = AnswerCache([store], SECRET, now=Clock())
+        await cache.open()
+        await reject(cache, "", question(ASKED).key, asked=OTHER_WORDS, request_id="r1")
+        (row,) = await cache.rows(Filter("observation", ""))
+        assert (row.group, row.fields["right"]) == (seen[0].entry.key, False)
+        assert row.fields["similarity"] == seen[0].candidates[0]["similarity"]
+        await cache.close()
+
+    with_near(server, store)
+    asyncio.run(command_line())
+
+
+def test_seventy_one_ratings_of_one_request_make_one_row_and_are_learned_from_twice_at_most() -> None:
+    async def work(cache: AnswerCache, encoder: Encoder) -> None:
+        await answered(cache, ASKED)
+        found = await look(cache, OTHER_WORDS)
+        assert isinstance(found, Found)
+        decision = Decision("r1", "", "near", found.why, Clock.now_s, OTHER_WORDS, found.entry.id)
+        cache.note(replace(decision, candidates=found.candidates))
+        for number in range(71):
+            await give_feedback(cache, "", Feedback("r1", "down" if number % 2 else "up"))
+        assert len(await cache.rows(Filter("feedback", ""))) == 1
+        assert len(await cache.rows(Filter("observation", ""))) == 2
+
+    with_near(work)
+
+
+def test_what_the_store_let_go_or_somebody_removed_leaves_the_index() -> None:
+    async def work(cache: AnswerCache, encoder: Encoder) -> None:
+        nearby: Any = cache._nearby
+        for text in (ASKED, "Is it on?", "Who are you?"):
+            await cache.keep(entry(question(text), vector=packed((await encoder([text]))[0])))
+        assert cache.counters()["near_index"]["questions"] == 3
+        await cache.delete(Filter("answer", "", key=question("Is it on?").key))
+        assert cache.counters()["near_index"]["questions"] == 2
+        for level in cache.levels:
+            await level.delete(Filter("answer", "", key=question("Who are you?").key))
+        await nearby._tidy(cache.levels[-1], Clock.now_s)
+        assert [key for _, _, key in nearby._hits.index.names()] == [question(ASKED).key]
+
+    with_near(work)
+
+
+def test_answers_of_another_model_do_not_fill_the_index() -> None:
+    store = DictStore("second")
+
+    async def first(cache: AnswerCache, encoder: Encoder) -> None:
+        await answered(cache, ASKED)
+        await cache.put_now([curated("", "How do I cancel my order?", "By mail.").row()])
+
+    async def second() -> None:
+        for model, number in (("m", 2), ("another", 1)):
+            cache = AnswerCache([DictStore("first"), store], SECRET, now=Clock())
+            cache.use_near(0.05, "all-MiniLM-L6-v2", Encoder(), model)
+            await cache.open()
+            nearby: Any = cache._nearby
+            await nearby._take_in(cache.levels[-1], Filter("answer"), Clock.now_s)
+            assert cache.counters()["near_index"]["questions"] == number
+            await cache.close()
+
+    with_near(first, store)
+    asyncio.run(second())
 
 
 @pytest.mark.parametrize(("rating", "right"), [("up", True), ("down", False)])
@@ -199,3 +312,17 @@ def test_what_others_keep_in_the_same_store_and_people_wrote_is_found_after_a_wh
 
     with_near(first, store)
     with_near(second, store)
+
+
+def test_a_full_index_has_the_latest_answers_in_whatever_order_they_are_taken_in() -> None:
+    index = NearIndex(max_bytes=1500)
+    cache = AnswerCache([DictStore()], SECRET, now=Clock())
+    cache.use_near(0.05, "all-MiniLM-L6-v2", Encoder())
+    nearby: Any = cache._nearby
+    nearby._hits.index = index
+    vector = packed(np.ones(32, np.float32))
+    for age_s in (0.0, 10.0, 20.0, 30.0):  # as a store is read: the newest first
+        made = entry(question(f"Is it on after {age_s}?"), vector=vector)
+        nearby.add(replace(made, created_s=Clock.now_s - age_s).row())
+    assert [key for _, _, key in index.names()] == [question(f"Is it on after {age_s}?").key for age_s in (0.0, 10.0)]
+    assert (index.num_dropped, index.num_refused) == (0, 2)

@@ -95,8 +95,8 @@ def test_deletes_and_counts_go_by_an_index_for_any_filter(connection: sqlite3.Co
 
 
 def test_eviction_and_triggers_go_by_indexes(connection: sqlite3.Connection) -> None:
-    assert "row_by_use (kind=?)" in plan(connection, sql.LEAST_USED, ())[0]
-    assert plan(connection, sql.ANSWER_BYTES, ()) == ["SEARCH row_size USING PRIMARY KEY (kind=?)"]
+    assert "row_by_use (kind=?)" in plan(connection, sql.LEAST_USED, ("answer",))[0]
+    assert plan(connection, sql.SIZE, ("answer",)) == ["SEARCH row_size USING PRIMARY KEY (kind=?)"]
     assert "PRIMARY KEY (rowid=?)" in plan(connection, sql.REMOVE_ID, (1,))[0].upper().replace("ROWID", "rowid")
     for statement in (
         "DELETE FROM row_tag WHERE id = ?",

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from miaotui.answers.cache import opened
+from miaotui.answers.decision import KEPT_S, Decision
+from miaotui.answers.entry import Entry, generated
+from miaotui.answers.question import Question
+from miaotui.answers.row import Row
+from miaotui.answers.setup import open_cache
 from miaotui.cli import main
+from miaotui.core import SamplingParams
 
 
 @pytest.fixture
@@ -64,7 +74,7 @@ def test_a_rejected_answer_is_gone_and_verify_replays_it(do: Any, faq: str) -> N
     identity = do("cache", "ls")[0]["id"]
     do("cache", "reject", identity, "--comment", "no")
     assert identity not in [one["id"] for one in do("cache", "ls")]
-    assert do("cache", "verify") == {"cases": 1, "violations": []}
+    assert do("cache", "verify") == {"answers": 1, "pairs": 0, "violations": []}
     do("answers", "import", faq)  # somebody insists
     assert len(do("cache", "verify", code=1)["violations"]) == 1
     do("cache", "reject", "00", code=2)
@@ -79,6 +89,56 @@ def test_purge_takes_what_was_named_and_nothing_else(do: Any, faq: str) -> None:
     assert do("cache", "purge", "--expired") == {"removed": 0}
     assert [one["question"] for one in do("cache", "ls")] == ["Who?"]
     assert do("cache", "purge", "--all") == {"removed": 1}
+
+
+@pytest.fixture
+def stored(home: Path) -> Any:
+    """Call it with rows to have them in the home folder's store, sealed."""
+
+    def put(*rows: Row) -> None:
+        async def work() -> None:
+            cache = open_cache(["sqlite"], home / "home", memory_bytes=1 << 20, store_bytes=1 << 30)
+            assert cache is not None
+            async with opened(cache):
+                await cache.put_now(rows)
+
+        asyncio.run(work())
+
+    return put
+
+
+def kept(text: str, model: str) -> Entry:
+    return generated(Question("", model, [{"role": "user", "content": text}], SamplingParams(temperature=0)), "Yes.")
+
+
+def test_purge_takes_the_beginning_of_a_model_s_digest_that_means_one(do: Any, stored: Any, capsys: Any) -> None:
+    stored(*(kept(text, model).row() for text, model in (("a", "abc" * 21), ("b", "abd" * 21), ("c", "abc" * 21))))
+    shown = next(one["model"] for one in do("cache", "ls") if one["question"] == "a")
+    assert main(["cache", "purge", "--model", "ab"]) == 2
+    assert "abd" * 21 in capsys.readouterr().err
+    assert main(["cache", "purge", "--model", "abe"]) == 1
+    assert "abe" in capsys.readouterr().err
+    do("cache", "purge", "--model", "", code=2)
+    assert do("cache", "purge", "--model", shown) == {"removed": 2}
+    assert do("cache", "purge", "--model", "abd" * 21) == {"removed": 1}
+
+
+def test_purge_expired_takes_decisions_as_well(do: Any, stored: Any) -> None:
+    old = [Decision(f"r{number}", "", "model", "", time.time() - KEPT_S - 10, "Is it on?") for number in range(3)]
+    stored(*(one.row() for one in old), Decision("r9", "", "model", "", time.time(), "Is it on?").row())
+    assert do("cache", "purge", "--expired") == {"removed": 3}
+
+
+def test_a_near_answer_that_a_request_was_given_is_told_apart_from_it(do: Any, stored: Any) -> None:
+    one = kept("How do I reset my password?", "m")
+    seen = {"entry": one.id, "similarity": 0.97, "distance": 0.2}
+    decision = Decision("r1", "", "near", "", time.time(), "How can I reset my password?", one.id, candidates=[seen])
+    stored(one.row(), decision.row(), replace(decision, request_id="r2", entry="00" * 32).row())
+    do("cache", "reject", one.id, "--request", "r1")
+    assert [each["id"] for each in do("cache", "ls")] == [one.id]
+    assert do("cache", "verify") == {"answers": 0, "pairs": 1, "violations": []}
+    for unknown in ("r2", "r3"):
+        do("cache", "reject", one.id, "--request", unknown, code=1)
 
 
 def test_asking_keeps_the_model_s_answer(do: Any, tiny_model: Path) -> None:

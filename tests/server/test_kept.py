@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import anthropic
@@ -174,8 +175,45 @@ def test_feedback_is_kept_and_thumbs_down_take_the_answer_out(kept: Kept) -> Non
     assert kept.chat()["miaotui"]["path"] == "model"
     (row,) = [row for name, row in kept.store.kept.items() if name[0] == "feedback"]
     assert row.fields["correction"] == "on the sofa"
-    assert kept.post("/v1/feedback", said | {"request_id": "nobody"}).status_code == 400
+    assert (row.fields["conversation"], row.fields["receipt"]["path"]) == (ASKED, "model")
+    assert row.fields["answer"]
+    unknown = kept.post("/v1/feedback", said | {"request_id": "nobody"})
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "unknown_request")
     assert kept.post("/v1/feedback", said | {"rating": "sideways"}).status_code == 400
+
+
+def test_feedback_on_an_answer_that_was_not_kept_has_all_that_is_needed_to_learn(kept: Kept) -> None:
+    body = {"messages": ASKED, "temperature": 0.7, "max_tokens": 5}
+    for stream in (False, True):
+        reply = kept.post("/v1/chat/completions", body | {"stream": stream})
+        said = {"request_id": reply.headers["x-request-id"], "rating": "up"}
+        assert kept.post("/v1/feedback", said).json() == {"kept": said["request_id"]}
+        found = [row.fields for name, row in kept.store.kept.items() if name[0] == "feedback"]
+        (fields,) = [one for one in found if one["request_id"] == said["request_id"]]
+        assert (fields["conversation"], fields["finish_reason"], fields["cut"]) == (ASKED, "length", False)
+        assert fields["answer"]
+        assert fields["model"]
+    unsaid = kept.post("/v1/chat/completions", body | {"cache": {"mode": "no-store"}})
+    said = {"request_id": unsaid.headers["x-request-id"], "rating": "up"}
+    assert kept.post("/v1/feedback", said).status_code == 404
+
+
+def test_feedback_is_refused_while_the_store_is_down(kept: Kept) -> None:
+    reply = kept.post("/v1/chat/completions", {"messages": ASKED, "temperature": 0, "max_tokens": 5})
+    kept.store.is_down = True
+    refused = kept.post("/v1/feedback", {"request_id": reply.headers["x-request-id"], "rating": "up"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "store_down")
+
+
+def test_paging_goes_on_behind_rows_that_are_not_genuine(kept: Kept) -> None:
+    for text in ("the cat", "the dog", "a cat", "a dog"):
+        kept.chat(messages=[{"role": "user", "content": text}], stop=list("aeiou \n"))
+    whole = [one["id"] for one in kept.get("/v1/cache/entries")["entries"]]
+    for name, row in list(kept.store.kept.items()):
+        if name[0] == "answer" and name[2].hex() == whole[0]:
+            kept.store.kept[name] = replace(row, text="forged")
+    page = kept.get(f"/v1/cache/entries?limit={len(whole) - 2}")
+    assert ([one["id"] for one in page["entries"]], page["more"]) == (whole[1:-1], True)
 
 
 def test_entries_can_be_searched_paged_and_removed(kept: Kept) -> None:

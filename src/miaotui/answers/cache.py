@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -11,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from miaotui.answers.cases import case_key, pair_key
 from miaotui.answers.control import CacheControl
 from miaotui.answers.decision import Decision, Path, decision_key, decision_of
 from miaotui.answers.entry import CURATED, Entry, curated_key, entry_of
@@ -85,19 +85,20 @@ class AnswerCache:
         self._nearby: Nearby | None = None
         self._curated_seen: dict[str, tuple[float, bool]] = {}
 
-    def use_near(self, delta: float, embedding_model: str, embed: Embed) -> None:
+    def use_near(self, delta: float, embedding_model: str, embed: Embed, model: str | None = None) -> None:
         """Give answers to questions of the same meaning, too. To be called before `open`.
 
-        delta: the probability of a wrong answer that one hit may have. embed: makes vectors with that model.
+        delta: the probability of a wrong answer that one hit may have. embed: makes vectors with that model. model:
+        what computes answers here; those that another one computed are not looked at.
         """
         hits = NearHits(self._read_genuine, prior_of(embedding_model), delta=delta)
-        self._nearby = Nearby(hits, embed, self.put, lambda row: row.is_genuine(self._secret))
+        self._nearby = Nearby(hits, embed, self.put, lambda row: row.is_genuine(self._secret), model)
 
     async def open(self) -> None:
         """Connect to the stores; those that are down are tried again later."""
         for level in self.levels:
             await level.open()
-        self._writer = Writer(self.levels)
+        self._writer = Writer(self.levels, self._now)
         shared = next((level.store for level in self.levels if isinstance(level.store, Claims)), None)
         self._leases = None if shared is None else Leases(shared)
         if self._nearby is not None:
@@ -188,6 +189,25 @@ class AnswerCache:
         if self._nearby is not None and {"entry", "similarity", "distance"} <= set(candidate):
             await self._nearby.learn(tenant, candidate, right=right, source=source, now_s=self._now())
 
+    @property
+    def has_near(self) -> bool:
+        """Whether questions of the same meaning are looked for."""
+        return self._nearby is not None
+
+    async def parted(self, tenant: str, one: str, other: str) -> bool:
+        """Whether somebody has told two questions apart."""
+        return await self._get(("case", tenant, pair_key(one, other))) is not None
+
+    async def nearness(self, asked: str, entry: Entry) -> Mapping[str, Any] | None:
+        """How close a question is to a kept one, as `learn` takes it; None where that cannot be said."""
+        if self._nearby is None:
+            return None
+        try:
+            return await self._nearby.nearness(asked, entry.row())
+        except MiaotuiError:  # the embedder is down or busy, or the question too long for it
+            self.counts["errors"] += 1
+            return None
+
     async def put(self, row: Row) -> None:
         """Seal a row and have it kept."""
         row = row.sealed(self._secret)
@@ -230,6 +250,7 @@ class AnswerCache:
             "tampered": counts["tampered"],
             "errors": counts["errors"],
             "dropped": self._writer.num_dropped,
+            "near_index": None if self._nearby is None else self._nearby.counters(),
             "saved_s": round(self.saved_s, 3),
             "stores": [
                 {"name": level.name, "works": level.works, "failures": level.num_errors} for level in self.levels
@@ -245,22 +266,31 @@ class AnswerCache:
         return self.counters() | {"rows": held.num_rows, "bytes": held.num_bytes}
 
     async def rows(self, which: Filter, *, limit: int = 100, behind: Row | None = None) -> list[Row]:
-        """Genuine rows of the last store, newest first. Raises StoreError where that is down."""
-        found = await self.levels[-1].rows(which, now_s=self._now(), limit=limit, behind=behind)
-        return [row for row in found if row.is_genuine(self._secret)]
+        """Genuine rows of the last store, newest first; fewer than `limit` where there are no more.
 
-    async def each_row(self, which: Filter) -> AsyncIterator[Row]:
-        """All genuine rows of the last store, newest first. Raises StoreError where that is down."""
-        behind: Row | None = None
-        while page := await self.levels[-1].rows(which, now_s=self._now(), limit=PAGE, behind=behind):
-            for row in page:
+        Raises StoreError where that is down.
+        """
+        found: list[Row] = []
+        async for row in self.each_row(which, behind=behind, page=min(limit, PAGE)):
+            found.append(row)
+            if len(found) == limit:
+                break
+        return found
+
+    async def each_row(self, which: Filter, *, behind: Row | None = None, page: int = PAGE) -> AsyncIterator[Row]:
+        """All genuine rows of the last store, newest first, so many fetched at once. Raises StoreError where that is
+        down."""
+        while rows := await self.levels[-1].rows(which, now_s=self._now(), limit=page, behind=behind):
+            for row in rows:
                 if row.is_genuine(self._secret):
                     yield row
-            behind = page[-1]
+            behind, page = rows[-1], PAGE
 
     async def delete(self, which: Filter) -> int:
         """Remove rows everywhere; how many the last store had. Raises StoreError where one is down."""
         await self.flush()
+        if self._nearby is not None and which.kind == "answer" and which.tenant is not None and which.key is not None:
+            self._nearby.forget(which.tenant, which.key)
         return [await level.delete(which) for level in self.levels][-1]
 
     def _count(self, found: Found) -> None:
@@ -301,10 +331,10 @@ class AnswerCache:
 
     async def _fit(self, row: Row, question: Question, control: CacheControl) -> Entry | None:
         """A near row's answer, if this question may have it: never once somebody has told the two apart."""
-        if await self._get(("case", question.tenant, pair_key(question.text or "", row.key))) is not None:
-            return None
         kept = self._entry_of(row)
-        return kept if kept is not None and self._suits(kept, question, control) else None
+        if kept is None or await self.parted(question.tenant, question.text or "", kept.question):
+            return None
+        return kept if self._suits(kept, question, control) else None
 
     async def _read_genuine(self, name: Name) -> Row | None:
         found = await self._get(name)
@@ -385,14 +415,3 @@ async def opened(cache: AnswerCache | None) -> AsyncIterator[None]:
     finally:
         if cache is not None:
             await cache.close()
-
-
-def pair_key(asked: str, key: bytes) -> bytes:
-    """Under which it is kept that a question must not be given that answer."""
-    plain = " ".join(asked.split()).encode("utf-8", "surrogatepass")
-    return hashlib.sha256(b"pair\0" + key + plain).digest()
-
-
-def case_key(key: bytes, answer: str) -> bytes:
-    """Under which it is kept that this answer to that question is wrong."""
-    return hashlib.sha256(b"case\0" + key + answer.encode("utf-8", "surrogatepass")).digest()

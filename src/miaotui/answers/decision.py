@@ -15,6 +15,8 @@ meaning. shared: computed for another request that asked the same at the same ti
 
 KEPT_S = 30 * 86400.0
 """Decisions are of use for so long."""
+MAX_QUESTION = 1000
+"""Characters that are kept of a question; near hits, whose decisions are learned from, are never longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Decision:
     def row(self) -> Row:
         """As a store keeps it, not sealed yet."""
         fields = asdict(self)
-        for name in ("tenant", "created_s"):
+        for name in ("tenant", "created_s", "question"):  # which the row has by itself
             del fields[name]
         return Row(
             kind="decision",
@@ -50,7 +52,7 @@ class Decision:
             key=decision_key(self.request_id),
             payload=payload_of(fields),
             created_s=self.created_s,
-            text=self.question,
+            text=shortened(self.question, MAX_QUESTION),
             expires_s=self.created_s + KEPT_S,
         )
 
@@ -58,9 +60,14 @@ class Decision:
 def decision_of(row: Row) -> Decision:
     """A row that was sealed by us, read. Raises ValueError for one that holds something else."""
     try:
-        return Decision(tenant=row.tenant, created_s=row.created_s, **row.fields)
+        return Decision(tenant=row.tenant, created_s=row.created_s, **({"question": row.text} | row.fields))
     except TypeError as error:
         raise ValueError(f"a row is no decision: {error}") from None
+
+
+def shortened(text: str, most: int) -> str:
+    """A text, or the beginning of a longer one with a sign that says so: at most so many characters and one."""
+    return text if len(text) <= most else text[:most] + "…"
 
 
 def decision_key(request_id: str) -> bytes:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from miaotui.answers.entry import CURATED
 from miaotui.answers.level import Level
 from miaotui.answers.near.guards import verdicts
-from miaotui.answers.near.near import MAX_CHARACTERS, Near, NearHits, question_of
+from miaotui.answers.near.near import MAX_CHARACTERS, Near, NearHits, question_of, wording_distance
 from miaotui.answers.near.reading import read
-from miaotui.answers.near.vectors import packed
+from miaotui.answers.near.vectors import codes_of, length_of, packed, unpacked
 from miaotui.answers.question import Question
 from miaotui.answers.row import Row
 from miaotui.answers.store import Filter
@@ -27,6 +27,8 @@ Embed = Callable[[Sequence[str]], Awaitable[NDArray[np.float32]]]
 PAGE = 256
 REFRESH_S = 10.0
 """So often the store is asked for answers that other processes kept."""
+CHECKED_AT_ONCE = 256
+"""Questions of which the store is asked, each time, whether it still has their answers."""
 SAME_ANSWER = 0.95
 """Two answers whose vectors are as close as this, and which all guards let pass, say the same."""
 
@@ -48,6 +50,7 @@ class Nearby:
     """Knows the questions of one store by their vectors.
 
     hits: finds and learns. embed: makes vectors. put: keeps rows, sealed. is_genuine: whether a row may be believed.
+    model: whose answers are of use here, beside those of people; None: any.
     """
 
     def __init__(
@@ -56,13 +59,16 @@ class Nearby:
         embed: Embed,
         put: Callable[[Row], Awaitable[None]],
         is_genuine: Callable[[Row], bool],
+        model: str | None = None,
     ) -> None:
         self._hits = hits
         self._embed = embed
         self._put = put
         self._is_genuine = is_genuine
+        self._model = model
         self._newest: dict[str, float] = {}
         self._seen: set[bytes] = set()
+        self._to_check: list[tuple[str, bytes, bytes]] = []
         self._task: asyncio.Task[None] | None = None
 
     def watch(self, level: Level, now: Callable[[], float]) -> None:
@@ -92,6 +98,32 @@ class Nearby:
         """An answer is kept."""
         self._hits.add(row)
 
+    def forget(self, tenant: str, key: bytes) -> None:
+        """An answer is gone."""
+        self._hits.index.forget(tenant, key)
+
+    def counters(self) -> dict[str, int]:
+        """How full the index of questions is, and what it has let go or not taken in."""
+        index = self._hits.index
+        return {
+            "questions": len(index),
+            "bytes": index.num_bytes,
+            "dropped": index.num_dropped,
+            "refused": index.num_refused,
+        }
+
+    async def nearness(self, asked: str, row: Row) -> Mapping[str, Any] | None:
+        """How close a question is to a kept one, as `learn` takes it; None where the row has no vector."""
+        kept = unpacked(row.vector)
+        if kept is None or len(asked) > MAX_CHARACTERS:
+            return None
+        codes = codes_of((await self._embed([asked]))[0])
+        if codes.size != kept.size:
+            return None
+        cosine = float(codes.astype(np.int64) @ kept.astype(np.int64)) / (length_of(codes) * length_of(kept))
+        distance = wording_distance(read(asked), read(question_of(row)))
+        return {"entry": row.key.hex(), "similarity": min(max(cosine, 0.0), 1.0), "distance": distance}
+
     async def agree(self, one: str, other: str) -> bool:
         """Whether two answers say the same; in doubt not."""
         if " ".join(one.split()) == " ".join(other.split()):
@@ -113,6 +145,7 @@ class Nearby:
             try:
                 for kind in ("answer", "observation"):
                     await self._take_in(level, Filter(kind), now())
+                await self._tidy(level, now())
             except MiaotuiError:  # a store or an embedder that is down; later, then
                 pass
             await asyncio.sleep(REFRESH_S)
@@ -129,6 +162,15 @@ class Nearby:
                 break
         self._newest[which.kind] = newest_s
 
+    async def _tidy(self, level: Level, now_s: float) -> None:
+        """Forget questions whose answers the store has let go, some at a time; new ones are not looked at at once."""
+        if not self._to_check:
+            self._to_check = self._hits.index.names()
+        some, self._to_check = self._to_check[:CHECKED_AT_ONCE], self._to_check[CHECKED_AT_ONCE:]
+        for tenant, group, key in some:
+            if await level.get(("answer", tenant, key), now_s) is None:
+                self._hits.remove(tenant, group, key)
+
     async def _take(self, kind: str, rows: Sequence[Row]) -> None:
         if kind == "observation":
             for row in rows:
@@ -136,6 +178,7 @@ class Nearby:
                     self._seen.add(row.key)
                     self._hits.learn(row)
             return
+        rows = [row for row in rows if self._model is None or row.model in ("", self._model)]
         bare = [(row, question_of(row)) for row in rows if not row.vector]
         bare = [(row, question) for row, question in bare if 0 < len(question) <= MAX_CHARACTERS]
         vectors = await self._embed([question for _, question in bare]) if bare else ()

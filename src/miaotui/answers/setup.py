@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from miaotui.answers.cache import AnswerCache
+from miaotui.answers.row import Kind
 from miaotui.answers.secret import secret_of
-from miaotui.answers.store import Store
+from miaotui.answers.store import KINDS, Store
 from miaotui.errors import ConfigError
 
 SQLITE_FILE = "answers.sqlite"
+IN_FRONT: tuple[Kind, ...] = ("answer", "case")
+"""What is looked up by name again and again; the rest is in the stores behind the memory."""
 
 
 def open_cache(
@@ -30,12 +33,11 @@ def open_cache(
     if not urls or list(urls) == ["off"]:
         return None
     from miaotui.answers.stores import open_store
+    from miaotui.answers.stores.memory import MemoryStore
 
-    stores: list[Store] = [open_store("memory:", max_bytes=memory_bytes)]
-    for url in urls:
-        if url == "off":
-            raise ConfigError("cache must be off, or name stores, not both.")
-        if url != "memory":
-            named = f"sqlite:{home / SQLITE_FILE}" if url == "sqlite" else url
-            stores.append(open_store(named, max_bytes=store_bytes))
+    if "off" in urls:
+        raise ConfigError("cache must be off, or name stores, not both.")
+    named = [f"sqlite:{home / SQLITE_FILE}" if url == "sqlite" else url for url in urls if url != "memory"]
+    stores: list[Store] = [MemoryStore(memory_bytes, IN_FRONT if named else KINDS)]
+    stores += [open_store(url, max_bytes=store_bytes) for url in named]
     return AnswerCache(stores, secret_of(secret, home), ttl_s=ttl_s)

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Final, Literal, Protocol, get_args, runtime_checkable
 
 from miaotui.answers.row import Kind, Row
 
 Order = Literal["newest", "oldest", "least used"]
 Name = tuple[Kind, str, bytes]
 """A row's kind, tenant and key."""
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+_PARTS: Final[Mapping[Kind, int]] = {"answer": 1, "decision": 8, "feedback": 4, "observation": 8}
+"""Beside its answers a store may hold an eighth of their bytes of decisions, and so on. Cases have no limit: whoever
+called an answer wrong relies on them, and they are short."""
+
+
+def limits_of(max_bytes: int | None) -> dict[Kind, int]:
+    """The most bytes of each kind of row in a store whose answers have that limit."""
+    return {} if max_bytes is None else {kind: max_bytes // part for kind, part in _PARTS.items()}
+
+
+def is_too_large(row: Row, max_bytes: int | None) -> bool:
+    """Whether a row is larger by itself than all of its kind may be."""
+    return row.num_bytes > limits_of(max_bytes).get(row.kind, row.num_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +57,8 @@ class Store(Protocol):
     """Keeps rows. Every method may be called from several tasks of one event loop at once.
 
     What `put` has returned from survives the end of the process and of the machine (as far as the server behind it
-    promises so). Expired rows are not returned. Beyond `max_bytes`, the least recently used answers go first.
+    promises so). Expired rows are not returned. Beyond `max_bytes` of answers, and what `limits_of` makes of it for the
+    other kinds, the least recently used rows go first.
 
     All raise StoreError where the store cannot be reached, is full, read-only or locked, after a bounded time.
     """

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from miaotui.answers.level import Level
 from miaotui.answers.row import Row
-from miaotui.answers.store import Name
+from miaotui.answers.store import KINDS, Filter, Name
 from miaotui.errors import StoreError
 
 MAX_ROWS = 4096
@@ -17,12 +19,16 @@ MAX_BYTES = 64 << 20
 BATCH = 256
 TOUCH_S = 2.0
 """Last uses are written down so often."""
+SWEEP_S = 600.0
+"""So often rows that have expired are removed: decisions of last month, answers beyond their time."""
+
+log = logging.getLogger(__name__)
 
 
 class Writer:
-    """Puts rows into every level, in the order they came, many at once."""
+    """Puts rows into every level, many at once, in the order they came; now and then removes what has expired."""
 
-    def __init__(self, levels: Sequence[Level]) -> None:
+    def __init__(self, levels: Sequence[Level], now: Callable[[], float] = time.time) -> None:
         self.num_dropped = 0
         self._levels = levels
         self._rows: deque[Row] = deque()
@@ -31,7 +37,8 @@ class Writer:
         self._arrived = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
-        self._task = asyncio.create_task(self._run())
+        self._now = now
+        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._sweep_often())]
 
     def add(self, row: Row) -> None:
         """Have a row kept soon."""
@@ -55,9 +62,25 @@ class Writer:
     async def close(self) -> None:
         """The same, and end."""
         await self.flush()
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._touch()
+
+    async def sweep(self) -> None:
+        """Remove what has expired, of every kind and tenant."""
+        for level in self._levels:
+            try:
+                for kind in KINDS if level.works else ():
+                    # Past the level's time limit: a store removes some at a time, and others are served in between.
+                    await level.store.delete(Filter(kind, expired_s=self._now()))
+            except StoreError as error:  # whoever needs the store finds out; this can wait
+                log.info("expired rows of the %s store stay for now: %s", level.name, error)
+
+    async def _sweep_often(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            await self.sweep()
 
     async def _run(self) -> None:
         while True:

@@ -15,7 +15,8 @@ from miaotui.engine.async_embedder import AsyncEmbedder
 from miaotui.engine.async_llm import AsyncLLM
 from miaotui.engine.results import Completion, Delta
 from miaotui.errors import InvalidRequestError, ModelNotFoundError
-from miaotui.server.asking import Asker, Reading
+from miaotui.server.answered import Answered
+from miaotui.server.asking import Ask, Asker, Reading
 from miaotui.server.ledger import Ledger
 from miaotui.server.settings import ServerSettings
 from miaotui.server.supervisor import Supervisor
@@ -31,6 +32,7 @@ class Service:
     """The engines, how the server is set up, and what it counts; one for all requests.
 
     llm: what writes text, and asker: how it is asked; embedder: what makes embeddings. There is one of them at least.
+    model: names all that the answers of `llm` depend on beside the request.
     """
 
     def __init__(
@@ -41,8 +43,10 @@ class Service:
         *,
         asker: Asker | None = None,
         embedder: AsyncEmbedder | None = None,
+        model: str = "",
     ) -> None:
         self.settings = settings
+        self.answered = Answered(model)
         self.ledger = ledger
         self.metrics = ledger.metrics
         self.closing = False
@@ -75,6 +79,11 @@ class Service:
         if self._asker is None:
             raise self._no_writer()
         return self._asker
+
+    async def ask(self, ask: Ask) -> Reading:
+        """An answer; where people can say what they think of it, it is remembered. Raises what `Asker.ask` does."""
+        answer = await self.asker.ask(ask)
+        return answer if self.cache is None else self.answered.watch(ask, answer)
 
     @property
     def cache(self) -> AnswerCache | None:

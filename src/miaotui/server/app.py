@@ -81,16 +81,16 @@ def create_app(
         async with AsyncExitStack() as stack:
             embedder = await stack.enter_async_context(open_embedder()) if open_embedder is not None else None
             llm = await stack.enter_async_context(open_llm()) if open_llm is not None else None
-            asker = None
+            asker, model = None, ""
             if llm is not None:
+                model = "" if cache is None else await asyncio.to_thread(llm.llm.fingerprint)
                 if cache is not None and embedder is not None and settings.near == "guarded":
                     spec = embedder.embedder.file.spec
-                    cache.use_near(settings.near_delta, spec.name, partial(embedder.embed, truncate=False))
+                    cache.use_near(settings.near_delta, spec.name, partial(embedder.embed, truncate=False), model)
                 await stack.enter_async_context(opened(cache))
                 await warm_up(llm)
-                model = "" if cache is None else await asyncio.to_thread(llm.llm.fingerprint)
                 asker = Asker(llm, cache, model, ledger)
-            service = app.state.service = Service(llm, settings, ledger, asker=asker, embedder=embedder)
+            service = app.state.service = Service(llm, settings, ledger, asker=asker, embedder=embedder, model=model)
             if service.supervisor is None:
                 yield
                 return

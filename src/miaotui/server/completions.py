@@ -65,7 +65,7 @@ async def _start_all(
                 priority=service.priority(priority, request.state.tenant),
                 control=control,
             )
-            answers.append(await service.asker.ask(ask))
+            answers.append(await service.ask(ask))
     except BaseException:
         for answer in answers:
             await answer.aclose()

@@ -12,7 +12,7 @@ from miaotui.answers.cache import AnswerCache
 from miaotui.answers.entry import Entry, entry_of
 from miaotui.answers.row import Row
 from miaotui.answers.store import Filter
-from miaotui.answers.verdict import Feedback, Rating, give_feedback
+from miaotui.answers.verdict import MAX_WORDS, Feedback, Rating, give_feedback
 from miaotui.answers.verdict import reject as reject_answer
 from miaotui.errors import InvalidRequestError, NotKeptError
 from miaotui.server.replies import json_reply
@@ -25,8 +25,9 @@ class RejectRequest(msgspec.Struct, kw_only=True):
     """POST /v1/cache/entries/{id}/reject."""
 
     request_id: Annotated[str, msgspec.Meta(max_length=200)] = ""
-    question: Annotated[str, msgspec.Meta(max_length=16384)] = ""
-    comment: Annotated[str, msgspec.Meta(max_length=16384)] = ""
+    question: Annotated[str, msgspec.Meta(max_length=MAX_WORDS)] = ""
+    comment: Annotated[str, msgspec.Meta(max_length=MAX_WORDS)] = ""
+    correction: Annotated[str, msgspec.Meta(max_length=MAX_WORDS)] = ""
 
 
 class FeedbackRequest(msgspec.Struct, kw_only=True):
@@ -87,9 +88,8 @@ async def reject(request: Request) -> Response:
     cache, tenant = _cache(request), request.state.tenant
     asked = decode(await request.body() or b"{}", RejectRequest)
     found = await _entry(cache, tenant, request.path_params["entry"])
-    await reject_answer(
-        cache, tenant, found.key, asked=asked.question, request_id=asked.request_id, comment=asked.comment
-    )
+    said = {"request_id": asked.request_id, "comment": asked.comment, "correction": asked.correction}
+    await reject_answer(cache, tenant, found.key, asked=asked.question, **said)
     return json_reply({"rejected": found.id})
 
 
@@ -102,10 +102,11 @@ async def why(request: Request) -> Response:
 
 
 async def feedback(request: Request) -> Response:
-    """What somebody says of an answer."""
+    """What somebody says of an answer; acknowledged once it is kept."""
     asked = decode(await request.body(), FeedbackRequest)
     said = Feedback(asked.request_id, asked.rating, asked.correction or "", asked.comment or "")
-    await give_feedback(_cache(request), request.state.tenant, said)
+    cache, tenant, service = _cache(request), request.state.tenant, request.app.state.service
+    await give_feedback(cache, tenant, said, service.answered.about(tenant, asked.request_id))
     return json_reply({"kept": asked.request_id})
 
 

@@ -26,6 +26,7 @@ from miaotui.errors import (
     StoreError,
     TokenizerError,
     UnauthorizedError,
+    UnknownRequestError,
 )
 
 encode = msgspec.json.encode
@@ -34,6 +35,7 @@ _STATUS: tuple[tuple[type[Exception], int, str, str | None], ...] = (
     (BodyTooLargeError, 413, "invalid_request_error", None),
     (ContextLengthError, 400, "invalid_request_error", "context_length_exceeded"),
     (CapacityError, 400, "invalid_request_error", "capacity_exceeded"),
+    (UnknownRequestError, 404, "invalid_request_error", "unknown_request"),
     (InvalidRequestError, 400, "invalid_request_error", None),
     (ChatTemplateError, 400, "invalid_request_error", None),
     (TokenizerError, 400, "invalid_request_error", None),

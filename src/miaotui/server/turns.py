@@ -85,7 +85,7 @@ class Turn:
         offered = [] if asked.choice == "none" else asked.tools
         style = tool_format(service.llm.llm.chat_template)
         wanted = _grammar(asked, offered, style)
-        answer = await service.asker.ask(
+        answer = await service.ask(
             Ask(
                 asked.messages,
                 asked.params.changed(structured_outputs=wanted),

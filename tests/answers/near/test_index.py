@@ -74,14 +74,31 @@ def test_the_index_holds_what_was_put_and_not_removed(operations: list[tuple[boo
     assert index.num_bytes == 0
 
 
-def test_a_full_index_refuses_and_counts_instead_of_growing() -> None:
-    index = NearIndex(max_bytes=1500)
-    taken = [index.put("t", GROUP, key(n), "q", codes_of(v)) for n, v in enumerate(unit_vectors(5))]
-    assert taken == [True, True, False, False, False]
-    assert index.num_refused == 3
-    assert index.num_bytes <= 1500
-    assert index.remove("t", GROUP, key(0))
-    assert index.put("t", GROUP, key(9), "q", codes_of(unit_vectors(1)[0]))
+def test_a_full_index_drops_the_oldest_answers_questions_and_counts_instead_of_growing() -> None:
+    index, codes = NearIndex(max_bytes=3000), [codes_of(vector) for vector in unit_vectors(9)]
+    for number, created_s in enumerate((30.0, 10.0, 20.0)):
+        assert index.put("t", GROUP, key(number), "q", codes[number], created_s)
+    assert index.put("u", GROUP, key(3), "q", codes[3], 40.0)
+    assert index.put("t", GROUP, key(0), "q", codes[0], 50.0)  # answered anew
+    assert index.put("t", GROUP, key(4), "q", codes[4], 45.0)
+    assert {name[2] for name in index.names()} == {key(0), key(3), key(4)}
+    assert not index.put("t", GROUP, key(5), "q", codes[5], 15.0)  # older than all of them
+    assert not index.put("t", GROUP, key(6), "q" * 1000, codes[6], 99.0)
+    assert (index.num_dropped, index.num_refused, len(index)) == (2, 2, 3)
+    assert index.num_bytes <= 3000
+    for number in range(1000):
+        assert index.put("t", GROUP, key(number), "q", codes[number % 9], 100.0 + number)
+    assert {name[2] for name in index.names()} == {key(number) for number in (997, 998, 999)}
+    assert len(index._by_age) < 200
+
+
+def test_a_question_is_forgotten_whatever_its_group() -> None:
+    index, codes = NearIndex(), codes_of(unit_vectors(1)[0])
+    for tenant, group in (("t", b"g"), ("t", b"h"), ("u", b"g")):
+        index.put(tenant, group, key(1), "q", codes)
+    index.put("t", b"g", key(2), "q", codes)
+    index.forget("t", key(1))
+    assert sorted(index.names()) == [("t", b"g", key(2)), ("u", b"g", key(1))]
 
 
 def test_the_graph_takes_over_from_exact_search_and_finds_the_same() -> None:

@@ -46,7 +46,7 @@ class Stub:
     pieces: int = 6
     held: threading.Event = field(default_factory=threading.Event)
     gone: threading.Event = field(default_factory=threading.Event)
-    fails: dict[str, tuple[int, str]] = field(default_factory=dict)
+    fails: dict[str, tuple[int, str] | tuple[int, str, str]] = field(default_factory=dict)
     key: str = ""
     model: str = "stub-135m"
     others: list[str] = field(default_factory=list)
@@ -188,7 +188,7 @@ class Stub:
     async def feedback(self, request: Request) -> Response:
         said = await request.json()
         if said["request_id"] not in self.decisions:
-            return refusal(400, "request_id: no request of that id is known.")
+            return refusal(404, "request_id: no request of that id is known.", "unknown_request")
         if said["rating"] == "down":
             question = self.decisions[said["request_id"]]["question"]
             self.kept = {name: entry for name, entry in self.kept.items() if entry["question"] != question}
@@ -255,15 +255,16 @@ class Stub:
 
             fails = next((fail for start, fail in self.fails.items() if path.startswith(start)), None)
             if fails is None and self.key and request.headers.get("authorization") != f"Bearer {self.key}":
-                fails = (401, "the API key is missing.")
+                fails = (401, "the API key is missing.", "invalid_api_key")
             await (inner if fails is None else refusal(*fails))(scope, again, send)
 
         return noting
 
 
-def refusal(status: int, message: str) -> Response:
+def refusal(status: int, message: str, code: str | None = None) -> Response:
     """An error as the real server words it."""
-    return JSONResponse({"error": {"message": message}}, status, {"retry-after": "7"} if status == 429 else None)
+    headers = {"retry-after": "7"} if status == 429 else None
+    return JSONResponse({"error": {"message": message, "code": code}}, status, headers)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import expect
 
+from miaotui.answers.verdict import MAX_WORDS
 from server.page.conftest import Tab
 from server.page.stub import Stub
 
@@ -105,9 +106,34 @@ def test_a_wrong_answer_whose_request_is_forgotten_is_rejected_by_its_entry(tab:
     card = tab.answered("Who wrote Hamlet?")
     stub.decisions.clear()
     tab.action(card, "wrong").click()
+    card.get_by_label("What would be right?").fill("Shakespeare.")
     card.get_by_role("button", name="Mark as wrong").click()
     expect(card.locator(".card-problem")).to_contain_text("You marked this answer as wrong")
-    assert stub.bodies(f"/v1/cache/entries/{entry}/reject") == [{"request_id": "request-1"}]
+    assert stub.bodies(f"/v1/cache/entries/{entry}/reject") == [
+        {"request_id": "request-1", "correction": "Shakespeare."}
+    ]
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_refusal_for_any_other_reason_takes_nothing_out_and_keeps_what_was_written(
+    tab: Tab, stub: Stub, status: int
+) -> None:
+    entry = stub.keep("Who wrote Hamlet?", "Goethe.")
+    card = tab.answered("Who wrote Hamlet?")
+    stub.fails["/v1/feedback"] = (status, "not like this")
+    tab.action(card, "wrong").click()
+    card.get_by_label("What would be right?").fill("Shakespeare.")
+    card.get_by_role("button", name="Mark as wrong").click()
+    expect(card.locator(".wrong-form .problem")).to_contain_text("not like this")
+    expect(card.get_by_label("What would be right?")).to_have_value("Shakespeare.")
+    assert stub.bodies(f"/v1/cache/entries/{entry}/reject") == []
+
+
+def test_the_page_takes_as_many_characters_as_the_server(tab: Tab) -> None:
+    card = tab.answered("Hi")
+    tab.action(card, "wrong").click()
+    for label in ("What would be right?", "Remark"):
+        expect(card.get_by_label(label)).to_have_attribute("maxlength", str(MAX_WORDS))
 
 
 def test_a_remark_that_does_not_arrive_is_not_lost(tab: Tab, stub: Stub) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from miaotui.answers.cases import observation_row
 from miaotui.answers.near.acceptance import Acceptance, Decision, Evidence, Prior
 from miaotui.answers.near.guards import GUARDS, Guard, Verdicts, verdicts
 from miaotui.answers.near.index import NearIndex
@@ -17,7 +17,7 @@ from miaotui.answers.near.reading import read
 from miaotui.answers.near.shelf import Found
 from miaotui.answers.near.text import Text
 from miaotui.answers.near.vectors import codes_of, unpacked
-from miaotui.answers.row import Row, payload_of
+from miaotui.answers.row import Row
 from miaotui.answers.store import Filter, Name, Store
 
 MAX_CHARACTERS: Final = 1000  # embeddings read about so much; a guard needs 10 ms at most for it, whatever it is
@@ -124,7 +124,7 @@ class NearHits:
         question = question_of(row)
         if row.kind != "answer" or codes is None or not 0 < len(question) <= MAX_CHARACTERS:
             return False
-        return self.index.put(row.tenant, row.group, row.key, question, codes)
+        return self.index.put(row.tenant, row.group, row.key, question, codes, row.created_s)
 
     def remove(self, tenant: str, group: bytes, key: bytes) -> None:
         """Forget an answer that is gone, and its own experience."""
@@ -174,8 +174,7 @@ class NearHits:
         self, tenant: str, key: bytes, similarity: float, distance: float, right: bool, source: str, now_s: float
     ) -> Row:
         """The same of an answer by its key."""
-        fields = {"similarity": similarity, "distance": distance, "right": right, "source": source}
-        row = Row("observation", tenant, os.urandom(16), payload_of(fields), now_s, group=key)
+        row = observation_row(tenant, key, similarity, distance, right, source, now_s)
         self.learn(row)
         return row
 

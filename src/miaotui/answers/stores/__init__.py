@@ -14,7 +14,8 @@ KINDS = "sqlite:PATH, postgresql://USER@HOST/DATABASE, redis://HOST:PORT, redis+
 def open_store(url: str, *, max_bytes: int | None = None, timeout_s: float = 5.0) -> Store:
     """The store that a URL names; `await store.open()` connects it, now or when it can be reached.
 
-    max_bytes: of answers, least recently used first. timeout_s: after which every method has ended, if with an error.
+    max_bytes: of answers (in memory of all rows); the least recently used go first. Of other rows see
+    `store.limits_of`. timeout_s: after which every method has ended, if with an error.
     Raises ConfigError for a URL that names no store, or one whose driver is not installed.
     """
     scheme, colon, rest = url.partition(":")

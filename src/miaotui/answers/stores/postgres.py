@@ -28,7 +28,8 @@ class PostgresStore:
 
     Of a server that is away, read-only or full, every method says so within `timeout_s`; while it cannot be reached,
     most say so at once. Connections are made anew by themselves.
-    max_bytes: of answers; several processes with one server should give the same.
+    max_bytes: of answers, and of other rows what `limits_of` says; several processes with one server should give the
+    same.
     A tenant's name may have about 2 kB, what an index of PostgreSQL takes.
     """
 

@@ -7,7 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from miaotui.answers.row import Row
+from miaotui.answers.row import Kind, Row
+from miaotui.answers.store import is_too_large, limits_of
 from miaotui.answers.stores import postgres_sql as sql
 from miaotui.answers.stores.migrations import pending
 from miaotui.answers.stores.migrations.postgres import MIGRATIONS
@@ -57,10 +58,10 @@ async def _applied(connection: Any) -> list[str]:
 
 
 def prepare(rows: Collection[Row], max_bytes: int | None) -> Prepared:
-    """What `put` sends; answers that are larger than the limit by themselves are only removed."""
+    """What `put` sends; rows that are larger than their limit by themselves are only removed."""
     prepared = Prepared([], [])
     for row in sorted(rows, key=lambda row: (to_bytes(row.tenant), row.kind, row.key)):
-        if row.kind == "answer" and max_bytes is not None and row.num_bytes > max_bytes:
+        if is_too_large(row, max_bytes):
             prepared.too_large.append((to_bytes(row.tenant), row.kind, row.key))
         else:
             prepared.kept.append(sql.values_of(row))
@@ -76,14 +77,19 @@ async def put(connection: Any, prepared: Prepared) -> None:
 
 
 async def evict(connection: Any, max_bytes: int) -> None:
-    """Remove the least recently used answers until the others are within the limit."""
-    if await connection.fetchval(sql.ANSWER_BYTES) <= max_bytes:
-        return
+    """Remove the least recently used rows of each kind until the others are within its limit."""
+    sizes = {record[0]: record[1] for record in await connection.fetch(sql.SIZES)}
+    for kind, limit in limits_of(max_bytes).items():
+        if sizes.get(kind, 0) > limit:
+            await _evict(connection, kind, limit)
+
+
+async def _evict(connection: Any, kind: Kind, limit: int) -> None:
     for _ in range(EVICTIONS_AT_ONCE):  # a limit that was lowered is reached over several puts
         async with connection.transaction():
             await connection.execute(sql.ALONE, EVICTION_LOCK)
-            excess = await connection.fetchval(sql.ANSWER_BYTES) - max_bytes
-            if excess <= 0 or num_changed(await connection.execute(sql.EVICT, excess)) == 0:
+            excess = await connection.fetchval(sql.SIZE, kind) - limit
+            if excess <= 0 or num_changed(await connection.execute(sql.EVICT, excess, kind)) == 0:
                 return
 
 

@@ -26,10 +26,11 @@ PUT = f"""INSERT INTO miaotui_row ({COLUMNS}, used_s, num_bytes, terms, marks)
         marks = excluded.marks"""  # noqa: S608
 REMOVE = "DELETE FROM miaotui_row WHERE tenant = $1 AND kind = $2 AND key = $3"
 TOUCH = """UPDATE miaotui_row SET used_s = $4 WHERE tenant = $1 AND kind = $2 AND key = $3 AND used_s < $4"""
-ANSWER_BYTES = "SELECT coalesce(sum(num_bytes), 0)::bigint FROM miaotui_size WHERE kind = 'answer'"
+SIZES = "SELECT kind, sum(num_bytes)::bigint FROM miaotui_size GROUP BY kind"
+SIZE = "SELECT coalesce(sum(num_bytes), 0)::bigint FROM miaotui_size WHERE kind = $1"
 EVICT = """
     WITH oldest AS (
-        SELECT tenant, kind, key, used_s, num_bytes FROM miaotui_row WHERE kind = 'answer'
+        SELECT tenant, kind, key, used_s, num_bytes FROM miaotui_row WHERE kind = $2
         ORDER BY used_s LIMIT 256 FOR UPDATE SKIP LOCKED
     ), doomed AS (
         SELECT tenant, kind, key, sum(num_bytes) OVER (ORDER BY used_s, tenant, key) - num_bytes AS freed_before

@@ -27,8 +27,8 @@ class RedisStore:
 
     Rows that expire are removed by the server itself. A put is all or none for each tenant: in a cluster, tenants may
     lie on different servers. Searches by text look at every row of the kind.
-    max_bytes: of answers; several processes with one server should give the same. Without it, let the server's
-    `maxmemory` with a policy bound its size. prefix: of all keys.
+    max_bytes: of answers, and of other rows what `limits_of` says; several processes with one server should give the
+    same. Without it, let the server's `maxmemory` with a policy bound its size. prefix: of all keys.
     """
 
     def __init__(

@@ -1,13 +1,15 @@
-"""Keeps the answers in Redis within a number of bytes: those go that were not used for longest, of whatever tenant."""
+"""Keeps the rows in Redis within a number of bytes: those go that were not used for longest, of whatever tenant."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from miaotui.answers.row import Kind
+from miaotui.answers.store import limits_of
 from miaotui.answers.stores import redis_scripts as scripts
 from miaotui.answers.stores.redis_link import RedisLink
 from miaotui.answers.stores.redis_rows import Keys
@@ -27,14 +29,15 @@ class Eviction:
     def __init__(self, link: RedisLink, keys: Keys, max_bytes: int) -> None:
         self._link = link
         self._keys = keys
-        self._max_bytes = max_bytes
+        self._limits = limits_of(max_bytes)
         self._turn = asyncio.Lock()
         self._me = secrets.token_bytes(8)
 
     async def run(self) -> None:
-        """Remove the least recently used answers until the others are within the limit, unless another process does."""
+        """Remove the least recently used rows of each kind until the others are within its limit, unless another
+        process does."""
         async with self._turn:
-            if await self._excess() <= 0:
+            if not await self._excess():
                 return
             turn = self._keys.claim(b"eviction")
             if not await self._link.script(scripts.CLAIM, turn, [self._me, TURN_MS]):
@@ -42,40 +45,51 @@ class Eviction:
             try:
                 for _ in range(ROUNDS):
                     excess = await self._excess()
-                    if excess <= 0 or not await self._remove_some(excess):
+                    removed = [await self._remove_some(kind, num_bytes) for kind, num_bytes in excess.items()]
+                    if not any(removed):
                         return
             finally:
                 await self._link.script(scripts.RELEASE, turn, [self._me])
 
-    async def _excess(self) -> int:
-        """Bytes too much."""
-        sizes = await self._of_each(lambda pipeline, tenant: pipeline.get(self._keys.index("answer", tenant, "bytes")))
-        return sum(int(size or 0) for _, size in sizes) - self._max_bytes
+    async def _excess(self) -> dict[Kind, int]:
+        """Bytes too much, of the kinds that have too many."""
+        excess = {kind: -limit for kind, limit in self._limits.items()}
+        sizes = await self._of_each(
+            tuple(excess), lambda pipeline, kind, tenant: pipeline.get(self._keys.index(kind, tenant, "bytes"))
+        )
+        for kind, _, size in sizes:
+            excess[kind] += int(size or 0)
+        return {kind: num_bytes for kind, num_bytes in excess.items() if num_bytes > 0}
 
-    async def _remove_some(self, excess: int) -> bool:
+    async def _remove_some(self, kind: Kind, excess: int) -> bool:
         """Remove some of the least recently used; whether there were any."""
         heads = await self._of_each(
-            lambda pipeline, tenant: pipeline.zrange(
-                self._keys.index("answer", tenant, "by_use"), 0, ROWS_LOOKED_AT - 1, withscores=True
-            )
+            (kind,),
+            lambda pipeline, kind, tenant: pipeline.zrange(
+                self._keys.index(kind, tenant, "by_use"), 0, ROWS_LOOKED_AT - 1, withscores=True
+            ),
         )
-        oldest = sorted((float(score), tenant, key) for tenant, head in heads for key, score in head)
+        oldest = sorted((float(score), tenant, key) for _, tenant, head in heads for key, score in head)
         for _, tenant, key in oldest[:ROWS_LOOKED_AT]:  # beyond those, a tenant may have others in between
             if excess <= 0:
                 break
-            excess -= await self._link.script(scripts.EVICT, self._keys.base(tenant), ["answer", key])
+            excess -= await self._link.script(scripts.EVICT, self._keys.base(tenant), [kind, key])
         return bool(oldest)
 
-    async def _of_each(self, ask: Callable[[Any, str], object]) -> list[tuple[str, Any]]:
-        """Each tenant with the answer to one question, all asked at once."""
+    async def _of_each(
+        self, kinds: Sequence[Kind], ask: Callable[[Any, Kind, str], object]
+    ) -> list[tuple[Kind, str, Any]]:
+        """Each kind and tenant with the answer to one question, all asked at once."""
         tenants = sorted(map(to_text, await self._link.run(lambda client: client.smembers(self._keys.tenants))))
-        if not tenants:
+        names = [(kind, tenant) for kind in kinds for tenant in tenants]
+        if not names:
             return []
-        return list(zip(tenants, await self._link.run(partial(_ask_each, tenants, ask)), strict=True))
+        answers = await self._link.run(partial(_ask_each, names, ask))
+        return [(kind, tenant, answer) for (kind, tenant), answer in zip(names, answers, strict=True)]
 
 
-async def _ask_each(tenants: list[str], ask: Callable[[Any, str], object], client: Any) -> list[Any]:
+async def _ask_each(names: list[tuple[Kind, str]], ask: Callable[[Any, Kind, str], object], client: Any) -> list[Any]:
     pipeline = client.pipeline(transaction=False)
-    for tenant in tenants:
-        ask(pipeline, tenant)
+    for kind, tenant in names:
+        ask(pipeline, kind, tenant)
     return await pipeline.execute()  # type: ignore[no-any-return]

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 
 from miaotui.answers.row import Kind, Row
-from miaotui.answers.store import Filter
+from miaotui.answers.store import Filter, is_too_large
 from miaotui.answers.stores.matching import sound
 from miaotui.answers.stores.texts import pack, to_bytes, to_text, unpack
 
@@ -77,8 +77,8 @@ def index_of(which: Filter) -> str:
 
 
 def put_arguments(row: Row, max_bytes: int | None) -> list[object]:
-    """A row as PUT takes it; only removed where it is larger than the limit by itself."""
-    if row.kind == "answer" and max_bytes is not None and row.num_bytes > max_bytes:
+    """A row as PUT takes it; only removed where it is larger than its limit by itself."""
+    if is_too_large(row, max_bytes):
         return [row.kind, row.key, ""]
     indexes = [model_index(row.model), *(tag_index(tag) for tag in set(row.tags))]
     if row.group:

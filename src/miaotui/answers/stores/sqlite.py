@@ -31,7 +31,7 @@ class SqliteStore:
 
     A put has been synced to the disk when it returns. Of a file that is damaged, locked or read-only, or on a full
     disk, every method says so within `timeout_s`, and works again when the cause is gone.
-    max_bytes: of answers; what is free in the file beyond that is used again.
+    max_bytes: of answers, and of other rows what `limits_of` says; what is free in the file is used again.
     """
 
     def __init__(self, path: Path, *, max_bytes: int | None = None, timeout_s: float = 5.0) -> None:

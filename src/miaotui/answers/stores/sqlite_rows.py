@@ -6,8 +6,8 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 
-from miaotui.answers.row import Row
-from miaotui.answers.store import Name
+from miaotui.answers.row import Kind, Row
+from miaotui.answers.store import Name, is_too_large, limits_of
 from miaotui.answers.stores import sqlite_sql as sql
 from miaotui.answers.stores.migrations import pending
 from miaotui.answers.stores.migrations.sqlite import MIGRATIONS
@@ -39,10 +39,10 @@ def migrate(connection: sqlite3.Connection, name: str) -> None:
 
 
 def put(connection: sqlite3.Connection, rows: Iterable[Row], max_bytes: int | None) -> None:
-    """Keep rows in place of those of the same name, but for answers that are larger than the limit by themselves."""
+    """Keep rows in place of those of the same name, but for those that are larger than their limit by themselves."""
     for row in rows:
         connection.execute(sql.REMOVE, (row.key, row.kind, to_bytes(row.tenant)))
-        if row.kind == "answer" and max_bytes is not None and row.num_bytes > max_bytes:
+        if is_too_large(row, max_bytes):
             continue
         row_id = connection.execute(sql.INSERT, sql.values_of(row)).lastrowid
         if row.tags:
@@ -58,14 +58,16 @@ def touch(connection: sqlite3.Connection, uses: Mapping[Name, float]) -> None:
 
 
 def evict(connection: sqlite3.Connection, max_bytes: int | None) -> None:
-    """Remove the least recently used answers until the others are within the limit."""
-    if max_bytes is None:
-        return
-    (excess,) = connection.execute(sql.ANSWER_BYTES).fetchone()
-    excess -= max_bytes
-    num_evicted = 0
+    """Remove the least recently used rows of each kind until the others are within its limit."""
+    for kind, limit in limits_of(max_bytes).items():
+        _evict(connection, kind, limit)
+
+
+def _evict(connection: sqlite3.Connection, kind: Kind, limit: int) -> None:
+    (num_bytes,) = connection.execute(sql.SIZE, (kind,)).fetchone()
+    excess, num_evicted = num_bytes - limit, 0
     while excess > 0 and num_evicted < ROWS_EVICTED_AT_ONCE:  # a limit that was lowered is reached over several puts
-        oldest = connection.execute(sql.LEAST_USED).fetchall()
+        oldest = connection.execute(sql.LEAST_USED, (kind,)).fetchall()
         if not oldest:
             return
         for row_id, num_bytes in oldest:

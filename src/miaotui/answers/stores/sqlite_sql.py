@@ -20,8 +20,8 @@ INSERT = f"INSERT INTO answer_row ({COLUMNS}, used_s, num_bytes) VALUES ({', '.j
 INSERT_TAG = "INSERT OR IGNORE INTO row_tag (tag, id) VALUES (?, ?)"
 INSERT_WORDS = "INSERT INTO row_word (rowid, terms) VALUES (?, ?)"
 TOUCH = "UPDATE answer_row SET used_s = max(used_s, ?) WHERE key = ? AND kind = ? AND tenant = ?"
-ANSWER_BYTES = "SELECT coalesce(sum(num_bytes), 0) FROM row_size WHERE kind = 'answer'"
-LEAST_USED = "SELECT id, num_bytes FROM answer_row WHERE kind = 'answer' ORDER BY used_s LIMIT 64"
+SIZE = "SELECT coalesce(sum(num_bytes), 0) FROM row_size WHERE kind = ?"
+LEAST_USED = "SELECT id, num_bytes FROM answer_row WHERE kind = ? ORDER BY used_s LIMIT 64"
 REMOVE_ID = "DELETE FROM answer_row WHERE id = ?"
 DROP_ENDED_CLAIMS = "DELETE FROM claim WHERE until_s <= ?"
 CLAIM = """INSERT INTO claim (key, owner, until_s) VALUES (?, ?, ?)

@@ -5,13 +5,14 @@ import { eventsOf } from "./sse.js";
 
 const BASE = new URL("../", import.meta.url); // the page may lie behind a proxy's prefix
 
-/** What the server refused, and why. status: 0 where it could not be reached. */
+/** What the server refused, and why. status: 0 where it could not be reached. code: its name for the reason, if any. */
 export class ApiError extends Error {
-  constructor(message, status = 0, retryAfter = null) {
+  constructor(message, status = 0, retryAfter = null, code = null) {
     super(message);
     this.name = "ApiError";
     this.status = status;
     this.retryAfter = retryAfter;
+    this.code = code;
   }
 }
 
@@ -42,13 +43,16 @@ async function request(method, path, body, signal) {
 
 async function refusal(reply) {
   let text = "";
+  let code = null;
   try {
-    text = String((await reply.json()).error.message);
+    const { error } = await reply.json();
+    text = String(error.message);
+    code = error.code ?? null;
   } catch {
     text = `HTTP ${reply.status}`; // not our server's words, but a proxy's
   }
   const retry = Number.parseInt(reply.headers.get("retry-after") ?? "", 10);
-  return new ApiError(text, reply.status, Number.isFinite(retry) ? retry : null);
+  return new ApiError(text, reply.status, Number.isFinite(retry) ? retry : null, code);
 }
 
 async function json(method, path, body, signal) {

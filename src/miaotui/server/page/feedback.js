@@ -7,6 +7,9 @@ import { t } from "./i18n.js";
 import { announce } from "./notices.js";
 import { keep } from "./thread.js";
 
+/** Characters of a correction or a remark: as many as the server takes (MAX_WORDS of answers/verdict.py). */
+const MAX_WORDS = 16384;
+
 /** Note that an answer is good; a second time takes nothing back. */
 export async function praise(turn) {
   try {
@@ -22,8 +25,8 @@ export async function praise(turn) {
 
 /** The form in which an answer is marked wrong. close: called when it has done its work or is given up. */
 export function wrongForm(turn, close) {
-  const correction = h("textarea", { rows: 3, name: "correction", maxlength: 20000, dir: "auto" });
-  const comment = h("input", { type: "text", name: "comment", maxlength: 2000, dir: "auto", autocomplete: "off" });
+  const correction = h("textarea", { rows: 3, name: "correction", maxlength: MAX_WORDS, dir: "auto" });
+  const comment = h("input", { type: "text", name: "comment", maxlength: MAX_WORDS, dir: "auto", autocomplete: "off" });
   const send = h("button", { type: "submit", class: "button danger" }, t("wrong_send"));
   const problem = h("p", { class: "problem", role: "alert" });
 
@@ -61,14 +64,14 @@ export function wrongForm(turn, close) {
 }
 
 async function mark(turn, correction, comment) {
-  const said = { request_id: turn.requestId, ...(comment && { comment }) };
+  const said = { request_id: turn.requestId, ...(comment && { comment }), ...(correction && { correction }) };
   try {
     // It takes the answer out of the cache, too.
-    await api.feedback({ ...said, rating: "down", ...(correction && { correction }) });
+    await api.feedback({ ...said, rating: "down" });
   } catch (error) {
     // The server knows nothing of the request any more; the answer may be kept all the same.
     const entry = turn.receipt?.entry;
-    if (!entry || ![400, 404].includes(error.status)) throw error;
+    if (!entry || error.code !== "unknown_request") throw error;
     const question = turn.receipt.path === "near" ? { question: turn.question } : {};
     await api.reject(entry, { ...said, ...question });
   }
