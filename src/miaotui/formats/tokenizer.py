@@ -90,6 +90,11 @@ class Tokenizer:
 
         return cls(*read_folder_tokenizer(model_file.path, model_file.spec.vocab_size))
 
+    @cached_property
+    def longest_token_bytes(self) -> int:
+        """Most bytes that any token stands for; the first time, the whole vocabulary is looked through."""
+        return max(len(self._codec.token_bytes(id)) for id in range(self.vocab_size))
+
     @property
     def bos_token(self) -> str:
         """Text of the BOS token, "" if the model has none; chat templates ask for it."""
