@@ -234,6 +234,21 @@ class LLM:
         messages = _messages(prompt)
         return self._encode(prompt) if messages is None else self.encode_chat(messages, **options)  # type: ignore[arg-type]
 
+    def encode_gap(self, before: str, after: str) -> list[int]:
+        """Token ids of a prompt that asks for the text between two others, for models trained to fill gaps.
+
+        Raises InvalidRequestError for a model whose vocabulary has no tokens for that, ContextLengthError as
+        `check_length` does.
+        """
+        self.check_length(before + after)
+        ids = self.tokenizer.encode_gap(before, after)
+        if ids is None:
+            raise InvalidRequestError(
+                f"suffix must be empty: {self.spec.name} has no tokens for filling gaps (<|fim_prefix|> and so on); "
+                "serve a model that has, such as qwen2.5-coder."
+            )
+        return ids
+
     def check_length(self, text: str) -> None:
         """Raise ContextLengthError for a text that could not fit if all its tokens were the vocabulary's longest.
 
