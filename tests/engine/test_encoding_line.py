@@ -112,12 +112,13 @@ def test_what_nobody_waits_for_any_more_is_not_begun_and_blocks_nothing() -> Non
 
 def test_a_turn_that_comes_to_one_who_has_just_been_cancelled_is_passed_on() -> None:
     async def use(desk: Desk) -> None:
-        await desk.started(("first", LONG, "a"))
+        line = desk.lines._long
+        await line.wait_for_turn("a", None)
         second, third = await desk.started(("second", LONG, "a"), ("third", LONG, "b"))
-        desk.lines._long._pass_on()  # as if the first had ended
+        line._pass_on()  # as if the first had ended
         second.cancel()
-        desk.go.release(2)
-        assert await third == "third"
+        desk.go.release()
+        assert await asyncio.wait_for(third, 10) == "third"
 
     run(use)
 

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from miaotui.engine.encoding_line import LONG_TEXT_CHARS
+from miaotui.server.wire import MAX_TOKENIZE_CHARS
 from server.conftest import Running
 
 LONG = {"messages": [{"role": "user", "content": "a" * (LONG_TEXT_CHARS + 1)}]}
@@ -23,7 +24,7 @@ def hold(running: Running, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     encode = tokenizer.encode_marked
 
     def held(text: str, mark: str) -> list[int]:
-        assert len(text) <= LONG_TEXT_CHARS or go.wait(60)
+        assert len(text) <= LONG_TEXT_CHARS or go.wait(600)
         return encode(text, mark)
 
     monkeypatch.setattr(tokenizer, "encode_marked", held)
@@ -39,7 +40,7 @@ def test_short_texts_do_not_wait_behind_long_ones(start: Callable[..., Any], mon
         go = hold(running, monkeypatch)
         try:
             paths = [("/tokenize", LONG), ("/v1/messages/count_tokens", COUNT)] * 12
-            long = [clients.submit(httpx.post, running.url + path, json=body, timeout=60) for path, body in paths]
+            long = [clients.submit(httpx.post, running.url + path, json=body, timeout=600) for path, body in paths]
             running.until(lambda: num_waiting(running) == 23)
             short = {"messages": [{"role": "user", "content": "hi"}]}
             asked = {"/tokenize": short, "/v1/messages/count_tokens": short | {"model": "tiny"}}
@@ -57,7 +58,7 @@ def test_more_texts_than_may_wait_are_refused(start: Callable[..., Any], monkeyp
         go = hold(running, monkeypatch)
         try:
             for _ in range(6):
-                clients.submit(httpx.post, running.url + "/tokenize", json=LONG, timeout=60)
+                clients.submit(httpx.post, running.url + "/tokenize", json=LONG, timeout=600)
             running.until(lambda: num_waiting(running) == 5)
             refused = httpx.post(running.url + "/tokenize", json=LONG)
             assert (refused.status_code, refused.json()["error"]["code"]) == (429, "overloaded")
@@ -73,7 +74,7 @@ def test_a_client_who_leaves_leaves_the_line(
     with start() as running, ThreadPoolExecutor(1) as clients:
         go = hold(running, monkeypatch)
         try:
-            clients.submit(httpx.post, running.url + path, json=body, timeout=60)
+            clients.submit(httpx.post, running.url + path, json=body, timeout=600)
             running.until(lambda: running.llm.encoding._long._num_free == 0)
             with pytest.raises(httpx.ReadTimeout):
                 httpx.post(running.url + path, json=body, timeout=httpx.Timeout(60, read=0.5))
@@ -82,12 +83,15 @@ def test_a_client_who_leaves_leaves_the_line(
             go.set()
 
 
-def test_a_text_that_cannot_fit_is_refused_without_being_encoded(
+def test_too_long_texts_are_refused_without_being_encoded(
     start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with start() as running:
         text = "a" * (200 * running.llm.llm.tokenizer.longest_token_bytes + 1)
+        assert httpx.post(running.url + "/tokenize", json={"prompt": text}).json()["count"] == len(text)  # only counted
         monkeypatch.setattr(running.llm.llm.tokenizer, "encode", None)
-        for path, body in (("/tokenize", {}), ("/v1/completions", {"max_tokens": 1})):
-            answer = httpx.post(running.url + path, json={"prompt": text, **body})
-            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded")
+        answer = httpx.post(running.url + "/v1/completions", json={"prompt": text, "max_tokens": 1})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded")
+        answer = httpx.post(running.url + "/tokenize", json={"prompt": "a" * (MAX_TOKENIZE_CHARS + 1)})
+        assert answer.status_code == 400
+        assert str(MAX_TOKENIZE_CHARS) in answer.json()["error"]["message"]

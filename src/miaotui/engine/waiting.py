@@ -55,10 +55,10 @@ class WaitingLine:
         of a tenant with no more places than the one who waits.
         """
         places = Counter(s.request.tenant for s in running)
-        tenant = sequence.request.tenant
+        tenant, turn = sequence.request.tenant, self.turn(sequence)
 
         def may_yield(one: Sequence) -> bool:
-            if not one.has_had_its_turn or self.turn(one) <= self.turn(sequence):
+            if not one.has_had_its_turn or self.turn(one) <= turn:
                 return False
             if one.request.tenant == tenant:
                 return one.request.priority > sequence.request.priority

@@ -52,9 +52,8 @@ async def tokenize(request: Request) -> Response:
     def encode() -> list[int]:
         if asked.messages is not None:
             return llm.encode_chat(asked.messages)
-        text = asked.prompt or ""
-        llm.check_length(text)
-        return llm.tokenizer.encode(text, add_special=asked.add_special_tokens, parse_special=True)
+        special = asked.add_special_tokens
+        return llm.tokenizer.encode(asked.prompt or "", add_special=special, parse_special=True)
 
     num_chars = num_characters((asked.prompt, asked.messages))
     ids = await while_connected(request, service.llm.encoding.run(encode, num_chars, request.state.tenant))
