@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from engine.fakes import drain, make_engine
 from miaotui.core import SamplingParams
+from miaotui.engine.engine import Engine
+from miaotui.engine.scheduler import QUANTUM_TOKENS
+from miaotui.engine.sequence import Sequence
 from miaotui.engine.step_budget import (
     CROWDED_S,
     CROWDED_SLOWDOWN,
@@ -145,3 +150,95 @@ def test_a_long_prompt_gets_on_while_short_ones_keep_coming() -> None:
         assert steps < 80
         engine.add([2 + steps % 50] * 12, SamplingParams(temperature=0.0, max_tokens=1))
         engine.step()
+
+
+LONG = SamplingParams(temperature=0.0, ignore_eos=True, max_tokens=400)
+
+
+def crowded(num_requests: int = 8, tenant: str = "many", **options: int) -> tuple[Engine, list[Sequence]]:
+    """An engine with four places, all of which one tenant has had for a while; more of its requests wait."""
+    engine, _ = make_engine(num_blocks=256, max_sequences=4, context=512, **options)
+    greedy = [engine.add([number] * 20, LONG, tenant=tenant)[0] for number in range(num_requests)]
+    for _ in range(QUANTUM_TOKENS + 4):
+        engine.step()
+    assert [len(engine.scheduler.running), engine.scheduler.num_preemptions] == [4, 0]
+    return engine, greedy
+
+
+def steps_until(engine: Engine, sequence: Sequence) -> int:
+    steps = 0
+    while sequence.finish_reason is None and steps < 100:
+        steps += 1
+        engine.step()
+        engine.check_integrity()
+    return steps
+
+
+def said(sequence: Sequence) -> list[int]:
+    return sequence.token_ids[sequence.num_prompt_tokens :]
+
+
+@pytest.mark.parametrize("asked", [{"tenant": "few"}, {"tenant": "many", "priority": -5}, {"priority": -5}])
+def test_who_holds_all_places_gives_one_up_for_whose_turn_it_is(asked: dict[str, Any]) -> None:
+    engine, greedy = crowded()
+    (one,) = engine.add([50] * 20, READ, **asked)
+    assert steps_until(engine, one) <= 4
+    drain(engine)
+    assert engine.scheduler.num_preemptions == 1
+    for number, sequence in enumerate(greedy):
+        alone, _ = make_engine(num_blocks=256, context=512)
+        (want,) = alone.add([number] * 20, LONG)
+        drain(alone)
+        assert said(sequence) == said(want)
+
+
+def test_a_place_is_kept_until_some_tokens_have_come_of_it() -> None:
+    engine, _ = make_engine(num_blocks=256, max_sequences=4, context=512)
+    for number in range(4):
+        engine.add([number] * 20, LONG, tenant="many")
+    engine.step()
+    (one,) = engine.add([50] * 20, READ, tenant="few")
+    assert QUANTUM_TOKENS - 20 <= steps_until(engine, one) <= QUANTUM_TOKENS
+
+
+def test_nobody_gives_a_place_up_within_a_tenant_or_the_last_one_a_tenant_has() -> None:
+    engine, _ = crowded()
+    engine.add([50] * 20, READ, tenant="many")
+    for _ in range(100):
+        engine.step()
+    assert engine.scheduler.num_preemptions == 0
+    engine, _ = make_engine(num_blocks=256, max_sequences=4, context=512)
+    for number in range(5):
+        engine.add([number] * 20, LONG, tenant=f"tenant {number}")
+    for _ in range(QUANTUM_TOKENS + 4):
+        engine.step()
+    engine.add([6] * 20, LONG, tenant="urgent", priority=-5)
+    for _ in range(300):
+        engine.step()
+    assert engine.scheduler.num_preemptions == 0
+
+
+def test_two_who_both_want_all_places_share_them_without_coming_and_going_for_nothing() -> None:
+    engine, greedy = crowded()
+    others = [engine.add([40 + number] * 20, LONG, tenant="others")[0] for number in range(8)]
+    updates = drain(engine)
+    scheduler, num_tokens = engine.scheduler, sum(len(said(s)) + 20 for s in (*greedy, *others))
+    assert 2 <= scheduler.num_preemptions <= num_tokens // QUANTUM_TOKENS
+    order = [s.request.tenant for s, part in updates if part.finish_reason is not None]
+    assert 3 <= order[:8].count("others") <= 5
+    assert all(len(said(sequence)) == 400 for sequence in (*greedy, *others))
+
+
+def test_what_is_read_again_is_earned_before_a_place_is_given_up_again() -> None:
+    """Where pages do not last until a sequence comes back, it must not spend its turns reading."""
+    engine, program = make_engine(num_blocks=256, max_sequences=3, context=512)
+    engine.scheduler._reuse_prefixes = False
+    for number in range(4):
+        engine.add([number] * 100, LONG, tenant="many")
+        engine.add([40 + number] * 100, LONG, tenant="others")
+    needed = 8 * 499  # the last token of each is never read
+    # Once, once more at most for what was earned, and once more at most where a sequence ended after reading again.
+    while engine.scheduler.has_work and sum(run["tokens"] for run in program.runs) <= 3 * needed:
+        engine.step()
+    assert not engine.scheduler.has_work
+    assert engine.scheduler.num_preemptions > 4

@@ -152,6 +152,7 @@ class Company(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.engine, _ = make_engine(num_blocks=9, max_tokens=24, max_sequences=4, context=80)
+        self.engine.scheduler.quantum_tokens = 4  # so that places are given up, too
         self.asked: list[Sequence] = []
 
     @rule(

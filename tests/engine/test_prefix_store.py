@@ -193,6 +193,51 @@ def test_little_memory_is_not_filled_from_disk_at_the_cost_of_others(home: Path,
         assert ask(tiny_model, kv_memory_bytes=num_pages * page, context_length=256)[0] == want
 
 
+def filled(store: PrefixStore, first: int, count: int) -> None:
+    """Keep so many pages, eight at a time as the engine does."""
+    for start in range(first, first + count, 8):
+        for number in range(start, min(start + 8, first + count)):
+            store.save(number.to_bytes(32), 0)
+        store.make_room()
+
+
+def test_keeping_pages_does_not_look_through_all_of_them_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = PrefixStore(tmp_path, "x", _native.KvPool(1, 1, 16, 4, "f32"), 1000 * MEGABYTE)
+    looks: list[str] = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: looks.append(str(path)) or scandir(path))
+    filled(store, 0, 8)
+    after_first = len(looks)
+    filled(store, 8, 200)
+    assert len(looks) == after_first > 0
+    assert len(store) == len(pages(tmp_path)) == 208
+
+
+def test_two_models_together_keep_to_the_limit_and_seldom_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kv = _native.KvPool(1, 1, 16, 4, "f32")
+    limit = 800 * PrefixStore(tmp_path, "one", kv, 1)._file_bytes
+    stores = [PrefixStore(tmp_path, name, kv, limit) for name in ("one", "other")]
+    looks = 0
+    look_through = PrefixStore._look_through
+
+    def counted(store: PrefixStore) -> Any:
+        nonlocal looks
+        looks += 1
+        return look_through(store)
+
+    monkeypatch.setattr(PrefixStore, "_look_through", counted)
+    for turn in range(200):
+        filled(stores[turn % 2], 8 * turn, 8)
+        if turn % 10 == 9:
+            assert sum(file.stat().st_size for file in pages(tmp_path)) <= limit
+    assert looks < 100
+    latest = [int(file.stem, 16) for file in pages(tmp_path)]
+    assert len(latest) > 700
+    assert min(latest) > 700  # of 1,600: the latest stay, whose ever they are
+
+
 @given(st.binary(max_size=300), st.text("0123456789abcdef.kv", max_size=70))
 @settings(max_examples=50, deadline=None)
 def test_whatever_lies_in_the_folder_is_left_alone(

@@ -11,6 +11,7 @@ from gguf import GGMLQuantizationType as Type
 
 HIDDEN, FFN, HEADS, KV_HEADS, LAYERS, CONTEXT = 64, 128, 4, 2, 2, 1024
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+INFILL = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]
 EOS, TURN_END = 0, 2
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -32,19 +33,20 @@ def _vocabulary() -> tuple[list[str], list[str]]:
     return _letters() + [merge.replace(" ", "") for merge in merges], merges
 
 
-def _add_tokenizer(writer: gguf.GGUFWriter, *, chat: bool) -> int:
+def _add_tokenizer(writer: gguf.GGUFWriter, *, chat: bool, infill: bool) -> int:
     tokens, merges = _vocabulary()
+    added = INFILL if infill else []
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("smollm")
-    writer.add_token_list(SPECIAL + tokens)
-    writer.add_token_types([3] * len(SPECIAL) + [1] * len(tokens))  # 3: control, 1: normal
+    writer.add_token_list(SPECIAL + tokens + added)
+    writer.add_token_types([3] * len(SPECIAL) + [1] * len(tokens) + [3] * len(added))  # 3: control, 1: normal
     writer.add_token_merges(merges)
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(TURN_END)
     writer.add_add_bos_token(False)
     if chat:
         writer.add_chat_template(TEMPLATE)
-    return len(SPECIAL) + len(tokens)
+    return len(SPECIAL) + len(tokens) + len(added)
 
 
 def _shapes(vocab_size: int) -> dict[str, tuple[int, ...]]:
@@ -69,10 +71,17 @@ def _shapes(vocab_size: int) -> dict[str, tuple[int, ...]]:
 
 
 def write_tiny_model(
-    path: Path, *, chat: bool = True, seed: int = 0, damage: str | None = None, nonsense: str | None = None
+    path: Path,
+    *,
+    chat: bool = True,
+    infill: bool = False,
+    seed: int = 0,
+    damage: str | None = None,
+    nonsense: str | None = None,
 ) -> Path:
     """Weights are seeded noise, large enough that the text varies.
 
+    infill: whether the vocabulary has Qwen-Coder's tokens for filling gaps, the last three.
     damage: a vector to fill with NaN. nonsense: a character whose embedding is infinite.
     """
     rng = np.random.default_rng(seed)
@@ -87,7 +96,7 @@ def write_tiny_model(
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(HIDDEN // HEADS)
     writer.add_rope_freq_base(10000.0)
-    vocab_size = _add_tokenizer(writer, chat=chat)
+    vocab_size = _add_tokenizer(writer, chat=chat, infill=infill)
     writer.add_vocab_size(vocab_size)
     for name, shape in _shapes(vocab_size).items():
         noise = rng.standard_normal(shape).astype(np.float32)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -165,3 +167,37 @@ def test_a_decoder_without_bytes_is_refused_by_name(tmp_path: Path) -> None:
     built.decoder = decoders.WordPiece()
     with pytest.raises(UnsupportedModelError, match="WordPiece"):
         _open(_folder(tmp_path, built))
+
+
+def test_a_text_that_takes_long_to_encode_holds_up_no_other(byte_level: Path) -> None:
+    _, codec = read_folder_tokenizer(byte_level, 4000)
+    text = "<|im_start|>user<tool_call> the end"
+    plain, special = (codec.encode(text, add_special=False, parse_special=special) for special in (False, True))
+    assert len(plain) > len(special)
+    inner = codec._tokenizer
+
+    class Slow:
+        """Is asked for another text while it encodes one."""
+
+        def encode(self, text: str, **options: Any) -> Any:
+            again: list[list[int]] = []
+            ask = partial(codec.encode, text, add_special=False, parse_special=False)
+            other = Thread(target=lambda: again.append(ask()), daemon=True)
+            other.start()
+            other.join(30)
+            assert again == [plain]
+            return inner.encode(text, **options)
+
+    codec._tokenizer = Slow()  # type: ignore[assignment]
+    assert codec.encode(text, add_special=False, parse_special=True) == special
+
+
+@pytest.mark.parametrize("parse_special", [True, False])
+def test_no_text_is_cut_off_whatever_the_file_says(tmp_path: Path, parse_special: bool) -> None:
+    built = _byte_level()
+    built.enable_truncation(4)
+    built.enable_padding(length=64)
+    tokenizer = _open(_folder(tmp_path, built, eos_token="<|im_end|>"))
+    ids = tokenizer.encode("one two three four five six", parse_special=parse_special)
+    assert tokenizer.decode(ids) == "one two three four five six"
+    assert 4 < len(ids) < 64

@@ -77,6 +77,7 @@ def _token(id: int, text: str) -> Callable[[Metadata], None]:
         (_small, _set("bos_token_id", -1), "ids go from 0 to 260"),
         (_small, _set("bos_token_id", 1.0), "ids go from 0 to 260"),
         (_small, _set("eos_token_id", True), "ids go from 0 to 260"),
+        (_small, _set("fim_mid_token_id", 261), "ids go from 0 to 260"),
         (_small, _set("add_bos_token", 1), "must be a boolean"),
         (_small, _set("token_type", np.ones(7, np.int32)), "one integer for each"),
         (_small, _set("token_type", np.full(261, 9, np.int32)), "unknown type"),
@@ -101,6 +102,28 @@ def test_damaged_vocabularies_are_refused(
     change(metadata)
     with pytest.raises(TokenizerError, match=message):
         make_tokenizer(metadata, size)
+
+
+def test_gaps_are_asked_for_with_the_tokens_that_the_file_or_their_names_give() -> None:
+    metadata = _small()
+    end = "<|im_end|>"
+    assert make_tokenizer(metadata).encode_gap("a", "b") is None
+    for name, id in (("pre", 2), ("suf", 0), ("mid", 1)):
+        assert make_tokenizer(metadata).encode_gap("a", "b") is None
+        _set(f"fim_{name}_token_id", id)(metadata)
+    tokenizer = make_tokenizer(metadata)
+    a, b = tokenizer.encode("a"), tokenizer.encode("b")
+    assert tokenizer.encode_gap("a", "b") == [2, *a, 0, *b, 1]
+    assert tokenizer.encode_gap("", "b") == [2, 0, *b, 1]
+    assert len(tokenizer.encode_gap(end, "b") or ()) == 3 + len(tokenizer.encode(end)) + 1  # a user's stays text
+    with pytest.raises(TokenizerError, match="surrogate"):
+        tokenizer.encode_gap("a", "\ud800")
+    metadata = _small()
+    names = ["<|fim_middle|>", "<|fim_prefix|>", "<|fim_suffix|>"]
+    for id, name in enumerate(names):
+        _token(id, name)(metadata)
+    tokenizer = make_tokenizer(metadata)
+    assert tokenizer.encode_gap("a", "b") == [1, *a, 2, *b, 0]
 
 
 def test_more_tokens_than_embedding_rows_are_refused() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from miaotui.core import SamplingParams
 from miaotui.engine.answer import Answer, Tell
 from miaotui.engine.block_pool import BlockPool
+from miaotui.engine.encoding_line import EncodingLines, num_characters
 from miaotui.engine.engine import Engine
 from miaotui.engine.engine_thread import EngineThread, Step
 from miaotui.engine.grammar import TokenGrammar
@@ -43,7 +44,7 @@ class AsyncLLM:
 
     Takes the arguments of `LLM`, or an `LLM` that nobody else uses from then on. An asynchronous context manager; to be
     created and used on a running loop. `tenant` names who asks: tenants take turns and share no cached prefixes. Lower
-    priorities go first.
+    priorities go first. encoding: where texts become tokens, tenant by tenant.
 
     max_waiting: so many sequences may wait for a place, None: any number; more are refused with OverloadedError.
     max_open_per_tenant: the same for one tenant's that wait or run.
@@ -56,6 +57,7 @@ class AsyncLLM:
         self.llm = model if isinstance(model, LLM) else LLM(model, **options)
         self.watcher = Watcher()
         self.heartbeat = Heartbeat()
+        self.encoding = EncodingLines()
         self._loop = asyncio.get_running_loop()
         self._engine = self.llm.loaded.engine
         self._answers: dict[int, Answer] = {}  # by request
@@ -104,7 +106,8 @@ class AsyncLLM:
         with self._waiting_for(resolved.n, tenant):
             tell = self._teller(resolved.n, tenant)
             try:
-                prompt_ids, grammar = await asyncio.to_thread(prepare)  # both may take their time
+                num_chars = num_characters((prompt, tools, template_options))
+                prompt_ids, grammar = await self.encoding.run(prepare, num_chars, tenant)  # both may take their time
                 if self._stopped is not None:
                     raise self._stopped
             except BaseException as error:
@@ -190,7 +193,7 @@ class AsyncLLM:
 
     @property
     def num_preemptions(self) -> int:
-        """How often a sequence was sent back for want of pages."""
+        """How often a sequence was sent back for want of pages, or because it was another one's turn."""
         return self._scheduler.num_preemptions
 
     @property
@@ -223,6 +226,7 @@ class AsyncLLM:
 
         A step that hangs is waited for no longer than some seconds; its memory stays taken then.
         """
+        self.encoding.close()
         ended = await asyncio.to_thread(self._thread.close, CLOSE_S)
         self._die(self._engine, EngineStoppedError("the engine was closed."))
         if ended:

@@ -21,7 +21,7 @@ from miaotui.engine.results import Completion, Delta, Score, TokenLogprob
 from miaotui.engine.sequence import Sequence
 from miaotui.engine.stream import Stream, completion_of, raise_error_of
 from miaotui.engine.tools import read_tools, tool_format
-from miaotui.errors import InvalidRequestError, brief
+from miaotui.errors import ContextLengthError, InvalidRequestError, brief
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["LLM", "Completion", "Delta", "Progress", "Score", "Stream", "TokenLogprob"]
 
 Prompt = str | Row[int]
+CHARS_PER_TOKEN_UNCHECKED = 8
+"""Texts of so many characters for each token of the context are encoded without a look at the vocabulary first."""
 _TEMPLATE_VARIABLES = frozenset(
     {"tokenizer", "messages", "tools", "add_generation_prompt", "bos_token", "eos_token", "self"}
 )
@@ -232,6 +234,36 @@ class LLM:
         messages = _messages(prompt)
         return self._encode(prompt) if messages is None else self.encode_chat(messages, **options)  # type: ignore[arg-type]
 
+    def encode_gap(self, before: str, after: str) -> list[int]:
+        """Token ids of a prompt that asks for the text between two others, for models trained to fill gaps.
+
+        Raises InvalidRequestError for a model whose vocabulary has no tokens for that, ContextLengthError as
+        `check_length` does.
+        """
+        self.check_length(before + after)
+        ids = self.tokenizer.encode_gap(before, after)
+        if ids is None:
+            raise InvalidRequestError(
+                f"suffix must be empty: {self.spec.name} has no tokens for filling gaps (<|fim_prefix|> and so on); "
+                "serve a model that has, such as qwen2.5-coder."
+            )
+        return ids
+
+    def check_length(self, text: str) -> None:
+        """Raise ContextLengthError for a text that could not fit if all its tokens were the vocabulary's longest.
+
+        To be asked before a text is encoded, which takes seconds for some megabytes.
+        """
+        if len(text) <= CHARS_PER_TOKEN_UNCHECKED * self.context_length:
+            return  # it may be too long, but not by much
+        num_bytes = len(text.encode("utf-8", "surrogatepass"))
+        most = self.context_length * self.tokenizer.longest_token_bytes
+        if num_bytes > most:
+            raise ContextLengthError(
+                f"the text has {num_bytes} bytes, but the {self.context_length} tokens of the context hold {most} at "
+                "most: shorten it."
+            )
+
     def compile_grammar(self, params: SamplingParams) -> TokenGrammar | None:
         """What `structured_outputs` asks for over this model's tokens, if anything; the first one takes a moment.
 
@@ -401,6 +433,7 @@ class LLM:
 
     def _encode(self, prompt: Prompt, *, add_special: bool = True) -> list[int]:
         if isinstance(prompt, str):
+            self.check_length(prompt)
             return self.tokenizer.encode(prompt, add_special=add_special, parse_special=True)
         _check_kind(prompt)
         return list(prompt)

@@ -46,6 +46,9 @@ class PrefixStore:
 
     home: of all models' folders. kv: the pool that pages are read into and written from. Several processes may use a
     folder at once: files appear whole. Not safe for concurrent use within one.
+
+    The folders are looked through again only when half of what was free has been written, so that two who write at
+    once still keep to the limit. A sixteenth of it is made free at once for that.
     """
 
     def __init__(self, home: Path, name: str, kv: _native.KvPool, limit_bytes: int) -> None:
@@ -56,6 +59,8 @@ class PrefixStore:
         self._keys: set[Key] = set()
         self._works = True
         self._now_ns = 0
+        self._unseen_bytes = 0  # written since the folders were looked through
+        self._may_write_bytes = 0  # before they are again
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             for entry in os.scandir(self._folder):
@@ -119,6 +124,7 @@ class PrefixStore:
             self._give_up(error)
             return
         self._keys.add(key)
+        self._unseen_bytes += self._file_bytes
         self._mark(key)
 
     def _mark(self, key: Key) -> None:
@@ -134,22 +140,45 @@ class PrefixStore:
                 self._mark(key)
 
     def make_room(self) -> None:
-        """Remove what was not used for longest, of whatever model, until the rest is within the limit."""
-        found: list[tuple[int, int, Path]] = []
-        with suppress(OSError):
-            for file in self._home.glob(f"*/*{_SUFFIX}"):
-                with suppress(OSError):
-                    facts = file.stat()
-                    found.append((facts.st_mtime_ns, facts.st_size, file))
+        """Remove what was not used for longest, of whatever model, until the rest is within the limit.
+
+        Costs nothing but now and then; on average a few dozen looks at a file's size for each page written.
+        """
+        if self._unseen_bytes <= self._may_write_bytes:
+            return
+        found = self._look_through()
         total_bytes = sum(size for _, size, _ in found)
-        for _, size, file in sorted(found):
-            if total_bytes <= self._limit_bytes:
-                return
+        spare_bytes = self._limit_bytes // 16 // self._file_bytes * self._file_bytes
+        if total_bytes > self._limit_bytes - spare_bytes // 2:
+            total_bytes = self._remove(sorted(found), total_bytes, self._limit_bytes - spare_bytes)
+        self._unseen_bytes = 0
+        self._may_write_bytes = max(self._limit_bytes - total_bytes, 0) // 2
+
+    def _look_through(self) -> list[tuple[int, int, str]]:
+        """When each page of any model was used last, its bytes and its path."""
+        found: list[tuple[int, int, str]] = []
+        with suppress(OSError), os.scandir(self._home) as folders:
+            for folder in folders:
+                with suppress(OSError), os.scandir(folder.path) as files:
+                    for file in files:
+                        if file.name.endswith(_SUFFIX):
+                            with suppress(OSError):  # another process has removed it
+                                facts = file.stat(follow_symlinks=False)
+                                found.append((facts.st_mtime_ns, facts.st_size, file.path))
+        return found
+
+    def _remove(self, found: Iterable[tuple[int, int, str]], total_bytes: int, wanted_bytes: int) -> int:
+        """Remove the first of these until so many bytes are left; how many are left."""
+        for _, size, path in found:
+            if total_bytes <= wanted_bytes:
+                break
             total_bytes -= size
             with suppress(OSError):
-                file.unlink()
-            if file.parent == self._folder and (key := _key_of(file.name)) is not None:
+                os.unlink(path)
+            folder, name = os.path.split(path)
+            if folder == str(self._folder) and (key := _key_of(name)) is not None:
                 self._keys.discard(key)
+        return total_bytes
 
     def _file(self, key: Key) -> Path:
         return self._folder / f"{key.hex()}{_SUFFIX}"

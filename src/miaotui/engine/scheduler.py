@@ -18,6 +18,8 @@ from miaotui.engine.waiting import WaitingLine
 
 PAGES_READ_AT_ONCE = 16
 """From disk, between two steps."""
+QUANTUM_TOKENS = 64
+"""A sequence gets on by so many before somebody else, whose turn it is, may have its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class Scheduler:
 
     Pages are taken as they are needed, after those that already hold a prefix of the tokens. Where none are left, the
     least urgent and latest sequence gives its pages up and waits, to be read again: the first one always gets on.
+    So does one that has had its turn while somebody waits whose turn comes before its own.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Scheduler:
         self.waiting = WaitingLine()
         self.running: list[Sequence] = []  # most urgent first, then by admission
         self.num_preemptions = 0
+        self.quantum_tokens = QUANTUM_TOKENS
         self._reuse_prefixes = reuse_prefixes
 
     @property
@@ -109,7 +113,7 @@ class Scheduler:
 
     def _admit(self, sequence: Sequence) -> bool:
         """Give it a place and the pages that hold its beginning already, if the rest of its tokens will find room."""
-        if len(self.running) >= self.limits.max_sequences:
+        if len(self.running) >= self.limits.max_sequences and not self._make_way(sequence):
             return False
         if self.saved is not None and not sequence.has_looked_on_disk:
             sequence.has_looked_on_disk = self._restore(self._prefix_keys(sequence), self.saved)
@@ -119,15 +123,28 @@ class Scheduler:
         num_idle = sum(self.pool.is_idle(block) for block in found)
         promised = sum(s.num_missing_blocks + 1 for s in self.running)  # and one more each, for what they will say
         if sequence.num_missing_blocks - len(found) + promised > self.pool.num_free - num_idle:
+            self._make_way(sequence)  # it looks again in the next step
             return False
         self.waiting.take(sequence)
         self.pool.share(found)
         sequence.block_table = np.array(found, np.int32)
-        sequence.num_computed_tokens = len(found) * BLOCK_TOKENS
-        if sequence.num_output_tokens == 0:
-            sequence.num_cached_tokens = sequence.num_computed_tokens
+        sequence.begin_turn(len(found) * BLOCK_TOKENS, self.quantum_tokens)
         insort(self.running, sequence, key=lambda s: s.request.priority)
         return True
+
+    def _make_way(self, sequence: Sequence) -> bool:
+        """Send one back whose turn comes after that of this one, which waits; whether there is any such."""
+        other = self.waiting.who_yields(sequence, self.running)
+        if other is not None:
+            self._send_back(other)
+        return other is not None
+
+    def _send_back(self, sequence: Sequence) -> None:
+        """Have it wait again. Its pages can be found until others take them; the rest is read a second time."""
+        self._stop(sequence)
+        sequence.restart()
+        self.waiting.put_back(sequence)
+        self.num_preemptions += 1
 
     def _prefix_keys(self, sequence: Sequence) -> list[Key]:
         """Keys of pages that may hold its first tokens, leaving one to read and all those whose logits are wanted."""
@@ -210,10 +227,7 @@ class Scheduler:
                 sequence.add_blocks(self.pool.allocate(min(missing, self.pool.num_free)))
                 continue
             last = self.running[-1]
-            self._stop(last)
-            last.restart()
-            self.waiting.put_back(last)
-            self.num_preemptions += 1
+            self._send_back(last)
             if last is sequence:
                 return False
         return True

@@ -34,6 +34,8 @@ class Sequence:
     block_table: page numbers by position // 16; pages are this sequence's only while it runs.
     page_keys: what its full pages can be found by, behind its tenant's root, as far as anybody has asked.
     num_cached_tokens: of the prompt, in pages that others had filled.
+    num_read_before: tokens that it had read when it gave its pages up; it may have to read them again.
+    turn_end: once so many tokens have been computed, others may have its place.
     constraint: what the output has to look like, and how far it has come; None allows everything.
     num_forced_tokens: of the output, those that the constraint left no choice about.
     error: what ended it where that was no fault of the request; for whoever waits for it to raise.
@@ -53,6 +55,8 @@ class Sequence:
     num_computed_tokens: int = 0
     num_cached_tokens: int = 0
     num_forced_tokens: int = 0
+    num_read_before: int = 0
+    turn_end: int = 0
     has_looked_on_disk: bool = False
     finish_reason: FinishReason | None = None
     stop_reason: str | int | None = None
@@ -136,8 +140,25 @@ class Sequence:
         """Own more pages."""
         self.block_table = np.append(self.block_table, np.array(blocks, np.int32))
 
+    def begin_turn(self, num_found_tokens: int, quantum_tokens: int) -> None:
+        """It has a place, and pages with its first tokens; it gets on by `quantum_tokens` before others have its turn.
+
+        What it has to read again does not count, and is to be worth it: it gets on by as many tokens at least.
+        """
+        if not self.num_read_before:
+            self.num_cached_tokens = num_found_tokens
+        num_known = max(num_found_tokens, self.num_read_before)
+        self.num_computed_tokens = num_found_tokens
+        self.turn_end = num_known + max(quantum_tokens, num_known - num_found_tokens)
+
+    @property
+    def has_had_its_turn(self) -> bool:
+        """Whether it has got on far enough since it took its place to give it up for others."""
+        return self.num_computed_tokens >= self.turn_end
+
     def restart(self) -> None:
         """Its pages are gone: the model has to read all tokens again. What was said stays said."""
+        self.num_read_before = max(self.num_read_before, self.num_computed_tokens)
         self.num_computed_tokens = 0
         if self.num_output_tokens == 0:
             self._begin_scores()

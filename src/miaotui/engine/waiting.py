@@ -1,9 +1,10 @@
-"""Who is admitted next: urgent requests first, then tenants in turn by what they have been served, then by arrival."""
+"""Whose turn it is: urgent requests first, then tenants in turn by what they have been served, then by arrival."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from collections.abc import Sequence as Row
 
 from miaotui.engine.sequence import Sequence
 
@@ -44,7 +45,28 @@ class WaitingLine:
 
     def first(self) -> Sequence | None:
         """Whose turn it is; None where nobody waits who could be read now."""
-        return min((s for s in self._waiting if s.is_ready), key=self._turn, default=None)
+        return min((s for s in self._waiting if s.is_ready), key=self.turn, default=None)
+
+    def who_yields(self, sequence: Sequence, running: Row[Sequence]) -> Sequence | None:
+        """Which of those that run should give its place up for one that waits; None where all go on.
+
+        The least urgent of the tenant served most, the latest of several; but only for a strictly earlier turn: none of
+        the same tenant and priority, none of a tenant who would have no place left, and among equally urgent ones none
+        of a tenant with no more places than the one who waits.
+        """
+        places = Counter(s.request.tenant for s in running)
+        tenant, turn = sequence.request.tenant, self.turn(sequence)
+
+        def may_yield(one: Sequence) -> bool:
+            if not one.has_had_its_turn or self.turn(one) <= turn:
+                return False
+            if one.request.tenant == tenant:
+                return one.request.priority > sequence.request.priority
+            if one.request.priority > sequence.request.priority:
+                return places[one.request.tenant] > 1
+            return places[one.request.tenant] > max(places[tenant], 1)
+
+        return max((s for s in reversed(running) if may_yield(s)), key=self.turn, default=None)
 
     def take(self, sequence: Sequence) -> None:
         """It has a place now."""
@@ -65,5 +87,6 @@ class WaitingLine:
             if not self._present:
                 self._served.clear()
 
-    def _turn(self, sequence: Sequence) -> tuple[int, int]:
+    def turn(self, sequence: Sequence) -> tuple[int, int]:
+        """Whoever has less here goes first: by priority, then by what its tenant has been served."""
         return sequence.request.priority, self._served[sequence.request.tenant]

@@ -14,12 +14,19 @@ if TYPE_CHECKING:
     from miaotui.formats import ModelFile
 
 
+INFILL_TOKENS = (
+    ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),  # Qwen-Coder
+    ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),  # StarCoder
+)
+
+
 @dataclass(frozen=True, slots=True)
 class TokenizerSpec:
     """What a vocabulary says beside its tokens.
 
     `vocab_size` counts the rows of the model's embedding, so every id the model can produce is below it; the
     vocabulary may be a little smaller. `strip_space`: decoded text loses the one space that encoding put in front.
+    `infill_ids`: the tokens before a text, before what comes behind a gap in it, and before what fills the gap.
     """
 
     vocab_size: int
@@ -30,6 +37,7 @@ class TokenizerSpec:
     add_eos: bool
     strip_space: bool
     chat_template: str | None
+    infill_ids: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
         for wanted, id, name in ((self.add_bos, self.bos_id, "BOS"), (self.add_eos, self.eos_id, "EOS")):
@@ -90,6 +98,11 @@ class Tokenizer:
 
         return cls(*read_folder_tokenizer(model_file.path, model_file.spec.vocab_size))
 
+    @cached_property
+    def longest_token_bytes(self) -> int:
+        """Most bytes that any token stands for; the first time, the whole vocabulary is looked through."""
+        return max(len(self._codec.token_bytes(id)) for id in range(self.vocab_size))
+
     @property
     def bos_token(self) -> str:
         """Text of the BOS token, "" if the model has none; chat templates ask for it."""
@@ -124,6 +137,21 @@ class Tokenizer:
         pieces = self._codec.split_special(text)
         return self._codec.encode_pieces([p.replace(mark, "") if isinstance(p, str) else p for p in pieces])
 
+    def encode_gap(self, before: str, after: str) -> list[int] | None:
+        """Ids that ask for what stands between two texts; None where the vocabulary has no tokens for that.
+
+        The order is PSM of Bavarian et al., "Efficient Training of Language Models to Fill in the Middle", 2022.
+
+        Control tokens in the texts are not recognized. Raises TokenizerError as `encode` does.
+        """
+        if self._infill_ids is None:
+            return None
+        check_text(before)
+        check_text(after)
+        begin, gap, middle = self._infill_ids
+        ids = self._codec.encode_pieces([begin, before, gap, after, middle])
+        return [self.bos_id, *ids] if self.add_bos and self.bos_id is not None else ids
+
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """Text of `ids`; bytes that are not UTF-8 become U+FFFD.
 
@@ -150,6 +178,16 @@ class Tokenizer:
         """Whether the token is a control token rather than text; raises TokenizerError for an unknown id."""
         self._check_id(id)
         return self._codec.is_special(id)
+
+    @cached_property
+    def _infill_ids(self) -> tuple[int, int, int] | None:
+        if self.spec.infill_ids is not None:
+            return self.spec.infill_ids
+        for names in INFILL_TOKENS:
+            ids = [self.encode(name, add_special=False, parse_special=True) for name in names]
+            if all(len(one) == 1 for one in ids):
+                return ids[0][0], ids[1][0], ids[2][0]
+        return None
 
     @cached_property
     def _control_tokens(self) -> SpecialTokenFinder:

@@ -52,6 +52,7 @@ def read_gguf_tokenizer(metadata: Mapping[str, object], vocab_size: int) -> tupl
         add_eos,
         strip_space,
         template,
+        vocabulary.infill_ids(),
     )
     return spec, GgufCodec(spec, vocabulary, encoder, byte_level=model == "gpt2")
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING
 
 from miaotui.errors import ModelFileError, TokenizerError, UnsupportedModelError
@@ -69,9 +68,10 @@ class HubCodec:
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
         """Raises UnsupportedModelError for a decoder whose tokens have no bytes of their own."""
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
         self._tokenizer = tokenizer
         self._added = tokenizer.get_added_tokens_decoder()
-        self._lock = Lock()  # `encode_special_tokens` is state of the tokenizer
         steps = _decoder_steps(tokenizer)
         kinds = {step.get("type") for step in steps}
         self._byte_level = "ByteLevel" in kinds
@@ -89,9 +89,9 @@ class HubCodec:
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """See `Codec`."""
-        with self._lock, rust_errors("the text cannot be encoded"):
-            self._tokenizer.encode_special_tokens = not parse_special
-            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special).ids
+        with rust_errors("the text cannot be encoded"):
+            tokenizer = self._tokenizer if parse_special else self._plain
+            ids: list[int] = tokenizer.encode(text, add_special_tokens=add_special).ids
         return ids
 
     def encode_pieces(self, pieces: Sequence[str | int]) -> list[int]:
@@ -129,8 +129,30 @@ class HubCodec:
         return added is not None and bool(added.special)
 
     @cached_property
+    def _plain(self) -> tokenizers.Tokenizer:
+        """One that takes control tokens for text. As that is state of a tokenizer, a lock would be needed otherwise."""
+        plain = _twin(self._tokenizer)
+        plain.encode_special_tokens = True
+        return plain
+
+    @cached_property
     def _special(self) -> SpecialTokenFinder:
         return SpecialTokenFinder(self.control_tokens())
+
+
+def _twin(tokenizer: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """Another tokenizer over the same vocabulary in memory, that says the same."""
+    from tokenizers import Tokenizer
+
+    twin = Tokenizer(tokenizer.model)
+    for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
+        if (value := getattr(tokenizer, part)) is not None:
+            setattr(twin, part, value)
+    for _, token in sorted(tokenizer.get_added_tokens_decoder().items()):
+        (twin.add_special_tokens if token.special else twin.add_tokens)([token])
+    if twin.get_added_tokens_decoder() == tokenizer.get_added_tokens_decoder():
+        return twin
+    return Tokenizer.from_str(tokenizer.to_str())  # ids with gaps between them cannot be given anew
 
 
 def load_tokenizer(folder: Path) -> tokenizers.Tokenizer:

@@ -57,9 +57,10 @@ class Service:
         self._asker = asker
         self.metrics.describe(settings.model_name)
         if llm is not None:
+            together = llm.llm.loaded.engine.scheduler.limits.max_sequences
             llm.watcher, llm.max_waiting = ledger, settings.max_waiting
+            llm.encoding.max_waiting = together + settings.max_waiting
             if len(settings.keys) > 1:  # nobody takes all the room that others could wait in
-                together = llm.llm.loaded.engine.scheduler.limits.max_sequences
                 llm.max_open_per_tenant = together + max(settings.max_waiting * 3 // 4, 1)
             self.metrics.attach(llm)
             self.supervisor = Supervisor(llm, settings, self.metrics)

@@ -26,13 +26,13 @@ async def completions(request: Request) -> Response:
     asked = decode(await request.body(), CompletionRequest)
     prompts = asked.prompts()
     params = asked.sampling()
-    if asked.suffix:
-        raise InvalidRequestError("suffix must be empty: filling in the middle is not served yet.")
+    if asked.suffix and (asked.echo or not all(isinstance(prompt, str) for prompt in prompts)):
+        raise InvalidRequestError("suffix needs prompts that are texts, and echo must be false.")
     if asked.echo and asked.stream:
         raise InvalidRequestError("echo must be false where stream is true.")
     service.check_model(asked.model)
     control = CacheControl.read(asked.cache, request.headers.get("cache-control", ""))
-    start = _start_all(service, request, prompts, params, asked.priority, control)
+    start = _start_all(service, request, asked, prompts, params, control)
     headers = {"x-miaotui-receipt": request.state.request_id}
     if asked.stream:
         answers = await while_connected(request, start)
@@ -51,18 +51,23 @@ async def completions(request: Request) -> Response:
 
 
 async def _start_all(
-    service: Service, request: Request, prompts: list[Any], params: Any, priority: int | None, control: CacheControl
+    service: Service,
+    request: Request,
+    asked: CompletionRequest,
+    prompts: list[Any],
+    params: Any,
+    control: CacheControl,
 ) -> list[Reading]:
     """Start all prompts, or none."""
     answers: list[Reading] = []
     try:
         for number, prompt in enumerate(prompts):
             ask = Ask(
-                prompt,
+                await _before_gap(service, request, prompt, asked.suffix) if asked.suffix else prompt,
                 params,
                 tenant=request.state.tenant,
                 request_id=request.state.request_id + (f".{number}" if number else ""),
-                priority=service.priority(priority, request.state.tenant),
+                priority=service.priority(asked.priority, request.state.tenant),
                 control=control,
             )
             answers.append(await service.ask(ask))
@@ -71,6 +76,12 @@ async def _start_all(
             await answer.aclose()
         raise
     return answers
+
+
+async def _before_gap(service: Service, request: Request, prompt: str, suffix: str) -> list[int]:
+    """Token ids that ask for what stands between these texts. Raises InvalidRequestError for a model that cannot."""
+    work = partial(service.llm.llm.encode_gap, prompt, suffix)
+    return await service.llm.encoding.run(work, len(prompt) + len(suffix), request.state.tenant)
 
 
 async def _whole(start: Any) -> list[Completion]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from starlette.requests import Request
 from starlette.responses import Response
 
+from miaotui.engine.encoding_line import num_characters
 from miaotui.errors import InvalidRequestError
-from miaotui.server.answers import Service
+from miaotui.server.answers import Service, while_connected
 from miaotui.server.replies import json_reply
 from miaotui.server.wire import DetokenizeRequest, TokenizeRequest, decode
 
@@ -44,23 +43,32 @@ def _model(service: Service, name: str) -> dict[str, object]:
 
 async def tokenize(request: Request) -> Response:
     """Token ids of a text or a conversation, as a completion would read them."""
-    llm = _service(request).llm.llm
+    service = _service(request)
+    llm = service.llm.llm
     asked = decode(await request.body(), TokenizeRequest)
     if (asked.prompt is None) == (asked.messages is None):
         raise InvalidRequestError("give either prompt or messages.")
-    if asked.messages is not None:
-        ids = await asyncio.to_thread(llm.encode_chat, asked.messages)
-    else:
+
+    def encode() -> list[int]:
+        if asked.messages is not None:
+            return llm.encode_chat(asked.messages)
         special = asked.add_special_tokens
-        ids = await asyncio.to_thread(llm.tokenizer.encode, asked.prompt or "", add_special=special, parse_special=True)
+        return llm.tokenizer.encode(asked.prompt or "", add_special=special, parse_special=True)
+
+    num_chars = num_characters((asked.prompt, asked.messages))
+    ids = await while_connected(request, service.llm.encoding.run(encode, num_chars, request.state.tenant))
     return json_reply({"tokens": ids, "count": len(ids), "max_model_len": llm.context_length})
 
 
 async def detokenize(request: Request) -> Response:
     """The text of token ids."""
-    llm = _service(request).llm.llm
-    asked = decode(await request.body(), DetokenizeRequest)
-    return json_reply({"prompt": await asyncio.to_thread(llm.tokenizer.decode, asked.tokens, skip_special=False)})
+    service = _service(request)
+    tokens = decode(await request.body(), DetokenizeRequest).tokens
+    tokenizer = service.llm.llm.tokenizer
+    work = service.llm.encoding.run(
+        lambda: tokenizer.decode(tokens, skip_special=False), len(tokens), request.state.tenant
+    )
+    return json_reply({"prompt": await while_connected(request, work)})
 
 
 async def health(request: Request) -> Response:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
@@ -12,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from miaotui.engine.chat_output import CallArguments, CallStart, Piece, Reasoning
+from miaotui.engine.encoding_line import num_characters
 from miaotui.engine.results import Completion, Delta
 from miaotui.server.answers import Service, events_of, while_connected
 from miaotui.server.messages_wire import CountRequest, MessagesRequest
@@ -29,7 +29,13 @@ async def count_tokens(request: Request) -> Response:
     asked = decode(await request.body(), CountRequest)
     service.check_model(asked.model)
     tools = [tool.as_openai() for tool in asked.offered()]
-    ids = await asyncio.to_thread(service.llm.llm.encode_chat, asked.conversation(), tools=tools)
+    conversation = asked.conversation()
+    work = service.llm.encoding.run(
+        lambda: service.llm.llm.encode_chat(conversation, tools=tools),
+        num_characters((conversation, tools)),
+        request.state.tenant,
+    )
+    ids = await while_connected(request, work)
     return json_reply({"input_tokens": len(ids)})
 
 

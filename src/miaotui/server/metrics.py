@@ -92,7 +92,11 @@ class Metrics:
             ("kv_pages", "pages of KV memory", lambda: llm.pool.num_blocks),
             ("kv_pages_used", "pages that running sequences use", lambda: llm.pool.num_blocks - llm.pool.num_free),
             ("kv_pages_cached", "unused pages with a prefix worth finding", lambda: llm.pool.num_idle),
-            ("preemptions", "sequences sent back for want of pages", lambda: llm.num_preemptions),
+            (
+                "preemptions",
+                "sequences sent back for want of pages, or for another's turn",
+                lambda: llm.num_preemptions,
+            ),
             ("stalled_seconds", "for how long the step under way has been going on", lambda: llm.stalled_s),
         ):
             Gauge(f"miaotui_{name}", text, registry=self._registry).set_function(value)

@@ -205,10 +205,14 @@ class EmbeddingsRequest(msgspec.Struct, kw_only=True):
         return texts
 
 
+MAX_TOKENIZE_CHARS = 1 << 18
+"""A second's work."""
+
+
 class TokenizeRequest(msgspec.Struct, kw_only=True):
     """POST /tokenize: a text, or a conversation."""
 
-    prompt: Annotated[str, msgspec.Meta(max_length=1 << 20)] | None = None
+    prompt: Annotated[str, msgspec.Meta(max_length=MAX_TOKENIZE_CHARS)] | None = None
     messages: list[dict[str, Any]] | None = None
     add_special_tokens: bool = True
 
