@@ -15,7 +15,7 @@ from miaotui.errors import SlowReaderError
 
 MAX_UNREAD_BYTES = 1 << 20
 """A reader who leaves more than this unread has gone away, whatever its connection says."""
-PART_BYTES, TOKEN_BYTES, SCORE_BYTES, ALTERNATIVE_BYTES = 136, 36, 160, 120
+PART_BYTES, TOKEN_BYTES, SCORE_BYTES, ALTERNATIVE_BYTES = 136, 40, 160, 120
 """Of memory, about: a part, beside its text; each of its tokens; a token's score; each alternative to that token."""
 MAX_JOINED = 4096
 """Unread parts are joined to parts of about so many characters: they take little more memory than their text."""
