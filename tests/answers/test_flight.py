@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from miaotui.answers.flight import Flight
+from miaotui.errors import SlowReaderError
 
 
 class Parts:
@@ -36,7 +37,7 @@ class Fixture:
     def __init__(self) -> None:
         self.parts, self.landed, self.num_gone, self.may_start = Parts(), False, 0, asyncio.Event()
         self.may_start.set()
-        self.flight: Flight[Parts, int] = Flight(self._start, self._land, self._go)
+        self.flight: Flight[Parts, int] = Flight(self._start, self._land, self._go, lambda part: part)
 
     async def _start(self) -> Parts:
         await self.may_start.wait()
@@ -50,8 +51,8 @@ class Fixture:
         self.num_gone += 1
 
     async def read(self) -> list[int]:
-        await self.flight.join()
-        return [part async for part in self.flight.parts()]
+        _, reader = await self.flight.join()
+        return [part async for part in reader]
 
 
 def run(work: Callable[[Fixture], Awaitable[None]]) -> None:
@@ -67,8 +68,7 @@ def test_all_readers_have_all_parts_whenever_they_came() -> None:
         await asyncio.sleep(0)
         for part in (1, 2):
             it.parts.queue.put_nowait(part)
-        await it.flight.join()
-        later = it.flight.parts()
+        _, later = await it.flight.join()
         assert [await anext(later), await anext(later)] == [1, 2]
         for end in (3, None):
             it.parts.queue.put_nowait(end)
@@ -81,14 +81,73 @@ def test_all_readers_have_all_parts_whenever_they_came() -> None:
 
 def test_the_source_goes_on_while_anybody_reads_and_ends_with_the_last() -> None:
     async def work(it: Fixture) -> None:
-        await it.flight.join()
-        await it.flight.join()
-        await it.flight.leave()
+        _, first = await it.flight.join()
+        _, second = await it.flight.join()
+        for _ in range(2):  # closing again is harmless
+            await first.aclose()
         it.parts.queue.put_nowait(1)
-        assert await anext(it.flight.parts()) == 1
+        assert await anext(second) == 1
         assert not it.parts.is_closed
-        await it.flight.leave()
+        await second.aclose()
         assert (it.parts.is_closed, it.landed, it.num_gone) == (True, False, 1)
+
+    run(work)
+
+
+def test_a_wait_that_was_cancelled_loses_nothing() -> None:
+    async def work(it: Fixture) -> None:
+        _, reader = await it.flight.join()
+        got = []
+        for part in (1, 2, 3):
+            waiting = asyncio.create_task(anext(reader))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            it.parts.queue.put_nowait(part)
+            got.append(await anext(reader))
+        it.parts.queue.put_nowait(None)
+        assert [*got, *[part async for part in reader]] == [1, 2, 3]
+        assert it.landed
+
+    run(work)
+
+
+def test_who_is_too_far_behind_is_dropped_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("miaotui.answers.flight.MAX_UNREAD_BYTES", 10)
+
+    async def work(it: Fixture) -> None:
+        (_, fast), (_, slow) = await it.flight.join(), await it.flight.join()
+        parts = [5, 4, 1, 9, 9]
+        for number, part in enumerate(parts):
+            it.parts.queue.put_nowait(part)
+            assert await anext(fast) == part
+            assert it.flight.num_readers == (2 if number < 3 else 1)
+        _, late = await it.flight.join()
+        it.parts.queue.put_nowait(10)
+        assert await anext(fast) == 10
+        it.parts.queue.put_nowait(None)
+        with pytest.raises(SlowReaderError):
+            await anext(slow)
+        assert [part async for part in late] == [*parts, 10], "what was there before counts for nobody"
+        assert it.landed
+
+    run(work)
+
+
+def test_where_nobody_keeps_up_the_source_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("miaotui.answers.flight.MAX_UNREAD_BYTES", 10)
+
+    async def work(it: Fixture) -> None:
+        readers = [(await it.flight.join())[1] for _ in range(2)]
+        for part in (6, 6, 6):
+            it.parts.queue.put_nowait(part)
+        while not it.parts.is_closed:
+            await asyncio.sleep(0)
+        assert (it.parts.queue.qsize(), it.num_gone, it.landed, it.flight.parts) == (1, 1, False, [])
+        for reader in readers:
+            with pytest.raises(SlowReaderError):
+                await anext(reader)
 
     run(work)
 
@@ -126,7 +185,7 @@ def test_a_start_that_fails_is_told_to_all() -> None:
         async def land(source: Parts) -> None:
             raise AssertionError
 
-        flight: Flight[Parts, int] = Flight(start, land, lambda: None)
+        flight: Flight[Parts, int] = Flight(start, land, lambda: None, lambda part: part)
         results = await asyncio.gather(flight.join(), flight.join(), return_exceptions=True)
         assert [str(result) for result in results] == ["no room"] * 2
 

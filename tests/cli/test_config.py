@@ -11,7 +11,7 @@ import pytest
 
 from miaotui.cli import main
 from miaotui.config import SERVE_SETTINGS, SETTINGS, config_path
-from miaotui.server.keys import find_key, parse_keys
+from miaotui.server.keys import find_key, hashed_line, parse_keys
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +74,25 @@ def test_a_new_key_is_known_by_its_line(capsys: pytest.CaptureFixture[str]) -> N
         assert found is not None
         assert found.name == "alice"
     assert main(["config", "new-key", "--name", "a b"]) == 2
+
+
+def test_whose_keys_there_are_is_shown_with_their_tenants(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text(hashed_line("swordfish", "bob"))
+    file.chmod(0o600)
+    monkeypatch.setenv("MIAOTUI_API_KEYS", "hunter2 alice")
+    tenants = [parse_keys([key], "here")[0].tenant for key in ("hunter2", "swordfish")]
+    want = [{"name": name, "tenant": tenant} for name, tenant in zip(("alice", "bob"), tenants, strict=True)]
+    assert shown(capsys, "--api-keys", str(file))["keys"] == want
+    assert main(["config", "--api-keys", str(file)]) == 0
+    out = capsys.readouterr().out
+    for name, tenant in zip(("alice", "bob"), tenants, strict=True):
+        assert any(name in line and tenant in line for line in out.splitlines())
+    assert not {"hunter2", "swordfish"} & set(out.split())
+    assert main(["config", "--api-keys", "/nonexistent"]) == 0
+    assert "/nonexistent" in capsys.readouterr().err
 
 
 def test_a_key_file_that_others_can_read_is_remarked_on(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

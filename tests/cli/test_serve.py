@@ -16,8 +16,11 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
+from miaotui import LLM
 from miaotui.cli.serve import _listen
+from miaotui.cli.serve_models import Served
 from miaotui.config import load_serve_config
+from miaotui.server.settings import ServerSettings
 
 
 @contextmanager
@@ -61,6 +64,7 @@ def test_it_introduces_itself_answers_and_ends_on_sigterm(tiny_model: Path, tmp_
     with serving(tiny_model, tmp_path, MIAOTUI_API_KEYS="one,two") as (process, text):
         assert "2" in next(line for line in text.splitlines() if line.startswith("keys"))
         assert "one" not in text
+        assert re.search(r"^model .*, files [0-9a-f]{12}$", text, re.MULTILINE)
         url, headers = url_of(text), {"authorization": "Bearer two"}
         body = {"prompt": "the cat", "max_tokens": 150, "ignore_eos": True, "stream": True}
         assert httpx.get(url + "/v1/models").status_code == 401
@@ -72,6 +76,24 @@ def test_it_introduces_itself_answers_and_ends_on_sigterm(tiny_model: Path, tmp_
         assert rest[-1] == "data: [DONE]"
         assert json.loads(rest[-2][6:])["choices"][0]["finish_reason"] == "length"
         assert process.wait(30) == 0
+
+
+def test_the_model_is_told_from_others_without_being_read(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIAOTUI_HOME", str(tmp_path))
+    with LLM(tiny_model, context_length=200) as llm:
+        served = Served(llm, None, "tiny", None)
+
+        def first_line() -> str:
+            return served.introduction(ServerSettings("tiny"), 2, "http://here")[0]
+
+        with monkeypatch.context() as patch:
+            patch.setattr("miaotui.graph.pack_cache._digest", lambda files: pytest.fail("the files are read"))
+            before = first_line()
+        fingerprint = llm.fingerprint()  # which reads them
+        assert re.fullmatch(rf"model    tiny: {re.escape(str(tiny_model))}, files [0-9a-f]{{12}}", before)
+        assert first_line() == f"model    tiny: {tiny_model}, fingerprint {fingerprint[:12]}"
 
 
 @pytest.mark.parametrize("arguments", [("--port", "99999"), ("--host", "256.1.1.1"), ("--api-keys", "/nonexistent")])

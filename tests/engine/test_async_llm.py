@@ -148,7 +148,7 @@ def test_unread_parts_take_little_room_and_nothing_of_them_is_lost(tiny_model: P
 
 
 def test_a_reader_who_sleeps_is_cancelled(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("miaotui.engine.answer.MAX_BUFFERED_CHARACTERS", 20)
+    monkeypatch.setattr("miaotui.engine.answer.MAX_UNREAD_BYTES", 1000)
 
     async def use(llm: AsyncLLM) -> None:
         answer = await llm.stream("the cat", GREEDY, max_tokens=120)

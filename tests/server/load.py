@@ -45,6 +45,7 @@ class Tally:
     problems: list[str] = field(default_factory=list)
     accepted_s: list[float] = field(default_factory=list)
     refused_s: list[float] = field(default_factory=list)
+    seconds: float = 0.0  # that it took together
 
     @property
     def num_cases(self) -> int:
@@ -144,6 +145,7 @@ async def open_loop(url: str, body: dict[str, Any], rate: float, seconds: float,
         await asyncio.sleep(max(begin_s + number / rate - time.monotonic(), 0))
         tasks.append(asyncio.create_task(_one(url, body, tally)))
     await asyncio.gather(*tasks)
+    tally.seconds += time.monotonic() - begin_s
 
 
 async def _one(url: str, body: dict[str, Any], tally: Tally) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -108,6 +109,49 @@ def test_pages_of_other_sites_are_refused(running: Running) -> None:
     answer = httpx.get(url, headers={"origin": "http://localhost:3000"})
     assert answer.status_code == 200
     assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://[",
+        "http://a]b",
+        "http://\u2100.com",
+        "http://[::1",
+        "http://[v1.x]",
+        "//",
+        "localhost",
+        "",
+        "\xff",
+        "://",
+        "http://",
+    ],
+)
+def test_odd_origins_are_refused(running: Running, origin: str) -> None:
+    headers = {"origin": origin.encode("latin-1", "xmlcharrefreplace")}
+    for path in ("/v1/models", "/health"):
+        reply = httpx.get(running.url + path, headers=headers)
+        assert reply.status_code == 403, reply.text
+        assert reply.json()["error"]["message"]
+    reply = httpx.get(running.url + "/v1/models", headers={"origin": origin.encode()})
+    assert reply.status_code == 403, reply.text
+
+
+def test_a_failure_of_the_guard_itself_is_answered_in_our_form_and_logged(
+    start: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("what the client wrote")
+
+    with start(log_format="json") as running:
+        monkeypatch.setattr("miaotui.server.guard.Guard._refusal_of_host", broken)
+        reply = httpx.get(running.url + "/v1/models", headers={"x-request-id": "r-1"})
+        running.until(lambda: running.lines)
+    assert (reply.status_code, reply.json()["error"]["type"]) == (500, "server_error")
+    assert reply.headers["x-request-id"] == "r-1"
+    assert "what the client wrote" not in reply.text
+    assert json.loads(running.lines[0])["error"] == "RuntimeError"
+    assert [record.getMessage() for record in caplog.records] == ["request r-1 failed"]
 
 
 @pytest.mark.parametrize("chunked", [False, True])

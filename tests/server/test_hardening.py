@@ -64,16 +64,26 @@ def test_too_many_requests_are_refused_and_the_others_answered(
     start: Any, report_faults: Callable[[str, int, int], None]
 ) -> None:
     body = {"prompt": "the cat", "max_tokens": 60, "temperature": 0, "ignore_eos": True}
-    tally = Tally()
+    tally, seconds, num_places = Tally(), 4.0, 2 + 4
     with start({"max_sequences": 2}, max_waiting=4) as running:
 
-        async def main() -> None:
-            rate = await capacity(running.url, body, 4, 1.0)
-            await open_loop(running.url, body, 2.5 * rate, 4.0, tally)
+        async def main() -> float:
+            """The lower of the capacities before and afterwards: other processes come and go on this machine."""
+            before = await capacity(running.url, body, 4, 1.0)
+            await open_loop(running.url, body, 2 * before, seconds, tally)
+            idle(running)
+            return min(before, await capacity(running.url, body, 4, 1.0))
 
-        asyncio.run(main())
+        rate = asyncio.run(main())
         idle(running)
     assert set(tally.statuses) == {200, 429}, (tally.statuses, tally.problems[:3])
+    goodput = tally.statuses[200] / tally.seconds
+    fair_s = num_places / goodput  # by Little's law: nobody waits behind more than there are places
+    seen = f"{goodput / rate:.2f} of the capacity; fair {fair_s:.3f} s, accepted in {max(tally.accepted_s):.3f} s"
+    seen += f" at most, refused in {max(tally.refused_s):.3f} s at most"
+    assert goodput > 0.4 * rate, seen
+    assert max(tally.accepted_s) < 30 * fair_s, seen
+    assert max(tally.refused_s) < 2 * max(tally.accepted_s), seen  # in the same process, at the same moments
     report_faults("requests beyond capacity", tally.num_cases, len(tally.problems))
 
 

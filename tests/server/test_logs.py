@@ -26,17 +26,19 @@ CHAT: dict[str, Any] = {
 
 
 def test_a_request_is_one_line_that_says_what_it_cost(start: Any) -> None:
-    keys = parse_keys(["s3cret"], "here")
+    keys = parse_keys(["s3cret alice"], "here")
     with start(log_format="json", keys=keys) as running:
         headers = {"authorization": "Bearer s3cret", "x-request-id": "mine-1"}
         for _ in range(2):
             reply = httpx.post(running.url + "/v1/chat/completions?q=hush", json=CHAT, headers=headers)
             assert reply.headers["x-request-id"] == reply.headers["x-miaotui-receipt"] == "mine-1"
         httpx.get(running.url + "/v1/models", headers={"x-api-key": "wr0ng"})
-        httpx.post(running.url + "/v1/chat/completions", headers=headers, json={**CHAT, "temperature": -1})
+        reply = httpx.post(running.url + "/v1/chat/completions", headers=headers, json={**CHAT, "temperature": -1})
         running.until(lambda: len(running.lines) == 4)
     first, second, stranger, bad = map(json.loads, running.lines)
     assert (first["id"], first["tenant"], first["method"]) == ("mine-1", keys[0].tenant, "POST")
+    assert [line["key_name"] for line in (first, stranger, bad)] == ["alice", None, "alice"]
+    assert "alice" not in reply.text + str(reply.headers)
     assert (first["path"], first["status"], first["finish"]) == ("/v1/chat/completions", 200, "length")
     assert (first["cached_tokens"], first["output_tokens"]) == (0, 5)
     assert second["cached_tokens"] > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
@@ -11,6 +12,10 @@ import httpx2 as httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from miaotui.cli.serve_models import Served
+from miaotui.server.guard import Guard
+from miaotui.server.logs import LogWriter
+from miaotui.server.settings import ServerSettings
 from server.conftest import Running
 
 DASHBOARD = Path(__file__).resolve().parents[2] / "docs" / "grafana-dashboard.json"
@@ -90,6 +95,25 @@ def test_the_dashboard_asks_for_metrics_and_labels_that_exist(start: Any, tiny_b
     kept = {re.sub("_(bucket|sum|count)$", "", name) for name in samples.labels}
     assert kept - asked == {"miaotui_build_info", "miaotui_start_time_seconds"}, "what is counted is shown somewhere"
     assert len({panel["id"] for panel in panels}) == len(panels)
+
+
+def test_log_lines_that_found_no_room_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("miaotui.server.logs.MAX_LINES_WAITING", 3)
+    log = LogWriter(io.StringIO())
+    app = Served(None, None, "none", None).app(ServerSettings("none"), log)
+    counts = [dropped_lines(app)]
+    with log._changed:  # nobody takes lines out meanwhile
+        for number in range(10):
+            log.write(f"line {number}")
+    counts.append(dropped_lines(app))
+    log.close(60)
+    assert counts == [0, 7]
+
+
+def dropped_lines(app: Guard) -> float:
+    families = text_string_to_metric_families(app._ledger.metrics.text().decode())
+    (sample,) = [one for family in families for one in family.samples if one.name == "miaotui_log_lines_dropped_total"]
+    return sample.value
 
 
 @pytest.mark.parametrize("path", ["/metrics", "//metrics"])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import anthropic
+import httpx2 as httpx
 import openai
 import pytest
 
@@ -112,6 +116,18 @@ def test_echo_scores_the_prompt(client: openai.OpenAI) -> None:
     assert all(score < 0 for score in scores[1:])
 
 
+@pytest.mark.parametrize("allowed", [None, 1, 3])
+def test_best_of_chooses_nothing(client: openai.OpenAI, allowed: int | None) -> None:
+    got = client.completions.create(prompt="the cat", n=3, best_of=allowed, **GREEDY)
+    assert len(got.choices) == 3
+    for refused in (0, 2, 4, -1):
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.completions.create(prompt="the cat", n=3, best_of=refused, **GREEDY)
+        assert caught.value.param == "best_of"
+    with pytest.raises(openai.BadRequestError):
+        client.completions.create(prompt="the cat", best_of=2, **GREEDY)
+
+
 def test_models(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["tiny"]
     assert client.models.retrieve("tiny").owned_by == "miaotui"
@@ -205,6 +221,43 @@ def test_too_many_waiting_are_told_to_come_back(start: Any) -> None:
         with ThreadPoolExecutor(24) as pool:
             outcomes = list(pool.map(ask, range(24)))
         assert set(outcomes) == {"refused, to come back in 1 s", "answered"}
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+def test_clients_that_were_refused_come_back_by_themselves(
+    start: Any, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def ask(url: str) -> str | None:
+        messages: list[Any] = [{"role": "user", "content": "the dog"}]
+        if kind == "openai":
+            with openai.OpenAI(base_url=url + "/v1", api_key="none", max_retries=2) as client:
+                return client.chat.completions.create(messages=messages, **GREEDY).choices[0].finish_reason
+        with anthropic.Anthropic(base_url=url, api_key="none", max_retries=2) as client:
+            body = {"ignore_eos": True}
+            said = client.messages.create(model="tiny", messages=messages, max_tokens=12, extra_body=body)
+            return said.stop_reason
+
+    with (
+        start({"max_sequences": 1}, max_waiting=0, stalled_s=60.0, hung_s=60.0) as running,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        may_go_on = threading.Event()
+        engine = running.llm.llm.loaded.engine
+        step = engine.step
+        monkeypatch.setattr(engine, "step", lambda: may_go_on.wait(60) and step())
+        first = pool.submit(httpx.post, running.url + "/v1/completions", json={"prompt": "the cat", "max_tokens": 1})
+        running.until(lambda: engine.scheduler.has_work)
+        second = pool.submit(ask, running.url)
+        running.until(lambda: num_refused(running) == 1)
+        may_go_on.set()
+        assert first.result(60).status_code == 200
+        assert second.result(60) in ("length", "max_tokens", "end_turn")
+
+
+def num_refused(running: Running) -> int:
+    text = httpx.get(running.url + "/metrics").text
+    (found,) = re.findall(r'^miaotui_rejected_total\{reason="overloaded"\} ([0-9.]+)$', text, re.MULTILINE) or ["0"]
+    return int(float(found))
 
 
 def test_a_burst_finds_no_more_places_to_wait_than_there_are(start: Any) -> None:

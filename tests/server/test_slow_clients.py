@@ -210,7 +210,7 @@ def test_what_is_no_http_is_400_in_our_form(start: Any) -> None:
 
 
 def test_a_reader_who_stalls_is_cancelled_and_cut_off(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("miaotui.engine.answer.MAX_BUFFERED_CHARACTERS", 1000)
+    monkeypatch.setattr("miaotui.engine.answer.MAX_UNREAD_BYTES", 100_000)
     with start({"context_length": 1000, "max_sequences": 8}, send_timeout_s=1.0, log_format="json") as running:
         body = {"prompt": "x", "n": 8, "max_tokens": 900, "ignore_eos": True, "stream": True, "logprobs": 20}
         raw = json.dumps(body).encode()

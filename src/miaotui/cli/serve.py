@@ -45,7 +45,7 @@ def run(args: Namespace) -> int:
     cache = cache_of(serve.cache, config, serve)
     with _logging(serve.log_format) as writer, Served.open(config, serve) as served:
         settings = served.settings(serve, keys)
-        server = Server(served.app(settings, writer.write, cache), settings)
+        server = Server(served.app(settings, writer, cache), settings)
         _allow_files(serve.max_connections)
         listener = _listen(serve)
         host, port = listener.getsockname()[:2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +14,14 @@ from miaotui.cli.parsing import open_embedder, open_llm
 from miaotui.config import Config, ServeConfig
 from miaotui.engine.embedder import Embedder
 from miaotui.engine.llm import LLM
+from miaotui.engine.loading import mark
 from miaotui.errors import ConfigError
 from miaotui.formats import open_model
 from miaotui.formats.store import pull
 from miaotui.formats.store_progress import format_bytes
 from miaotui.server.app import create_app
 from miaotui.server.guard import Guard
+from miaotui.server.logs import LogWriter
 from miaotui.server.settings import ServerSettings, settings_of
 
 
@@ -63,7 +65,7 @@ class Served:
         """How the server is set up."""
         return settings_of(serve, self.name, keys, self.embed_name)
 
-    def app(self, settings: ServerSettings, write: Callable[[str], None], cache: AnswerCache | None = None) -> Guard:
+    def app(self, settings: ServerSettings, log: LogWriter, cache: AnswerCache | None = None) -> Guard:
         """The application over these models, which keeps answers in `cache`."""
         from miaotui.engine.async_embedder import AsyncEmbedder
         from miaotui.engine.async_llm import AsyncLLM
@@ -72,9 +74,10 @@ class Served:
         return create_app(
             None if llm is None else lambda: AsyncLLM(llm),
             settings,
-            write,
+            log.write,
             open_embedder=None if embedder is None else lambda: AsyncEmbedder(embedder),
             cache=cache,
+            num_lines_dropped=lambda: log.num_dropped,
         )
 
     def introduction(
@@ -84,10 +87,11 @@ class Served:
         lines: list[str] = []
         route, body = "embeddings", '{"input": "What is the capital of France?"}'
         if self.llm is not None:
-            plan, limits = self.llm.loaded.kv_plan, self.llm.loaded.engine.scheduler.limits
+            loaded = self.llm.loaded
+            plan, limits = loaded.kv_plan, loaded.engine.scheduler.limits
             pages, waiting = f"{format_bytes(plan.total_bytes)} of KV pages", settings.max_waiting
             lines += [
-                f"model    {settings.model_name}: {self.llm.loaded.file.path}",
+                f"model    {settings.model_name}: {loaded.file.path}, {mark(loaded, self.llm.chat_template)}",
                 f"threads  {threads}; {limits.max_sequences} answers run together, {waiting} requests wait",
                 f"memory   {pages}, contexts of up to {plan.context.length} tokens",
             ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,13 +13,28 @@ from miaotui.engine.sequence import Sequence
 from miaotui.engine.stream import completion_of
 from miaotui.errors import SlowReaderError
 
-MAX_BUFFERED_CHARACTERS = 1 << 20
+MAX_UNREAD_BYTES = 1 << 20
 """A reader who leaves more than this unread has gone away, whatever its connection says."""
+PART_BYTES, TOKEN_BYTES, SCORE_BYTES, ALTERNATIVE_BYTES = 136, 40, 160, 120
+"""Of memory, about: a part, beside its text; each of its tokens; a token's score; each alternative to that token."""
 MAX_JOINED = 4096
 """Unread parts are joined to parts of about so many characters: they take little more memory than their text."""
 PROMPT_TAIL = 8
 
 Tell = Callable[[Completion | None, Exception | None], None]
+
+
+def held_bytes(part: Delta) -> int:
+    """Bytes of memory that a part takes, about."""
+    scores = part.logprobs or ()
+    num_alternatives = sum(len(score.top) for score in scores)
+    return (
+        PART_BYTES
+        + sys.getsizeof(part.text)
+        + TOKEN_BYTES * len(part.token_ids)
+        + SCORE_BYTES * len(scores)
+        + ALTERNATIVE_BYTES * num_alternatives
+    )
 
 
 class Answer:
@@ -34,7 +50,7 @@ class Answer:
         self._last_s: dict[int, float] = {}  # when each sequence had its last token
         self._parts: deque[Delta] = deque()
         self._num_open = len(sequences)  # whose last part has not arrived
-        self._unread = 0
+        self._unread_bytes = 0
         self._arrived = asyncio.Event()
         self._error: Exception | None = None
 
@@ -50,7 +66,7 @@ class Answer:
             self._arrived.clear()
             await self._arrived.wait()
         part = self._parts.popleft()
-        self._unread -= len(part.text)
+        self._unread_bytes -= held_bytes(part)
         return part
 
     @property
@@ -86,8 +102,7 @@ class Answer:
     def _push(self, part: Delta) -> None:
         self._keep(part)
         self._num_open -= part.finish_reason is not None
-        self._unread += len(part.text)
-        if self._unread > MAX_BUFFERED_CHARACTERS and self._error is None:
+        if self._unread_bytes > MAX_UNREAD_BYTES and self._error is None:
             self._parts.clear()
             self._fail(SlowReaderError("the reader left more than 1 MiB of the answer unread; it was cancelled."))
             self._forget(self)
@@ -96,11 +111,11 @@ class Answer:
     def _keep(self, part: Delta) -> None:
         """Put a part behind those that are unread, as one with the last of them where that can be told from nothing."""
         last = self._parts[-1] if self._parts else None
-        if last is None or last.index != part.index or part.logprobs is not None or len(last.text) >= MAX_JOINED:
-            self._parts.append(part)
-        else:
-            text, token_ids = last.text + part.text, last.token_ids + part.token_ids
-            self._parts[-1] = replace(part, text=text, token_ids=token_ids)
+        if last is not None and last.index == part.index and part.logprobs is None and len(last.text) < MAX_JOINED:
+            self._unread_bytes -= held_bytes(self._parts.pop())
+            part = replace(part, text=last.text + part.text, token_ids=last.token_ids + part.token_ids)
+        self._parts.append(part)
+        self._unread_bytes += held_bytes(part)
 
     def _fail(self, error: Exception) -> None:
         self._error = error

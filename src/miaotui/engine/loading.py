@@ -103,8 +103,27 @@ class LoadedModel:
 
 def fingerprint(loaded: LoadedModel, template: str | None) -> str:
     """Names what a model's answers depend on, as `LLM.fingerprint` says; the same on every machine."""
-    config = load_config()
-    digest = PackCache(config.home / "packed", 0).digest(loaded.file.weights)
+    return _fingerprint(loaded, template, _digests().digest(loaded.file.weights))
+
+
+def mark(loaded: LoadedModel, template: str | None) -> str:
+    """Tells a model from others at a glance: the beginning of its fingerprint, or of a hash of which files it is.
+
+    The latter where the files would have to be read for the former: they never are.
+    """
+    cache, weights = _digests(), loaded.file.weights
+    digest = cache.known_digest(weights)
+    if digest is None:
+        return f"files {cache.key(weights)[:12]}"
+    return f"fingerprint {_fingerprint(loaded, template, digest)[:12]}"
+
+
+def _digests() -> PackCache:
+    """What remembers the digests of files; nothing packed is looked for in it."""
+    return PackCache(load_config().home / "packed", 0)
+
+
+def _fingerprint(loaded: LoadedModel, template: str | None, digest: str) -> str:
     facts = (digest, template, loaded.kv_dtype, loaded.activations)
     return hashlib.sha256(repr(facts).encode("utf-8", "surrogatepass")).hexdigest()
 

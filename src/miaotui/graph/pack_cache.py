@@ -85,17 +85,29 @@ class PackCache:
 
         Raises ValueError where one was written or replaced since it was mapped, OSError.
         """
-        note = self._note_of(weights)
-        with suppress(OSError, ValueError):
-            known = note.read_text("ascii")
-            self._file(known)
+        known = self.known_digest(weights)
+        if known is not None:
             return known
         from miaotui.formats.store_files import write_whole
 
         digest = _digest(weights.files)
         with suppress(OSError):
-            write_whole(note, lambda out: out.write(digest.encode("ascii")))
+            write_whole(self._note_of(weights), lambda out: out.write(digest.encode("ascii")))
         return digest
+
+    def known_digest(self, weights: Weights) -> str | None:
+        """The same where it is known already: nothing of the model is read."""
+        with suppress(OSError, ValueError):
+            known = self._note_of(weights).read_text("ascii")
+            self._file(known)
+            return known
+        return None
+
+    def key(self, weights: Weights) -> str:
+        """A hash of which files these are and when they were written, in hexadecimal; not of what they hold."""
+        import hashlib
+
+        return hashlib.sha256(self._note_of(weights).name.encode()).hexdigest()
 
     def forget(self, weights: Weights) -> int:
         """Remove what is kept of a model; the bytes that became free."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -187,13 +187,13 @@ async def whole(answer: Reading) -> Completion:
 
 
 async def events_of(
-    answer: Reading, say: Callable[[Delta], Iterable[bytes]], silence: bytes, keep_alive_s: float
+    parts: AsyncIterator[Delta], say: Callable[[Delta], Iterable[bytes]], silence: bytes, keep_alive_s: float
 ) -> AsyncGenerator[bytes, None]:
-    """What `say` makes of an answer's parts, and `silence` whenever that many seconds pass without one."""
+    """What `say` makes of parts, and `silence` whenever that many seconds pass without one."""
     while True:
         try:
             async with asyncio.timeout(keep_alive_s):
-                part = await anext(answer, None)
+                part = await anext(parts, None)
         except TimeoutError:
             yield silence
             continue

@@ -67,14 +67,17 @@ def create_app(
     *,
     open_embedder: Callable[[], AsyncEmbedder] | None = None,
     cache: AnswerCache | None = None,
+    num_lines_dropped: Callable[[], int] = lambda: 0,
 ) -> Guard:
     """The application. What opens the models is called on the running loop, when the server starts.
 
     write: takes log lines. open_llm, open_embedder: None where nothing writes text, or nothing makes embeddings.
-    cache: answers that are kept; opened and closed with the server.
+    cache: answers that are kept; opened and closed with the server. num_lines_dropped: log lines that found no room.
     """
     limits = RateLimits(settings)
-    ledger = Ledger(settings, Metrics(), write, limits.spend)
+    metrics = Metrics()
+    metrics.num_log_lines_dropped = num_lines_dropped
+    ledger = Ledger(settings, metrics, write, limits.spend)
 
     @asynccontextmanager
     async def life(app: Starlette) -> AsyncIterator[None]:

@@ -12,10 +12,10 @@ from miaotui.answers.cache import AnswerCache, Found, Missed
 from miaotui.answers.control import CacheControl
 from miaotui.answers.decision import Decision, Path
 from miaotui.answers.entry import computed
-from miaotui.answers.flight import Flight
+from miaotui.answers.flight import Flight, Reader
 from miaotui.answers.question import Conversation, Question
 from miaotui.core import Receipt, SamplingParams
-from miaotui.engine.answer import Answer
+from miaotui.engine.answer import Answer, held_bytes
 from miaotui.engine.async_llm import AsyncLLM
 from miaotui.engine.results import Completion, Delta
 from miaotui.server.ledger import Ledger
@@ -58,7 +58,8 @@ class Reading(Protocol):
 
     def __aiter__(self) -> Reading: ...
 
-    async def __anext__(self) -> Delta: ...
+    async def __anext__(self) -> Delta:
+        """The next part. A wait for it may be cancelled and begun anew; nothing is lost."""
 
     async def whole(self) -> Completion:
         """The whole answer, once it has ended; parts not fetched yet are skipped."""
@@ -123,10 +124,9 @@ class KeptAnswer:
 class SharedAnswer:
     """One reader's view of an answer that others may read as well."""
 
-    def __init__(self, flight: Flight[Reading, Delta], answer: Reading, *, leads: bool) -> None:
-        self._flight: Flight[Reading, Delta] | None = flight
+    def __init__(self, answer: Reading, parts: Reader[Reading, Delta], *, leads: bool) -> None:
         self._answer = answer
-        self._parts = flight.parts()
+        self._parts = parts
         self._leads = leads
 
     def __aiter__(self) -> SharedAnswer:
@@ -170,9 +170,7 @@ class SharedAnswer:
 
     async def aclose(self) -> None:
         """Read no more; the last reader to leave has it cancelled."""
-        flight, self._flight = self._flight, None
-        if flight is not None:
-            await flight.leave()
+        await self._parts.aclose()
 
 
 class Asker:
@@ -227,12 +225,13 @@ class Asker:
                 partial(self._lead, ask, question),
                 partial(self._keep, ask, question, missed),
                 partial(self._landed, question),
+                held_bytes,
             )
         if not leads:
             self._ledger.shared()
         seen = missed if leads else replace(missed, why=SHARED)
         self._note(ask, question, "model" if leads else "shared", seen, took_s)
-        return SharedAnswer(flight, await flight.join(), leads=leads)
+        return SharedAnswer(*await flight.join(), leads=leads)
 
     async def _lead(self, ask: Ask, question: Question) -> Reading:
         """Ask the model, unless another process does so already: then what that one keeps."""

@@ -16,6 +16,7 @@ from miaotui.engine.results import Completion, Delta, TokenLogprob
 from miaotui.errors import InvalidRequestError
 from miaotui.server.answers import Service, check_ending, events_of, while_connected, whole
 from miaotui.server.asking import Ask, Reading
+from miaotui.server.merged import Merged, Parts
 from miaotui.server.replies import DONE, KEEP_ALIVE, error_body, event, event_stream, json_reply, receipt_body, usage
 from miaotui.server.wire import CompletionRequest, decode
 
@@ -135,17 +136,18 @@ def _logprobs(entries: tuple[TokenLogprob | None, ...] | None, service: Service)
 async def _events(
     answers: list[Reading], asked: CompletionRequest, service: Service, head: dict[str, Any]
 ) -> AsyncIterator[bytes]:
-    """All answers' parts, one answer after the other; they are generated together."""
-    more = {"usage": None} if asked.wants_usage else {}
+    """All answers' parts as they come."""
+    say = partial(_said, answers, service, head | ({"usage": None} if asked.wants_usage else {}))
     async with AsyncExitStack() as stack:
         for answer in answers:
             await stack.enter_async_context(aclosing(answer))
         try:
-            for number, answer in enumerate(answers):
-                say = partial(_said, answer, number * (asked.n or 1), service, head | more)
-                async with aclosing(events_of(answer, say, KEEP_ALIVE, service.settings.keep_alive_s)) as events:
-                    async for one in events:
-                        yield one
+            parts: Parts = answers[0]
+            if len(answers) > 1:
+                parts = await stack.enter_async_context(aclosing(Merged(answers, asked.n or 1)))
+            async with aclosing(events_of(parts, say, KEEP_ALIVE, service.settings.keep_alive_s)) as events:
+                async for one in events:
+                    yield one
             if asked.wants_usage or asked.miaotui:
                 done = [answer.completion for answer in answers if answer.completion is not None]
                 last = head | {"choices": [], "usage": usage(done)}
@@ -157,14 +159,15 @@ async def _events(
             yield event(error_body(error)[1])
 
 
-def _said(answer: Reading, first: int, service: Service, head: dict[str, Any], part: Delta) -> list[bytes]:
+def _said(answers: list[Reading], service: Service, head: dict[str, Any], part: Delta) -> list[bytes]:
     """A part as a chunk, if there is anything in it. Raises InvalidRequestError as `check_ending` does."""
     if not (part.text or part.finish_reason or part.logprobs):
         return []
     if part.finish_reason is not None:
-        check_ending(answer)
+        for answer in answers:
+            check_ending(answer)
     choice = {
-        "index": first + part.index,
+        "index": part.index,
         "text": part.text,
         "logprobs": _logprobs(part.logprobs, service),
         "finish_reason": part.finish_reason,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Mapping
@@ -15,10 +16,13 @@ from starlette.types import Message, Receive, Scope, Send
 from miaotui.errors import BodyTooLargeError, RateLimitError, UnauthorizedError
 from miaotui.server import page
 from miaotui.server.answers import Service
+from miaotui.server.keys import ApiKey
 from miaotui.server.ledger import Entry, Ledger
 from miaotui.server.rate_limits import RateLimits
 from miaotui.server.replies import error_reply, plain_error
 from miaotui.server.settings import ServerSettings
+
+log = logging.getLogger(__name__)
 
 OPEN_PATHS = frozenset({"/health", "/ready"}) | page.PATHS
 """Answered without a key: they tell whether the server lives, and what the page is made of everywhere."""
@@ -62,11 +66,15 @@ class Guard:
         scope = {**scope, "path": path, "raw_path": path.encode("utf-8", "surrogatepass")}
         headers = Headers(scope=scope)
         entry = self._ledger.open(scope["method"], path, headers.get("x-request-id", ""))
+        noting = _noting(send, entry)
         try:
-            await self._answer(scope, headers, entry, receive, _noting(send, entry))
+            await self._answer(scope, headers, entry, receive, noting)
         except BaseException as error:
             entry.error = entry.error or type(error).__name__
-            raise
+            if entry.status or not isinstance(error, Exception):  # the application has answered, or everything ends
+                raise
+            log.error("request %s failed", entry.request_id, exc_info=error)
+            await error_reply(error, path)(scope, receive, noting)
         finally:
             entry.route = self._routes.get(scope.get("endpoint"), "other")
             self._ledger.close(entry)
@@ -76,7 +84,9 @@ class Guard:
         refusal = self._refusal_of_host(path, headers) or self._refusal_of_size(path, headers)
         if refusal is None:
             try:
-                entry.tenant = self._tenant(path, headers)
+                key = self._key_of(path, headers)
+                if key is not None:
+                    entry.tenant, entry.key_name = key.tenant, key.name
                 if scope["method"] == "POST":
                     send = self._with_limits(send, entry.tenant)
                     self._limits.admit(entry.tenant)
@@ -91,15 +101,16 @@ class Guard:
         scope["state"] |= {"tenant": entry.tenant, "request_id": entry.request_id}
         await self._app(scope, self._bounded(receive), send)
 
-    def _tenant(self, path: str, headers: Headers) -> str:
+    def _key_of(self, path: str, headers: Headers) -> ApiKey | None:
+        """The key of who asks; None where nobody needs one. Raises UnauthorizedError."""
         if not self._settings.keys or path in OPEN_PATHS:
-            return ""
+            return None
         given = _key(headers)
         key = self._settings.find_key(given)
         if key is None:
             named = "is not known" if given else "is missing: send it as `Authorization: Bearer KEY`"
             raise UnauthorizedError(f"the API key {named}.")
-        return key.tenant
+        return key
 
     def _with_limits(self, send: Send, tenant: str) -> Send:
         async def send_with_limits(message: Message) -> None:
@@ -112,12 +123,12 @@ class Guard:
     def _refusal_of_host(self, path: str, headers: Headers) -> Any:
         """Pages of other sites must not use the visitor's browser to get here (DNS rebinding, forged requests)."""
         names = self._settings.local | self._settings.host_names
-        host = _name_of(headers.get("host", ""))
+        host = _name_of(f"//{headers.get('host', '')}")
         if host not in names:
             text = f"the host {host[:100]!r} is not served here; `miaotui serve --host-name` allows it."
             return plain_error(421, text, path)
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).hostname not in names:
+        if origin is not None and _name_of(origin) not in names:
             text = "requests from pages of other sites are not answered."
             return plain_error(403, text, path)
         return None
@@ -164,9 +175,9 @@ def _key(headers: Headers) -> str:
     return key.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
 
 
-def _name_of(host: str) -> str:
-    """The name in a Host header, without its port."""
+def _name_of(url: str) -> str:
+    """The host's name in a URL, without its port; empty where there is none, or the URL is none."""
     try:
-        return (urlsplit(f"//{host}").hostname or "").lower()
+        return (urlsplit(url).hostname or "").lower()
     except ValueError:
         return ""

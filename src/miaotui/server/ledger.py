@@ -25,6 +25,7 @@ class Entry:
     method: str
     path: str
     tenant: str = ""
+    key_name: str | None = None
     route: str = "other"
     status: int = 0
     error: str | None = None
@@ -54,6 +55,7 @@ class Entry:
         return {
             "id": self.request_id,
             "tenant": self.tenant or None,
+            "key_name": self.key_name,
             "method": clean(self.method, 20),
             "path": clean(self.path),
             "status": self.status,

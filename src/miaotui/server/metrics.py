@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Callable, Iterator
 
 from prometheus_client import (
     CollectorRegistry,
@@ -13,6 +14,8 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from miaotui import __version__
 from miaotui.core import Receipt
@@ -44,7 +47,8 @@ class Metrics:
         self.rejected = counter("rejected", "requests refused before they reached the engine, by reason", "reason")
         self.restarts = counter("engine_restarts", "times the engine was started anew")
         self.hangs = counter("engine_hangs", "times a step was given up")
-        self.log_lines_dropped = counter("log_lines_dropped", "log lines that found no room")
+        self.num_log_lines_dropped: Callable[[], int] = lambda: 0  # or what the log says
+        registry.register(_LogLines(self))
         self._replies = counter("replies", "replies by route and status", "route", "status")
         self._finished = counter("finished", "sequences by how they ended", "reason")
         self._prompt = counter("prompt_tokens", "tokens of prompts")
@@ -144,3 +148,15 @@ class Metrics:
     def text(self) -> bytes:
         """All of it, in Prometheus' format."""
         return generate_latest(self._registry)
+
+
+class _LogLines(Collector):
+    """Shows what the log counts itself: it knows no metrics."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """One series."""
+        num_dropped = self._metrics.num_log_lines_dropped()
+        yield CounterMetricFamily("miaotui_log_lines_dropped", "log lines that found no room", value=num_dropped)

@@ -168,7 +168,12 @@ class CompletionRequest(Sampling, kw_only=True):
         return prompts
 
     def sampling(self) -> SamplingParams:
-        """As the engine takes them; 16 tokens by default, as with OpenAI's."""
+        """As the engine takes them; 16 tokens by default, as with OpenAI's.
+
+        Raises InvalidRequestError for values out of range.
+        """
+        if self.best_of not in (None, 1, self.n):
+            raise InvalidRequestError("best_of must be n, or left out: every completion is returned, none is chosen.")
         default = 16 if self.max_tokens is None else self.max_tokens
         scores = self.logprobs if self.echo else None
         return self.params(max_tokens=default, logprobs=self.logprobs, prompt_logprobs=scores)
