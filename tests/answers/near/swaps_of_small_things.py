@@ -62,6 +62,12 @@ How do you store data?|How do I store data?
 What is damage?|What are damages?
 Who needs not pay?|Who must not pay?
 What are the best PlayStation games?|What are the best playstations for gaming?
+Who is the man?|Who are the men?
+Where is my dog?|Where are my dogs?
+Who knows the most people?|Who knows most people?
+What is part of a car?|What is the part of a car?
+How do I look?|How to look?
+What is i?|What is I?
 What is 5²?|What is 52?
 What is 10⁶?|What is 106?
 What is 5!?|What is 5?

@@ -56,7 +56,7 @@ def analyse(raw: str, tokens: list[Token]) -> Text:
         _collect(parts, match)
     terms = tuple(parts.terms)
     return Text(
-        raw, "zh", terms, tuple(token.text.strip().lower() for token in tokens), tuple(parts.numbers),
+        raw, "zh", terms, tuple(token.text.lower() for token in tokens if token.kind != "sign"), tuple(parts.numbers),
         tuple(parts.units), tuple(parts.dates), frozenset(parts.names), negations_of(terms, zh.NEGATIONS),
         frozenset(zh.MOODS[term] for term in terms if term in zh.MOODS), zh.PERSONS & set(terms),
         tuple(parts.questions),

@@ -9,21 +9,22 @@ from miaotui.answers.near import english_words as en
 from miaotui.answers.near.english_synonyms import LONGEST_PHRASE, PHRASES, SPELLINGS
 from miaotui.answers.near.quantities import take_quantities
 from miaotui.answers.near.starts import plain_start
-from miaotui.answers.near.stems import stem
+from miaotui.answers.near.stems import agreeing, stem
 from miaotui.answers.near.text import Text, negations_of
 from miaotui.answers.near.tokens import Token
 
 _ASIDE: Final = frozenset((",", ".", "!", "?"))
-_AUXILIARIES: Final = en.STARTS_OF_CHOICE
 
 
 def analyse(raw: str, tokens: list[Token]) -> Text:
     """An English question, or one in Latin letters that shows no other language."""
-    written = tuple(token.text.strip().lower() for token in tokens)
+    written = tuple(token.text.lower() for token in tokens if token.kind != "sign")
     plain = _without_courtesy(_rewritten(_expanded(_with_plain_letters(tokens))))
     plain, quantities = take_quantities(_without_performer(plain))
     names = frozenset(stem(token.text) for token in plain if token.kind == "word" and _is_name(token.text))
-    terms = _turned_difference(_asked_for_meaning(tuple(_term(token) for token in plain)))
+    before = [Token("start", ""), *plain]
+    terms = _without_bare_articles(tuple(_term(*two) for two in zip(plain, before, strict=False)))
+    terms = _turned_difference(_asked_for_meaning(terms))
     return Text(
         raw, "en", terms, written, quantities.numbers, quantities.units,
         tuple(term.lower() for term in terms if term in en.DATES), names, negations_of(terms, en.NEGATIONS),
@@ -32,12 +33,12 @@ def analyse(raw: str, tokens: list[Token]) -> Text:
     )  # fmt: skip
 
 
-def _term(token: Token) -> str:
+def _term(token: Token, before: Token) -> str:
     if token.kind == "number":
         return "#" + token.text
     if token.kind == "unit":
         return "~" + token.text
-    return stem(token.text)
+    return stem(token.text) if before.text not in en.POINTING else agreeing(token.text)
 
 
 def _with_plain_letters(tokens: list[Token]) -> list[Token]:
@@ -65,7 +66,7 @@ def _expanded(tokens: list[Token]) -> list[Token]:
     texts = ["", *(token.text for token in result), ""]
     return [
         replace(token, text="I")
-        if token.text == "i" and (texts[at] in _AUXILIARIES or texts[at + 2] in _AUXILIARIES)
+        if token.text == "i" and (texts[at] in en.BESIDE_I or texts[at + 2] in en.BESIDE_I)
         else replace(token, text=SPELLINGS.get(token.text, token.text))
         for at, token in enumerate(result)
     ]
@@ -116,6 +117,16 @@ def _without_performer(tokens: list[Token]) -> list[Token]:
         if texts[: len(phrase)] == phrase and len(tokens) > len(phrase) + 1 and texts[len(phrase)] not in en.STATES:
             return [replace(tokens[0], text="how"), Token("word", "to"), *tokens[len(phrase) :]]
     return tokens
+
+
+def _without_bare_articles(terms: tuple[str, ...]) -> tuple[str, ...]:
+    """Without "the" before "best …" and the like. Elsewhere articles matter: "the matter", "a few", "most people"."""
+    ends = (*terms, "", "")
+    return tuple(
+        term
+        for at, term in enumerate(terms)
+        if term != "the" or ends[at + 1] not in en.SUPERLATIVES or ends[at + 2] in ("", "of")
+    )
 
 
 def _asked_for_meaning(terms: tuple[str, ...]) -> tuple[str, ...]:

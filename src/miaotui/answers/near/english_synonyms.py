@@ -62,6 +62,11 @@ united states > usa
 United Kingdom > UK
 united kingdom > UK
 lots of > a lot of
+what exactly is > what is
+what exactly are > what are
+who exactly is > who is
+who exactly are > who are
+what are some examples of > what are examples of
 for what reason > why
 """
 

@@ -61,6 +61,14 @@ HOW: Final = tuple(
     tuple(line.split())
     for line in ("how do I", "how can I", "how to", "how do one", "how can one", "how I can")
 )  # fmt: skip
+SUPERLATIVES: Final = words(
+    "best worst largest biggest smallest highest lowest fastest cheapest easiest oldest longest"
+)
+# Behind them one thing is not several of its kind.
+POINTING: Final = words(
+    "the my your his her its our their this that these those 's a an one all both each every any no other"
+)
+BESIDE_I: Final = words("do did can could should would will shall am have had must may might was")
 # What one is, not what one does: "How do I look?" is not "How to look?".
 STATES: Final = words("look sound seem appear feel smell taste compare rank differ fare weigh act behave work operate")
 

@@ -197,7 +197,7 @@ class NearHits:
 
     def _unreadable(self, asked: Text, kept: Text) -> str | None:
         """Why similarity is no evidence: other words in a language that the embedding model was not measured in."""
-        if asked.language in self._prior.languages or asked.words == kept.words:
+        if asked.language in self._prior.languages or (asked.terms == kept.terms and asked.words == kept.words):
             return None
         return (
             f"the embedding model was not measured in this language ({asked.language or 'none'}): only the same words"

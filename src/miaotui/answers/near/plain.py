@@ -10,4 +10,6 @@ def analyse(raw: str, tokens: list[Token], language: str) -> Text:
     """Only white space and the mark at the end may differ: in German a capital makes another word."""
     terms = tuple(token.text for token in tokens)
     numbers = tuple(token.text for token in tokens if token.kind == "number")
-    return Text(raw, language, terms, tuple(term.lower() for term in terms), numbers=numbers)
+    return Text(
+        raw, language, terms, tuple(token.text.lower() for token in tokens if token.kind != "sign"), numbers=numbers
+    )

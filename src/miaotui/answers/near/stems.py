@@ -9,7 +9,7 @@ from miaotui.answers.near.vocabulary import words
 # Things whose plural is more of the same. No others: damages are not damage, nor arms an arm, nor glasses glass.
 _COUNTED: Final = words(
     """
-        question book movie phone animal app website company country city language student school university
+        way question book movie phone animal app website company country city language student school university
         college job car computer laptop game song file photo email password account user job idea example tip
         recipe restaurant hotel dog cat bird tree plant flower house friend girl boy parent teacher doctor lawyer
         engineer scientist programmer developer exam course skill tool problem reason symptom disease drug
@@ -24,8 +24,7 @@ _COUNTED: Final = words(
 _PLURALS: Final[dict[str, str]] = {
     **{f"{word}s": word for word in _COUNTED},
     **{f"{word[:-1]}ies": word for word in _COUNTED if word.endswith("y")},
-    "potatoes": "potato", "tomatoes": "tomato", "buses": "bus", "women": "woman", "men": "man", "children": "child",
-    "people": "person",
+    "potatoes": "potato", "tomatoes": "tomato", "buses": "bus",
 }  # fmt: skip
 # They agree with who does it, which is said beside them.
 _AGREEING: Final[dict[str, str]] = {"are": "is", "am": "is", "were": "was", "does": "do", "has": "have", "an": "a"}
@@ -33,4 +32,9 @@ _AGREEING: Final[dict[str, str]] = {"are": "is", "am": "is", "were": "was", "doe
 
 def stem(word: str) -> str:
     """One form for a word's forms. Past forms and -ing keep theirs: "closed" is not "close", "building" not "build"."""
-    return _AGREEING.get(word) or _PLURALS.get(word, word)
+    return agreeing(_PLURALS.get(word, word))
+
+
+def agreeing(word: str) -> str:
+    """The same where how many there are is asked for: "the man" is not "the men"."""
+    return _AGREEING.get(word, word)
