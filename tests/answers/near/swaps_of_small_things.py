@@ -68,6 +68,9 @@ Who knows the most people?|Who knows most people?
 What is part of a car?|What is the part of a car?
 How do I look?|How to look?
 What is i?|What is I?
+How do I spell colour?|How do I spell color?
+Is login one word?|Is log in one word?
+How do I write five?|How do I write 5?
 What is 5²?|What is 52?
 What is 10⁶?|What is 106?
 What is 5!?|What is 5?
@@ -79,6 +82,8 @@ Where is 12,18?|Where is 1218?
 How much is 1,50 euros in dollars?|How much is 150 euros in dollars?
 Is 12" enough?|Is 12' enough?
 What is 2 + 3 * 4?|What is (2 + 3) * 4?
+三怎么写？|3怎么写？
+怎么读一百二十？|怎么读120？
 谢谢用英语怎么说？|你好用英语怎么说？
 你喜欢谁？|谁喜欢你？
 你怕谁|谁怕你

@@ -50,7 +50,7 @@ DIFFERENT = [
     ("units", "How long is 10 km?", "How long is 10 miles?"),
     ("units", "Is 20% enough?", "Is 20 enough?"),
     ("dates", "What happens in May 2020?", "What happens in June 2020?"),
-    ("dates", "What did he say yesterday?", "What did he say today?"),
+    ("dates", "What did he do yesterday?", "What did he do today?"),
     ("names", "Who runs NET management?", "Who runs net management?"),
     ("names", "Where is IT sold?", "Where is it sold?"),
     ("names", "What do people eat in Chad?", "What do people eat in Oman?"),

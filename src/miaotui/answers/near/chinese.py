@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from miaotui.answers.near import chinese_words as zh
+from miaotui.answers.near import plain
 from miaotui.answers.near.chinese_numbers import value_of
 from miaotui.answers.near.guards.opposites import OPPOSITES
 from miaotui.answers.near.quantities import exact
@@ -51,6 +52,8 @@ class _Parts:
 
 def analyse(raw: str, tokens: list[Token]) -> Text:
     """A question with Chinese characters; Latin words in it count as they are written."""
+    if zh.ABOUT_WORDS.search(raw):
+        return plain.analyse(raw, tokens, "zh")
     parts = _Parts()
     for match in _PIECE.finditer(_plain(raw)):
         _collect(parts, match)
@@ -98,7 +101,7 @@ def _add_number(parts: _Parts, digits: str, unit: str) -> None:
 
 def _value(digits: str) -> str:
     """The value of "25", "1,200", "3.5万", "一百二十"; what is no plain number as it is written."""
-    plain = re.fullmatch(r"(\d+(?:\.\d+)?|[1-9]\d{0,2}(?:,\d{3})+)([万亿千百]?)", digits)
-    if plain:
-        return exact(plain[1].replace(",", ""), _SCALES.get(plain[2], 1))
+    digital = re.fullmatch(r"(\d+(?:\.\d+)?|[1-9]\d{0,2}(?:,\d{3})+)([万亿千百]?)", digits)
+    if digital:
+        return exact(digital[1].replace(",", ""), _SCALES.get(digital[2], 1))
     return value_of(digits) or digits if digits[0] in _NUMERAL else digits

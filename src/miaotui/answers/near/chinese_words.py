@@ -26,6 +26,8 @@ QUESTIONS: Final[dict[str, str]] = {
     "多远": "how far", "多重": "how heavy", "多快": "how fast", "多深": "how deep", "多宽": "how wide",
     **dict.fromkeys(words("吗 是否 能否 可否 是不是 有没有 要不要 该不该"), "whether"),
 }  # fmt: skip
+# Questions about words themselves, where each counts as it is written.
+ABOUT_WORDS: Final = re.compile("[写读念说字词]|翻译|拼音|笔画|发音")
 _ASKING: Final = "什么|怎|哪|谁|为什么|几|多"
 _NOT_HOW: Final = "样了办没不会个就还又都才能"  # behind 怎么 they make another word of it, or "why"
 # The same questions, written differently: what is replaced, and by what.

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from miaotui.answers.near import english_words as en
+from miaotui.answers.near import plain
 from miaotui.answers.near.english_synonyms import LONGEST_PHRASE, PHRASES, SPELLINGS
 from miaotui.answers.near.quantities import take_quantities
 from miaotui.answers.near.starts import plain_start
@@ -18,18 +19,20 @@ _ASIDE: Final = frozenset((",", ".", "!", "?"))
 
 def analyse(raw: str, tokens: list[Token]) -> Text:
     """An English question, or one in Latin letters that shows no other language."""
+    if any(token.text.lower() in en.ABOUT_WORDS for token in tokens):
+        return plain.analyse(raw, tokens, "en")
     written = tuple(token.text.lower() for token in tokens if token.kind != "sign")
-    plain = _without_courtesy(_rewritten(_expanded(_with_plain_letters(tokens))))
-    plain, quantities = take_quantities(_without_performer(plain))
-    names = frozenset(stem(token.text) for token in plain if token.kind == "word" and _is_name(token.text))
-    before = [Token("start", ""), *plain]
-    terms = _without_bare_articles(tuple(_term(*two) for two in zip(plain, before, strict=False)))
+    asked = _without_courtesy(_rewritten(_expanded(_with_plain_letters(tokens))))
+    asked, quantities = take_quantities(_without_performer(asked))
+    names = frozenset(stem(token.text) for token in asked if token.kind == "word" and _is_name(token.text))
+    before = [Token("start", ""), *asked]
+    terms = _without_bare_articles(tuple(_term(*two) for two in zip(asked, before, strict=False)))
     terms = _turned_difference(_asked_for_meaning(terms))
     return Text(
         raw, "en", terms, written, quantities.numbers, quantities.units,
         tuple(term.lower() for term in terms if term in en.DATES), names, negations_of(terms, en.NEGATIONS),
         frozenset(en.MOODS[term] for term in terms if term in en.MOODS), frozenset(en.PERSONS & set(terms)),
-        _questions(plain),
+        _questions(asked),
     )  # fmt: skip
 
 
@@ -131,7 +134,13 @@ def _without_bare_articles(terms: tuple[str, ...]) -> tuple[str, ...]:
 
 def _asked_for_meaning(terms: tuple[str, ...]) -> tuple[str, ...]:
     """ "What does X mean" as "what is the meaning of X"."""
-    if terms[:2] != ("what", "do") or terms[-1] != "mean" or len(terms) < 4 or terms[2] in en.PERSONS:
+    if (
+        terms[:2] != ("what", "do")
+        or terms[-1] != "mean"
+        or len(terms) < 4
+        or not terms[2].islower()
+        or terms[2] in en.PERSONS
+    ):
         return terms
     return ("what", "is", "the", "meaning", "of", *terms[2:-1])
 

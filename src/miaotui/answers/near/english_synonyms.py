@@ -12,11 +12,7 @@ favorite favourite
 anyone anybody
 someone somebody
 everyone everybody
-photo photograph
 television tv TV
-teenager teen
-gasoline petrol
-truck lorry
 color colour
 colors colours
 center centre
@@ -52,9 +48,7 @@ in order to > to
 log in > login
 log into > login to
 cell phone > cellphone
-mobile phone > cellphone
 cell phones > cellphone
-mobile phones > cellphone
 United States of America > usa
 united states of america > usa
 United States > usa

@@ -72,6 +72,17 @@ BESIDE_I: Final = words("do did can could should would will shall am have had mu
 # What one is, not what one does: "How do I look?" is not "How to look?".
 STATES: Final = words("look sound seem appear feel smell taste compare rank differ fare weigh act behave work operate")
 
+# Questions about words themselves, where each counts as it is written: how "colour" is spelt is not how "color" is.
+ABOUT_WORDS: Final = words(
+    """
+        spell spells spelled spelling spelt word words write writes writing written wrote letter letters pronounce
+        pronounced pronunciation british american say says said saying grammar grammatical grammatically correct
+        correctly term synonym synonyms syllable syllables hyphen hyphenated apostrophe abbreviation abbreviate stand
+        stands plural singular typed contraction translate translated translation called language rhyme rhymes
+        sentence noun verb adjective capitalize capitalized uppercase lowercase
+        """
+)
+
 # Said before the question, they ask for an answer and add nothing; a question word must follow.
 OPENINGS: Final = tuple(
     tuple(line.split())
