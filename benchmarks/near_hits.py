@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import json
 import random
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,8 @@ def calibrated(pairs: Sequence[Pair], delta: float) -> float:
 
 def has_identical_words(pair: Pair) -> bool:
     """The same words, as often, in whatever order, case and punctuation."""
-    return sorted(read(pair.asked).words) == sorted(read(pair.kept).words)
+    one, other = (sorted(re.findall(r"[\w+#]+", text.casefold())) for text in (pair.asked, pair.kept))
+    return one == other
 
 
 def swaps(questions: Sequence[str], model: str | None, limit: float) -> dict[str, dict[str, float | None]]:
@@ -176,7 +178,7 @@ def close_share(some: Sequence[tuple[str, str, str]], model: str, limit: float) 
 
 
 def fitted(pairs: Sequence[Pair]) -> Prior:
-    """What the pairs that pass the guards teach, from knowing nothing.
+    """What the pairs that pass the guards teach, from knowing nothing. `prior` says why it keeps an older fit.
 
     Questions asked again in the same words hold the curve at a similarity of 1: their answer is right.
     """

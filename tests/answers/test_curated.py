@@ -11,6 +11,7 @@ from answers.dict_store import DictStore
 from answers.test_cache import PLAIN, Clock, entry, question, with_cache
 from miaotui.answers.cache import AnswerCache, Found
 from miaotui.answers.curated import all_answers, exported, import_pairs, read_pairs
+from miaotui.answers.entry import curated_key
 from miaotui.errors import InvalidRequestError
 
 
@@ -31,7 +32,7 @@ def test_csv_and_jsonl_say_the_same(tmp_path: Path) -> None:
         ("a.csv", "question,answer\n,x\n", "line 2: there is no question"),
         ("a.csv", "question,answer\nx\n", "line 2: there is no answer"),
         ("a.csv", 'question,answer\nx,"y\n', "line"),
-        ("a.csv", "question,answer\nx,y\nX?,z\n", "line 3: the question of line 2"),
+        ("a.csv", "question,answer\nx,y\nx?,z\n", "line 3: the question of line 2"),
         ("a.jsonl", "[]\n", "line 1 is no object"),
         ("a.jsonl", '{"question": "x", "answer": "y"}\n{', "line 2"),
         ("a.jsonl", '{"question": "x", "answer": 3}', "no answer"),
@@ -53,6 +54,36 @@ def test_a_file_that_is_not_there_or_not_utf8_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"question,answer\n\xff,y\n")
     with pytest.raises(InvalidRequestError, match="UTF-8"):
         read_pairs(tmp_path / "a.csv", "")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Polish hams", "polish hams"),
+        ("What is 5!", "What is 5?"),
+        ("Turkey", "turkey"),
+        ("What is n!?", "What is n?"),
+        ("Is 5 mW much?", "Is 5 MW much?"),
+        ("What does ?? do: a ??", "What does ?? do: a"),
+        ("Will Smith come?", "will Smith come?"),
+    ],
+)
+def test_people_s_questions_that_differ_in_what_matters_are_kept_apart(one: str, other: str) -> None:
+    assert curated_key("", one) != curated_key("", other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What is  it?", "what is it"),
+        ("Can I pay?", "can I pay."),
+        ("怎么去？", "怎么去"),
+        ("Will it rain?", "will it rain"),
+        ("What's up?", "what's up??"),
+    ],
+)
+def test_people_s_questions_that_differ_in_nothing_are_one(one: str, other: str) -> None:
+    assert curated_key("", one) == curated_key("", other)
 
 
 def test_what_was_exported_can_be_imported(tmp_path: Path) -> None:

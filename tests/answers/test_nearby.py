@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,11 +14,14 @@ from numpy.typing import NDArray
 
 from answers.dict_store import DictStore
 from answers.test_cache import PLAIN, SECRET, Clock, entry, question
+from miaotui.answers import nearby
 from miaotui.answers.cache import AnswerCache, Found, Missed
 from miaotui.answers.control import CacheControl
 from miaotui.answers.decision import Decision
 from miaotui.answers.entry import curated
+from miaotui.answers.near.answers import compared
 from miaotui.answers.near.index import NearIndex
+from miaotui.answers.near.reading import read
 from miaotui.answers.near.vectors import packed
 from miaotui.answers.store import Filter
 from miaotui.answers.verdict import Feedback, give_feedback, reject
@@ -279,15 +283,102 @@ def test_what_people_say_of_a_near_hit_is_learned_and_kept(rating: Any, right: b
     with_near(work)
 
 
-@pytest.mark.parametrize(("answer", "right"), [("On the page.", True), ("Ask Ann, on 3 May.", False)])
+@pytest.mark.parametrize(("answer", "right"), [("It takes 3 days.", True), ("It takes 5 days.", False)])
 def test_what_the_model_says_instead_of_a_doubtful_answer_is_learned(answer: str, right: bool) -> None:
     async def work(cache: AnswerCache, encoder: Encoder) -> None:
-        await answered(cache, ASKED)
+        await answered(cache, ASKED, "It takes 3 days.")
         missed = await answered(cache, OTHER_WORDS, answer)
         assert missed.doubtful is not None
         await cache.flush()
         (row,) = await cache.rows(Filter("observation", ""))
         assert (row.fields["right"], row.fields["source"]) == (right, "model")
+
+    with_near(work, delta=1e-6)
+
+
+FRANCE = "The capital of France is Paris."
+
+
+@pytest.mark.parametrize(
+    ("kept", "answer"),
+    [
+        (FRANCE, "Paris is the capital of France."),
+        (FRANCE, "Paris"),
+        ("It is 5.0 m long.", "It is 5 m long."),
+        ("Yes", "True"),
+        ("Yes.", "It does not matter, yes."),
+        ("Five of them", "5"),
+        ("x " * 41000, "y " * 41000),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_answers_that_cannot_be_told_apart_for_sure_teach_nothing(kept: str, answer: str) -> None:
+    async def work(cache: AnswerCache, encoder: Encoder) -> None:
+        await answered(cache, ASKED, kept)
+        missed = await answered(cache, OTHER_WORDS, answer)
+        assert missed.doubtful is not None
+        await cache.flush()
+        assert await cache.rows(Filter("observation", "")) == []
+
+    with_near(work, delta=1e-6)
+
+
+def test_a_long_answer_is_not_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(one: str, other: str) -> bool:
+        raise AssertionError("it takes a second, on the event loop")
+
+    monkeypatch.setattr(nearby, "compared", refuse)
+
+    async def work(cache: AnswerCache, encoder: Encoder) -> None:
+        await answered(cache, ASKED, "word " * 16000)
+        assert (await answered(cache, OTHER_WORDS, "words " * 16000)).doubtful is not None
+
+    with_near(work, delta=1e-6)
+
+
+def test_answers_are_read_beside_the_event_loop_and_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[bool] = []
+
+    def noted(one: str, other: str) -> bool | None:
+        threads.append(threading.current_thread() is threading.main_thread())
+        before = read.cache_info().currsize
+        said = compared(one, other)
+        assert read.cache_info().currsize == before
+        return said
+
+    monkeypatch.setattr(nearby, "compared", noted)
+
+    async def work(cache: AnswerCache, encoder: Encoder) -> None:
+        await answered(cache, ASKED, FRANCE)
+        await answered(cache, OTHER_WORDS, "Paris is the capital of France.")
+
+    with_near(work, delta=1e-6)
+    assert threads == [False]
+
+
+def test_what_people_wrote_is_not_judged_by_what_a_model_says() -> None:
+    async def work(cache: AnswerCache, encoder: Encoder) -> None:
+        written = curated("", ASKED, "It takes 3 days.")
+        await cache.put_now([written.row()])
+        nearby_: Any = cache._nearby
+        await nearby_._take_in(cache.levels[-1], Filter("answer"), Clock.now_s)
+        missed = await answered(cache, OTHER_WORDS, "It takes 5 days.")
+        assert missed.doubtful is not None
+        await cache.flush()
+        assert await cache.rows(Filter("observation", "")) == []
+
+    with_near(work, delta=1e-6)
+
+
+def test_an_answer_too_long_for_the_encoder_is_no_error_of_the_question() -> None:
+    async def work(cache: AnswerCache, encoder: Encoder) -> None:
+        await answered(cache, ASKED, "It takes two days.")
+        missed = await cache.look_up(question(OTHER_WORDS), PLAIN)
+        assert isinstance(missed, Missed)
+        assert missed.doubtful is not None
+        encoder.is_down = True
+        await cache.compare(question(OTHER_WORDS), missed, "It takes 2 days.")
+        assert cache.counters()["errors"] == 1
 
     with_near(work, delta=1e-6)
 

@@ -176,13 +176,22 @@ class AnswerCache:
         return True
 
     async def compare(self, question: Question, missed: Missed, answer: str) -> None:
-        """Learn from an answer that was computed whether a doubtful near one would have done."""
+        """Learn from an answer that was computed whether a doubtful near one would have done.
+
+        Nothing is learned where that cannot be told, nor of what people wrote: a model is no judge of that. Raises
+        nothing where an embedder is down or an answer too long for it; the answer was given already.
+        """
         if self._nearby is None or missed.doubtful is None:
             return
-        kept = await self.entry(bytes.fromhex(missed.doubtful["entry"]), question.tenant)
-        if kept is not None:
+        try:
+            kept = await self.entry(bytes.fromhex(missed.doubtful["entry"]), question.tenant)
+            if kept is None or kept.origin == "curated":
+                return
             right = await self._nearby.agree(kept.answer, answer)
-            await self.learn(question.tenant, missed.doubtful, right=right, source="model")
+            if right is not None:
+                await self.learn(question.tenant, missed.doubtful, right=right, source="model")
+        except MiaotuiError:
+            self.counts["errors"] += 1
 
     async def learn(self, tenant: str, candidate: Mapping[str, Any], *, right: bool, source: str) -> None:
         """Learn whether the answer of a near question, as a decision shows it, was right."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from miaotui.answers.near.starts import plain_start
 from miaotui.answers.question import Question
 from miaotui.answers.row import Row, payload_of
 from miaotui.core import Receipt
 
+_QUESTION_MARK = re.compile(r"(?<=[\w)\"'”’])(?:[?？]+|[.。])$")
 Origin = Literal["generated", "curated"]
 _ORIGINS = ("generated", "curated")
 CURATED = hashlib.sha256(b"miaotui curated answers").digest()
@@ -145,9 +148,11 @@ def curated(tenant: str, question: str, answer: str, *, tags: Sequence[str] = ()
 
 
 def curated_key(tenant: str, question: str) -> bytes:
-    """The same for questions that differ in the first letter's case, in spaces and in the sign at the end."""
-    plain = " ".join(question.split()).rstrip(" ?!.。？！")
-    plain = plain[:1].casefold() + plain[1:]
+    """The same for questions that differ in white space, in a question mark or full stop at the end, and in the first
+    letter's case where no name can begin: "Polish hams" are not "polish hams", nor is 5! 5."""
+    plain = _QUESTION_MARK.sub("", " ".join(question.split()))
+    first, space, rest = plain.partition(" ")
+    plain = plain_start(first, rest) + space + rest
     digest = hashlib.sha256(CURATED)
     for part in (tenant, plain):
         raw = part.encode("utf-8", "surrogatepass")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from miaotui.answers.entry import CURATED
 from miaotui.answers.level import Level
-from miaotui.answers.near.guards import verdicts
+from miaotui.answers.near.answers import MAX_ANSWER_CHARACTERS, compared
 from miaotui.answers.near.near import MAX_CHARACTERS, Near, NearHits, question_of, wording_distance
 from miaotui.answers.near.reading import read
 from miaotui.answers.near.vectors import codes_of, length_of, packed, unpacked
@@ -124,14 +124,17 @@ class Nearby:
         distance = wording_distance(read(asked), read(question_of(row)))
         return {"entry": row.key.hex(), "similarity": min(max(cosine, 0.0), 1.0), "distance": distance}
 
-    async def agree(self, one: str, other: str) -> bool:
-        """Whether two answers say the same; in doubt not."""
-        if " ".join(one.split()) == " ".join(other.split()):
+    async def agree(self, one: str, other: str) -> bool | None:
+        """Whether two answers say the same; None where that cannot be told. Raises what `embed` does."""
+        if one.strip() == other.strip():
             return True
-        if any(reason is not None for reason in verdicts(read(one), read(other)).values()):
-            return False
+        if max(len(one), len(other)) > MAX_ANSWER_CHARACTERS:
+            return None
+        verdict = await asyncio.to_thread(compared, one, other)  # up to 20 ms, in which others' tokens would wait
+        if verdict is not True:
+            return verdict
         first, second = await self._embed([one, other])
-        return float(first @ second) >= SAME_ANSWER
+        return True if float(first @ second) >= SAME_ANSWER else None
 
     async def learn(self, tenant: str, candidate: Mapping[str, Any], *, right: bool, source: str, now_s: float) -> None:
         """Remember whether a candidate's answer was right for the question that was asked. source: who says so."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import combinations
+
+from answers.near.swaps_of_small_things import one_sign_swaps
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,11 +237,12 @@ QUESTIONS_ZH = (
 
 
 def all_swaps() -> list[Swap]:
-    """Every pair, each in both directions."""
-    pairs = [*_filled(), *_ordered(), *_negated()]
-    return list(
-        dict.fromkeys(pair for each in pairs for pair in (each, Swap(each.kind, each.language, each.asked, each.kept)))
-    )
+    """Every pair once, in one of its two directions."""
+    found: dict[frozenset[str], Swap] = {}
+    for swap in (*_filled(), *_ordered(), *_negated(), *(Swap(*fields) for fields in one_sign_swaps())):
+        if swap.kept != swap.asked:
+            found.setdefault(frozenset((swap.kept, swap.asked)), swap)
+    return list(found.values())
 
 
 def _filled() -> Iterator[Swap]:
@@ -251,7 +254,7 @@ def _filled() -> Iterator[Swap]:
     for kind, *by_language in tables:
         for language, templates in zip(("en", "zh"), by_language, strict=True):
             for template, words in templates:
-                for one, other in permutations(
+                for one, other in combinations(
                     (word.replace("-", " ") if kind == "question" else word for word in words.split()), 2
                 ):
                     yield Swap(kind, language, template.format(one), template.format(other))

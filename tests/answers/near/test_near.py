@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from miaotui.answers.near.acceptance import Prior
 from miaotui.answers.near.near import Near, NearHits, question_of
 from miaotui.answers.near.prior import prior_of
 from miaotui.answers.near.vectors import packed
@@ -38,9 +39,9 @@ def row_of(question: str, number: int = 1, tenant: str = "t", group: bytes = GRO
 class Shop:
     """Rows, and near hits over them."""
 
-    def __init__(self, rows: Sequence[Row] = (), delta: float = 0.05) -> None:
+    def __init__(self, rows: Sequence[Row] = (), delta: float = 0.05, prior: Prior = MINILM) -> None:
         self.rows = {("answer", row.tenant, row.key): row for row in rows}
-        self.hits = NearHits(self.fetch, MINILM, delta=delta, at_least=0.3)
+        self.hits = NearHits(self.fetch, prior, delta=delta, at_least=0.3)
         for row in rows:
             self.hits.add(row)
 
@@ -102,6 +103,21 @@ def test_nothing_of_another_tenant_or_group_is_found() -> None:
         assert near.row.key[0] == number
         assert len(near.candidates) == 1
     assert shop.find(KEPT, "v") is None
+
+
+IN_CHINESE = "怎么学习钢琴？"
+
+
+@pytest.mark.parametrize(("asked", "is_served"), [("怎么学习钢琴", True), ("如何学习钢琴？", False)])
+def test_in_a_language_that_the_encoder_was_not_measured_in_only_the_same_words_are_served(
+    asked: str, is_served: bool
+) -> None:
+    for prior, expected in ((MINILM, is_served), (replace(MINILM, languages=("en", "zh")), True)):
+        shop = Shop([row_of(IN_CHINESE)], prior=prior)
+        near = shop.find(asked, vector=vector_of(IN_CHINESE))
+        assert near is not None
+        assert near.accepted is expected
+        assert ("not measured in this language" in near.why) is not expected
 
 
 def test_an_answer_that_is_gone_is_not_served_and_forgotten() -> None:

@@ -18,24 +18,31 @@ from miaotui.answers.store import Name
 
 SWAPS = all_swaps()
 KINDS = ["entity", "number", "unit", "date", "direction", "question", "order", "negation"]
+SMALL_KINDS = ["case", "small word", "sign", "person", "regression"]
 # Believes everything: what is refused is refused by the guards.
 CREDULOUS = Prior((20.0, 0.0, 0.0), ((1e-6, 0, 0), (0, 1e-6, 0), (0, 0, 1e-6)), (0.0, 0.0, 0.0))
 SAME_VECTOR = np.ones(32, np.float32)
 
 
 def is_served(swap: Swap) -> bool:
-    return not any(verdicts(read(swap.asked), read(swap.kept)).values())
+    there, back = verdicts(read(swap.asked), read(swap.kept)), verdicts(read(swap.kept), read(swap.asked))
+    return not (any(there.values()) and any(back.values()))
 
 
 def test_no_swap_is_served_though_its_similarity_be_one(report_faults: Callable[[str, int, int], None]) -> None:
-    assert len(SWAPS) >= 2000
+    assert len({frozenset((swap.kept, swap.asked)) for swap in SWAPS}) == len(SWAPS) >= 2000
     report_faults("near hits: swapped questions served", len(SWAPS), sum(map(is_served, SWAPS)))
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_swap_is_tried_in_both_languages(kind: str, language: str) -> None:
-    assert sum(swap.kind == kind and swap.language == language for swap in SWAPS) >= 36
+    assert sum(swap.kind == kind and swap.language == language for swap in SWAPS) >= 18
+
+
+@pytest.mark.parametrize("kind", SMALL_KINDS)
+def test_what_is_easily_lost_on_the_way_is_tried(kind: str) -> None:
+    assert sum(swap.kind == kind for swap in SWAPS) >= 70
 
 
 def test_no_swap_is_served_by_the_whole_path(report_faults: Callable[[str, int, int], None]) -> None:

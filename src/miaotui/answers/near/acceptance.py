@@ -43,12 +43,17 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """What is believed before anything was observed. num_pairs: labelled pairs it was fitted to, 0 for none."""
+    """What is believed before anything was observed, of questions in these languages.
+
+    num_pairs: labelled pairs it was fitted to, 0 for none. languages: in others the embedding model's similarities say
+    nothing (all-MiniLM-L6-v2 reads most Chinese characters as one and the same unknown sign).
+    """
 
     mean: tuple[float, float, float]
     covariance: tuple[tuple[float, float, float], ...]
     entry_variance: tuple[float, float, float]
     num_pairs: int = 0
+    languages: tuple[str, ...] = ("en",)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,25 +7,18 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from miaotui.answers.near import chinese_words as zh
+from miaotui.answers.near import plain
+from miaotui.answers.near.chinese_numbers import value_of
+from miaotui.answers.near.guards.opposites import OPPOSITES
 from miaotui.answers.near.quantities import exact
-from miaotui.answers.near.stems import stem
-from miaotui.answers.near.text import Parts, Text
-from miaotui.answers.near.tokens import Token, quoted
+from miaotui.answers.near.text import Text, negations_of
+from miaotui.answers.near.tokens import Token, folded
 
 _NUMERAL: Final = "".join((*zh.NUMERALS, *zh.SCALES))
+_HAN: Final = "\u3400-\u9fff"
 _SET_WORDS: Final = {
-    *zh.QUESTIONS,
-    *zh.FILLERS,
-    *zh.SAME,
-    *zh.SAME.values(),
-    *zh.MOODS,
-    *zh.PERSONS,
-    *zh.DATES,
-    *zh.NAMES,
-    *zh.PROTECTED,
-}
-_UNITS: Final = {word for word in (*zh.UNITS, *zh.SAME) if zh.SAME.get(word, word) in zh.UNITS} | {
-    "km", "cm", "kg", "g", "ml", "mm", "m", "%", "t", "gb", "mb",
+    *zh.QUESTIONS, *zh.SAME, *zh.SAME.values(), *zh.MOODS, *zh.PERSONS, *zh.DATES, *zh.NAMES,
+    *(word for word in OPPOSITES if re.fullmatch(rf"[{_HAN}]{{2,}}", word)),
 }  # fmt: skip
 
 
@@ -35,117 +28,80 @@ def _any_of(words: set[str]) -> str:
 
 _PIECE: Final = re.compile(
     rf"""
-    (?P<number>第?(?:-?\d+(?:\.\d+)?[万亿千百]?|[{_NUMERAL}]{{2,}}|[{_NUMERAL}](?=(?:{_any_of(_UNITS)})|$))
-        (?P<unit>{_any_of(_UNITS)})?)
+    (?P<number>第?(?:\d+(?:[.,]\d+)*[万亿千百]?|[{_NUMERAL}]{{2,}}|[{_NUMERAL}](?=(?:{_any_of(set(zh.UNITS))})|$)))
+        (?P<unit>{_any_of(set(zh.UNITS))})?
   | (?P<set>{_any_of(_SET_WORDS)})
-  | (?P<choice>(?P<twice>[\u3400-\u9fff])[不没](?P=twice))
-  | (?P<latin>[^\s\u3400-\u9fff\d][^\s\u3400-\u9fff]*)
+  | (?P<latin>[^\W\d_{_HAN}](?:[^\W_{_HAN}])*)
   | (?P<sign>\S)
     """,
     re.VERBOSE,
 )
-_LATIN_UNITS: Final = {"km": "千米", "cm": "厘米", "kg": "千克", "g": "克", "ml": "毫升", "mm": "毫米", "m": "米"}
+_SCALES: Final = {**zh.SCALES, "亿": 10**8}
+_SPACE: Final = re.compile(rf"\s+(?=[{_HAN}])|(?<=[{_HAN}])\s+")
 
 
 @dataclass(slots=True)
-class _Parts(Parts):
+class _Parts:
+    terms: list[str] = field(default_factory=list)
     numbers: list[str] = field(default_factory=list)
     units: list[str] = field(default_factory=list)
+    dates: list[str] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    questions: list[str] = field(default_factory=list)
 
 
 def analyse(raw: str, tokens: list[Token]) -> Text:
-    """A question with Chinese characters; Latin words in it count as they are, without their English endings."""
+    """A question with Chinese characters; Latin words in it count as they are written."""
+    if zh.ABOUT_WORDS.search(raw):
+        return plain.analyse(raw, tokens, "zh")
     parts = _Parts()
-    for match in _PIECE.finditer(_joined(tokens)):
-        kind = "number" if match["number"] else str(match.lastgroup)
-        _collect(parts, "unit" if kind == "unit" else kind, match)
-    if len(set(parts.persons)) < 2:
-        parts.terms = [term for term in parts.terms if not term.startswith("@")]
-        if parts.questions[:1] == ["how"]:
-            parts.persons.clear()
-            parts.moods.discard("can")
-    ends = (*parts.terms, "")
-    negations = tuple(f"{term} {ends[i + 1]}".strip() for i, term in enumerate(parts.terms) if term in zh.NEGATIONS)
+    for match in _PIECE.finditer(_plain(raw)):
+        _collect(parts, match)
+    terms = tuple(parts.terms)
     return Text(
-        raw, "zh", tuple(parts.terms), tuple(token.text for token in tokens), tuple(parts.numbers),
-        tuple(parts.units), tuple(parts.dates), frozenset(parts.names), negations, frozenset(parts.moods),
-        frozenset(parts.persons), tuple(dict.fromkeys(parts.questions)), quoted=quoted(raw),
+        raw, "zh", terms, tuple(token.text.lower() for token in tokens if token.kind != "sign"), tuple(parts.numbers),
+        tuple(parts.units), tuple(parts.dates), frozenset(parts.names), negations_of(terms, zh.NEGATIONS),
+        frozenset(zh.MOODS[term] for term in terms if term in zh.MOODS), zh.PERSONS & set(terms),
+        tuple(parts.questions),
     )  # fmt: skip
 
 
-def _joined(tokens: list[Token]) -> str:
-    """The text without punctuation; a space only where two pieces would run together."""
-    pieces: list[str] = []
-    for before, token in zip([None, *tokens], tokens, strict=False):
-        if before is not None and "han" not in (before.kind, token.kind) and not _unit_behind(before, token):
-            pieces.append(" ")
-        pieces.append(token.text)
-    return "".join(pieces)
+def _plain(raw: str) -> str:
+    """The text without the mark at its end and spaces beside characters, in the one form of `REWRITES`."""
+    text = _SPACE.sub("", folded(raw).strip())
+    text = re.sub(rf"(?<=[\w{_HAN}])(?:\?+|[。.])$", "", text)
+    for pattern, form in zh.REWRITES:
+        text = pattern.sub(form, text, count=1)
+    return text
 
 
-def _unit_behind(before: Token, token: Token) -> bool:
-    return before.kind == "number" and (token.text in _LATIN_UNITS or token.text in ("%", "t", "gb", "mb"))
-
-
-def _collect(parts: _Parts, kind: str, match: re.Match[str]) -> None:
+def _collect(parts: _Parts, match: re.Match[str]) -> None:
     piece = match.group()
-    if kind == "number":
-        if piece in zh.NOT_NUMBERS:
-            parts.terms += piece
-            return
-        _add_number(parts, piece, match["unit"] or "")
-    elif kind == "set":
-        _add_set_word(parts, piece)
-    elif kind == "choice":
-        parts.questions.append("whether")
-        parts.terms.append(piece[0])
-    elif kind == "latin":
-        parts.terms.append(stem(piece))
-        parts.names.add(stem(piece))
-    else:
-        parts.terms.append(piece)
+    if match["number"] and piece not in zh.NOT_NUMBERS:
+        _add_number(parts, match["number"], match["unit"] or "")
+        return
+    if match["set"]:
+        piece = zh.SAME.get(piece, piece)
+        parts.questions += [zh.QUESTIONS[piece]] if piece in zh.QUESTIONS else []
+        parts.dates += [piece] if piece in zh.DATES else []
+    if match["latin"] or piece in zh.NAMES:
+        parts.names.add(piece)
+    parts.terms.append(piece)
 
 
-def _add_number(parts: _Parts, piece: str, unit: str) -> None:
-    digits = piece.removesuffix(unit) if unit else piece
-    value = ("第" if digits.startswith("第") else "") + _value(digits.removeprefix("第"))
-    unit = _LATIN_UNITS.get(unit, unit)
-    parts.numbers.append(value)
-    parts.units.append(zh.SAME.get(unit, unit))
-    parts.terms.append("#" + value)
+def _add_number(parts: _Parts, digits: str, unit: str) -> None:
+    unit = zh.UNITS.get(unit, unit)
+    ordinal = "第" if digits.startswith("第") else ""
+    value = _value(digits.removeprefix("第"))
+    below_zero = parts.terms[-1:] == ["-"] and not ordinal
+    parts.numbers.append(ordinal + ("-" if below_zero else "") + value)
+    parts.units.append(unit)
+    parts.terms += [f"#{ordinal}{value}", *([f"~{unit}"] if unit else [])]
 
 
 def _value(digits: str) -> str:
-    """The value of "25", "3.5万", "一百二十", "二〇一六"."""
-    plain = re.fullmatch(r"(-?\d+(?:\.\d+)?)([万亿千百]?)", digits)
-    if plain:
-        return exact(plain[1], zh.SCALES.get(plain[2], 1))
-    if not any(digit in zh.SCALES for digit in digits):
-        return "".join(str(zh.NUMERALS[digit]) for digit in digits)
-    total = part = digit = 0
-    for sign in digits:
-        if sign in zh.NUMERALS:
-            digit = zh.NUMERALS[sign]
-        elif zh.SCALES[sign] >= 10**4:
-            total, part, digit = (total + part + digit) * zh.SCALES[sign], 0, 0
-        else:
-            part, digit = part + (digit or 1) * zh.SCALES[sign], 0
-    return str(total + part + digit)
-
-
-def _add_set_word(parts: _Parts, piece: str) -> None:
-    if piece in zh.QUESTIONS:
-        parts.questions.append(zh.QUESTIONS[piece])
-        piece = zh.REST_OF_QUESTION.get(piece, "")
-    word = zh.SAME.get(piece, piece)
-    if word in zh.MOODS:
-        parts.moods.add(zh.MOODS[word])
-    elif word in zh.PERSONS:
-        parts.persons.append(zh.PERSONS[word])
-        parts.terms.append("@" + zh.PERSONS[word])
-    elif word and word not in zh.FILLERS:
-        if word in zh.DATES:
-            parts.dates.append(word)
-        if word in zh.NAMES:
-            parts.names.add(word)
-        parts.terms.append(word)
+    """The value of "25", "1,200", "3.5万", "一百二十"; what is no plain number as it is written."""
+    digital = re.fullmatch(r"(\d+(?:\.\d+)?|[1-9]\d{0,2}(?:,\d{3})+)([万亿千百]?)", digits)
+    if digital:
+        return exact(digital[1].replace(",", ""), _SCALES.get(digital[2], 1))
+    return value_of(digits) or digits if digits[0] in _NUMERAL else digits

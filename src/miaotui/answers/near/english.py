@@ -2,70 +2,80 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Final
 
 from miaotui.answers.near import english_words as en
-from miaotui.answers.near.english_synonyms import LONGEST_PHRASE, PHRASES, SAME_WORDS
-from miaotui.answers.near.quantities import Quantities, take_quantities
-from miaotui.answers.near.stems import stem
-from miaotui.answers.near.text import Parts, Text
-from miaotui.answers.near.tokens import Token, quoted
+from miaotui.answers.near import plain
+from miaotui.answers.near.english_synonyms import LONGEST_PHRASE, PHRASES, SPELLINGS
+from miaotui.answers.near.quantities import take_quantities
+from miaotui.answers.near.starts import plain_start
+from miaotui.answers.near.stems import agreeing, stem
+from miaotui.answers.near.text import Text, negations_of
+from miaotui.answers.near.tokens import Token
 
-_SAME_STEMS: Final = {stem(word): stem(first) for word, first in SAME_WORDS.items()}
-_SHOUTED: Final = 0.6  # with more capitals than that, they name nothing
-
-
-@dataclass(slots=True)
-class _Parts(Parts):
-    links: list[int] = field(default_factory=list)
+_ASIDE: Final = frozenset((",", ".", "!", "?"))
 
 
 def analyse(raw: str, tokens: list[Token]) -> Text:
-    """An English question, or what a Chinese one has of Latin letters."""
-    expanded = _without_opening(_rewrite(_expand(tokens)))
-    expanded, quantities = take_quantities(expanded)
-    parts = _Parts(names=_names(tokens))
-    praise = any(en.QUESTION_WORDS.get(token.text) in ("what", "who", "where") for token in expanded[:1])
-    for index, token in enumerate(expanded):
-        _collect(parts, expanded, index, praise=praise)
-        if token.kind == "number":
-            parts.terms.append("#" + token.text)
-    _settle_persons(parts, expanded)
-    parts.names &= en.ACRONYM_OR_WORD | set(parts.terms)  # the words of set phrases are compared as terms
-    words = tuple(token.text for token in tokens if token.kind != "between")
-    return _finished(raw, words, parts, quantities)
-
-
-def _finished(raw: str, words: tuple[str, ...], parts: _Parts, quantities: Quantities) -> Text:
-    terms = tuple(parts.terms)
-    ends = (*terms, "")
-    negations = tuple(f"{term} {ends[index + 1]}".strip() for index, term in enumerate(terms) if term in en.NEGATIONS)
+    """An English question, or one in Latin letters that shows no other language."""
+    if any(token.text.lower() in en.ABOUT_WORDS for token in tokens):
+        return plain.analyse(raw, tokens, "en")
+    written = tuple(token.text.lower() for token in tokens if token.kind != "sign")
+    asked = _without_courtesy(_rewritten(_expanded(_with_plain_letters(tokens))))
+    asked, quantities = take_quantities(_without_performer(asked))
+    names = frozenset(stem(token.text) for token in asked if token.kind == "word" and _is_name(token.text))
+    before = [Token("start", ""), *asked]
+    terms = _without_bare_articles(tuple(_term(*two) for two in zip(asked, before, strict=False)))
+    terms = _turned_difference(_asked_for_meaning(terms))
     return Text(
-        raw, "en", terms, words, quantities.numbers, quantities.units, tuple(parts.dates), frozenset(parts.names),
-        negations, frozenset(parts.moods), frozenset(parts.persons), tuple(parts.questions), tuple(parts.links),
-        quoted(raw),
+        raw, "en", terms, written, quantities.numbers, quantities.units,
+        tuple(term.lower() for term in terms if term in en.DATES), names, negations_of(terms, en.NEGATIONS),
+        frozenset(en.MOODS[term] for term in terms if term in en.MOODS), frozenset(en.PERSONS & set(terms)),
+        _questions(asked),
     )  # fmt: skip
 
 
-def _expand(tokens: list[Token]) -> list[Token]:
-    """Contractions written out, possessive s dropped."""
+def _term(token: Token, before: Token) -> str:
+    if token.kind == "number":
+        return "#" + token.text
+    if token.kind == "unit":
+        return "~" + token.text
+    return stem(token.text) if before.text not in en.POINTING else agreeing(token.text)
+
+
+def _with_plain_letters(tokens: list[Token]) -> list[Token]:
+    """Capitals count, but for those of a sentence's beginning and those of known names."""
     result: list[Token] = []
-    for token in tokens:
-        parts = en.CONTRACTIONS.get(token.text) if token.as_written != "US" else None
-        if parts is None:
-            for ending, rest in en.ENDINGS.items():
-                if token.text.endswith(ending) and len(token.text) > len(ending):
-                    parts = (token.text[: -len(ending)], *rest)
-                    break
-        if parts is None:
-            text = "usa" if token.as_written in ("US", "USA") else token.text
-            parts = (text.removesuffix("'s"),)
-        result += [Token(token.kind, part, part, token.starts and not i) for i, part in enumerate(parts)]
+    for token, behind in zip(tokens, [*tokens[1:], Token("end", "")], strict=True):
+        text, small = token.text, token.text.lower()
+        if token.kind == "word" and small in en.KNOWN_NAMES:
+            text = small
+        elif token.kind == "word" and token.starts:
+            text = plain_start(text, behind.text)
+        result.append(replace(token, text=text))
     return result
 
 
-def _rewrite(tokens: list[Token]) -> list[Token]:
+def _expanded(tokens: list[Token]) -> list[Token]:
+    """Contractions written out; "i" beside a verb is "I"."""
+    result: list[Token] = []
+    for token in tokens:
+        parts = en.CONTRACTIONS.get(token.text)
+        if parts is None:
+            ending = next((e for e in en.ENDINGS if token.text.endswith(e) and len(token.text) > len(e)), "")
+            parts = (token.text.removesuffix(ending), *en.ENDINGS[ending]) if ending else (token.text,)
+        result += [replace(token, text=part, starts=token.starts and not i) for i, part in enumerate(parts)]
+    texts = ["", *(token.text for token in result), ""]
+    return [
+        replace(token, text="I")
+        if token.text == "i" and (texts[at] in en.BESIDE_I or texts[at + 2] in en.BESIDE_I)
+        else replace(token, text=SPELLINGS.get(token.text, token.text))
+        for at, token in enumerate(result)
+    ]
+
+
+def _rewritten(tokens: list[Token]) -> list[Token]:
     """Set phrases in their short form; the longest that fits wins."""
     result: list[Token] = []
     index = 0
@@ -73,9 +83,9 @@ def _rewrite(tokens: list[Token]) -> list[Token]:
         for length in range(min(LONGEST_PHRASE, len(tokens) - index), 1, -1):
             phrase = tuple(token.text for token in tokens[index : index + length])
             if phrase in PHRASES:
-                starts = tokens[index].starts
-                short = PHRASES[phrase]
-                result += [Token("word", word, word, starts and not i) for i, word in enumerate(short)]
+                result += [
+                    Token("word", word, tokens[index].starts and not i) for i, word in enumerate(PHRASES[phrase])
+                ]
                 index += length
                 break
         else:
@@ -84,102 +94,80 @@ def _rewrite(tokens: list[Token]) -> list[Token]:
     return result
 
 
-def _without_opening(tokens: list[Token]) -> list[Token]:
-    """The question without greetings and "could you tell me"."""
-    while (length := _length_of_opening(tokens)) > 0:
-        first, *rest = tokens[length:]
-        tokens = [Token(first.kind, first.text, first.as_written, True), *rest]
+def _without_courtesy(tokens: list[Token]) -> list[Token]:
+    """The question without greetings and thanks that a sign parts from it, and without "could you tell me"."""
+    texts = [token.text for token in tokens]
+    for thanks in en.THANKS:
+        end = len(texts) - len(thanks)
+        if end > 1 and tuple(texts[end:]) == thanks and texts[end - 1] in _ASIDE:
+            tokens, texts = tokens[: end - 1], texts[: end - 1]
+    if len(texts) > 2 and texts[0] in en.GREETINGS and texts[1] in _ASIDE:
+        behind = tokens[3].text if len(tokens) > 3 else ""
+        first = replace(tokens[2], text=plain_start(tokens[2].text, behind), starts=True)
+        tokens = [first, *tokens[3:]]
+        texts = [token.text for token in tokens]
+    for opening in en.OPENINGS:
+        length = len(opening)
+        if tuple(texts[:length]) == opening and texts[length : length + 1] and texts[length] in en.QUESTION_WORDS:
+            return [replace(tokens[length], starts=True), *tokens[length + 1 :]]
     return tokens
 
 
-def _length_of_opening(tokens: list[Token]) -> int:
-    texts = tuple(token.text for token in tokens[:8])
-    for opening in en.OPENINGS:
-        if texts[: len(opening)] == opening and len(tokens) > len(opening) + 1:
-            return len(opening)
-    return 0
+def _without_performer(tokens: list[Token]) -> list[Token]:
+    """Literally "how do I", "how can one", "how to": how it is done, whoever does it."""
+    texts = tuple(stem(token.text) for token in tokens[:4])
+    for phrase in en.HOW:
+        if texts[: len(phrase)] == phrase and len(tokens) > len(phrase) + 1 and texts[len(phrase)] not in en.STATES:
+            return [replace(tokens[0], text="how"), Token("word", "to"), *tokens[len(phrase) :]]
+    return tokens
 
 
-def _collect(parts: _Parts, tokens: list[Token], index: int, *, praise: bool) -> None:
-    """What the token at `index` adds."""
-    token = tokens[index]
-    word, before = token.text, tokens[index - 1].text if index else ""
-    if token.kind == "number":
-        return
-    if token.kind != "word":
-        parts.terms.append(word)
-        return
-    if token.starts and word in en.STARTS_OF_CHOICE:
-        parts.questions.append("whether")
-    if word in en.QUESTION_WORDS:
-        behind = tokens[index + 1].text if index + 1 < len(tokens) else ""
-        degree = f" {behind}" if word == "how" and behind in en.DEGREES else ""
-        parts.questions.append(en.QUESTION_WORDS[word] + degree)
-    elif before == "how" and word in en.DEGREES:
-        return
-    elif word in en.MONTHS and (word != "may" or tokens[index - 1].kind == "number" or before in ("in", "of", "since")):
-        parts.dates.append(en.MONTHS[word])
-        parts.terms.append(en.MONTHS[word])
-    elif word in en.MOODS:
-        parts.moods.add(en.MOODS[word])
-    elif word in en.PERSONS:
-        parts.persons.append(en.PERSONS[word])
-        parts.terms.append("@" + en.PERSONS[word])
-    elif word in en.LINKS and before not in en.COPULAS:
-        parts.links.append(len(parts.terms))
-    elif word not in en.FUNCTION:
-        _add_term(parts, word, praise=praise)
+def _without_bare_articles(terms: tuple[str, ...]) -> tuple[str, ...]:
+    """Without "the" before "best …" and the like. Elsewhere articles matter: "the matter", "a few", "most people"."""
+    ends = (*terms, "", "")
+    return tuple(
+        term
+        for at, term in enumerate(terms)
+        if term != "the" or ends[at + 1] not in en.SUPERLATIVES or ends[at + 2] in ("", "of")
+    )
 
 
-def _add_term(parts: _Parts, word: str, *, praise: bool) -> None:
-    term = stem(word)
-    if word in en.DATES or term in en.DATES:
-        parts.dates.append(term)
-    if praise and word in en.PRAISE:
-        term = "best"
-    parts.terms.append(en.UNITS.get(word, term) if len(word) > 2 else _SAME_STEMS.get(term, term))
-    parts.terms[-1] = _SAME_STEMS.get(parts.terms[-1], parts.terms[-1])
+def _asked_for_meaning(terms: tuple[str, ...]) -> tuple[str, ...]:
+    """ "What does X mean" as "what is the meaning of X"."""
+    if (
+        terms[:2] != ("what", "do")
+        or terms[-1] != "mean"
+        or len(terms) < 4
+        or not terms[2].islower()
+        or terms[2] in en.PERSONS
+    ):
+        return terms
+    return ("what", "is", "the", "meaning", "of", *terms[2:-1])
 
 
-def _settle_persons(parts: _Parts, tokens: list[Token]) -> None:
-    """Leave out who asks where it does not matter: "how do I", "how do you", "how does one" do something.
-
-    With two persons in a question, or several sentences, who does what to whom is part of its terms; otherwise not.
-    """
-    if len(set(parts.persons)) > 1 or sum(token.starts for token in tokens) > 1:
-        return
-    _drop_persons(parts)
-    texts = [token.text for token in tokens]
-    if texts[:1] == ["how"] and parts.questions[0] == "how" and not _is_personal(texts):
-        parts.persons.clear()
-        parts.moods -= {"can", "would", "should"}
-
-
-def _drop_persons(parts: _Parts) -> None:
-    kept = [index for index, term in enumerate(parts.terms) if not term.startswith("@")]
-    parts.links = [sum(index < link for index in kept) for link in parts.links]
-    parts.terms = [parts.terms[index] for index in kept]
+def _turned_difference(terms: tuple[str, ...]) -> tuple[str, ...]:
+    """ "What is the difference between A and B" names them in the order of letters; of numbers it is a subtraction."""
+    head = ("what", "is", "the", "difference", "between")
+    rest = terms[len(head) :]
+    if terms[: len(head)] != head or rest.count("and") != 1 or not all(term.isalpha() for term in rest):
+        return terms
+    cut = rest.index("and")
+    one, other = rest[:cut], rest[cut + 1 :]
+    if not (1 <= len(one) <= 2 and len(one) == len(other)) or (len(one) == 2 and {one[0], other[0]} != {"a"}):
+        return terms
+    return (*head, *min(one, other), "and", *max(one, other))
 
 
-def _is_personal(texts: list[str]) -> bool:
-    """Whether the one who is addressed is meant: "how do you feel", "how are you"."""
-    behind = texts[texts.index("how") + 1 :] if "how" in texts else []
-    if len(behind) > 1 and behind[0] in ("are", "were", "is", "was", "am"):
-        return True
-    return "you" in behind and any(word in en.PERSONAL for word in behind[1:3])
+def _is_name(word: str) -> bool:
+    return word != "I" and (word in en.KNOWN_NAMES or any(letter.isupper() for letter in word))
 
 
-def _names(tokens: list[Token]) -> set[str]:
-    """Terms written as names: capitals inside a sentence, capitals inside a word, capitals with digits."""
-    words = [token for token in tokens if token.kind == "word"]
-    inside = [token for token in words if not token.starts]
-    capital = [token for token in inside if token.as_written[0].isupper() and len(token.text) > 1]
-    shouted = len(capital) > _SHOUTED * len(inside) and len(inside) > 2
-    named = [] if shouted else list(capital)
-    named += [token for token in words if len(token.text) > 1 and any(c.isupper() for c in token.as_written[1:])
-              and not shouted and not token.as_written.startswith("I'")]  # fmt: skip
-    return {_SAME_STEMS.get(name, name) for name in (stem(_plain_name(token)) for token in named)} - {""}
-
-
-def _plain_name(token: Token) -> str:
-    return "usa" if token.as_written in ("US", "USA") else token.text.removesuffix("'s")
+def _questions(tokens: list[Token]) -> tuple[str, ...]:
+    found: list[str] = []
+    for token, behind in zip(tokens, [*tokens[1:], Token("end", "")], strict=True):
+        if token.starts and token.text in en.STARTS_OF_CHOICE:
+            found.append("whether")
+        if token.text in en.QUESTION_WORDS:
+            degree = f" {behind.text}" if token.text == "how" and behind.text in en.DEGREES else ""
+            found.append(token.text + degree)
+    return tuple(found)

@@ -194,9 +194,18 @@ class NearHits:
             self._experience[tenant] = Acceptance(self._prior, self._delta)
         return self._experience[tenant]
 
+    def _unreadable(self, asked: Text, kept: Text) -> str | None:
+        """Why similarity is no evidence: other words in a language that the embedding model was not measured in."""
+        if asked.language in self._prior.languages or (asked.terms == kept.terms and asked.words == kept.words):
+            return None
+        return (
+            f"the embedding model was not measured in this language ({asked.language or 'none'}): only the same words"
+        )
+
     def _judged(self, asked: Text, found: Found, tenant: str) -> Candidate:
         kept = read(found.question)
         said = verdicts(asked, kept, self.guards)
+        said["language"] = said.get("language") or self._unreadable(asked, kept)
         distance = wording_distance(asked, kept)
         refused = [reason for reason in said.values() if reason is not None]
         if refused:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from miaotui.answers.near.text import Text
-from miaotui.answers.near.tokens import Token, quoted
+from miaotui.answers.near.tokens import Token
 
 
 def analyse(raw: str, tokens: list[Token], language: str) -> Text:
-    """Nothing is left out, so only case and punctuation may differ."""
-    words = tuple(token.text for token in tokens)
+    """Only white space and the mark at the end may differ: in German a capital makes another word."""
+    terms = tuple(token.text for token in tokens)
     numbers = tuple(token.text for token in tokens if token.kind == "number")
-    return Text(raw, language, words, words, numbers=numbers, quoted=quoted(raw))
+    return Text(
+        raw, language, terms, tuple(token.text.lower() for token in tokens if token.kind != "sign"), numbers=numbers
+    )

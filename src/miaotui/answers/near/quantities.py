@@ -1,4 +1,4 @@
-"""Numbers in digits and words, with their scale and unit: "ten thousand dollars", "$10k" and "10,000 USD" are equal."""
+"""Numbers in digits and words, with their scale and unit: "ten thousand dollars", "$10k" and "10,000 $" are equal."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from typing import Final
 
 from miaotui.answers.near import english_words as en
 from miaotui.answers.near.tokens import Token
-from miaotui.answers.near.vocabulary import words
 
 _ORDINAL: Final = frozenset(("st", "nd", "rd", "th"))
-_CURRENCIES: Final = frozenset("$€£¥₹") | {"rs", "inr", "usd", "eur", "rmb", "cny", "jpy", "gbp"}
-_TENS: Final = words("twenty thirty forty fifty sixty seventy eighty ninety")
+_CURRENCIES: Final = frozenset("$€£₹")
 _LONGEST: Final = 12  # digits that are multiplied; Decimal keeps 28
 
 
@@ -29,8 +27,9 @@ class _Reader:
     tokens: list[Token]
     at: int = 0
 
-    def peek(self, ahead: int = 0) -> str:
-        return self.tokens[self.at + ahead].text if self.at + ahead < len(self.tokens) else ""
+    def peek(self, ahead: int = 0) -> Token:
+        at = self.at + ahead
+        return self.tokens[at] if at < len(self.tokens) else Token("end", "")
 
     def take(self) -> Token:
         self.at += 1
@@ -38,7 +37,7 @@ class _Reader:
 
 
 def take_quantities(tokens: list[Token]) -> tuple[list[Token], Quantities]:
-    """The tokens with every number as one token of its value, its unit taken out; and the quantities."""
+    """The tokens with every number as one of its value and, behind it, one of its unit; and the quantities."""
     reader = _Reader(tokens)
     rest: list[Token] = []
     numbers: list[str] = []
@@ -46,63 +45,70 @@ def take_quantities(tokens: list[Token]) -> tuple[list[Token], Quantities]:
     alone: list[str] = []
     while reader.at < len(tokens):
         currency = ""
-        if reader.peek() in _CURRENCIES and _is_number(reader, 1):
-            currency = en.UNITS[reader.take().text]
-        if not _is_number(reader, 0):
+        if reader.peek().text.strip() in _CURRENCIES and reader.peek(1).kind == "number" and not reader.peek(1).apart:
+            currency = en.UNITS[reader.take().text.strip()]
+        if not _is_number(reader.peek()):
             token = reader.take()
             if token.text in en.UNITS and token.text not in en.UNITS_BEHIND_NUMBERS:
-                alone.append(en.UNITS[token.text])
+                token = Token("unit", en.UNITS[token.text])
+                alone.append(token.text)
             rest.append(token)
             continue
-        starts = tokens[reader.at].starts
-        value = _value(reader)
-        unit = currency or _unit(reader)
-        numbers.append(value)
+        value, unit = _quantity(reader, currency)
+        below_zero = bool(rest) and rest[-1].text == " -"
+        numbers.append(("-" if below_zero else "") + value)
         units.append(unit)
-        rest.append(Token("number", value, value, starts))
+        rest.append(Token("number", value))
+        rest += [Token("unit", unit)] if unit else []
     return rest, Quantities(tuple(numbers), (*units, *alone))
 
 
-def _is_number(reader: _Reader, ahead: int) -> bool:
-    index = reader.at + ahead
-    if index >= len(reader.tokens):
-        return False
-    token = reader.tokens[index]
-    return token.kind == "number" or (token.kind == "word" and (token.text in en.NUMBERS or token.text in en.ORDINALS))
+def _is_number(token: Token) -> bool:
+    return token.kind == "number" or token.text in en.NUMBERS or token.text in en.ORDINALS
 
 
-def _value(reader: _Reader) -> str:
-    """The number's value as text; an ordinal ends in a dot."""
+def _quantity(reader: _Reader, currency: str) -> tuple[str, str]:
+    """The number's value as text, an ordinal's with a dot; and its unit."""
     token = reader.take()
     if token.text in en.ORDINALS:
-        return f"{en.ORDINALS[token.text]}."
-    digits = token.text.replace(",", "") if token.kind == "number" else en.NUMBERS[token.text]
-    if token.text in _TENS and len(en.NUMBERS.get(reader.peek(), "10")) == 1:
-        digits = digits[0] + en.NUMBERS[reader.take().text]
-    if reader.peek() in _ORDINAL:
+        return f"{en.ORDINALS[token.text]}.", currency
+    digits = en.NUMBERS.get(token.text, token.text)
+    behind = reader.peek()
+    if token.kind == "number" and behind.text in _ORDINAL and not behind.apart:
         reader.take()
-        return exact(digits) + "."
-    if reader.peek() == "s" and token.kind == "number":  # the 1980s
-        reader.take()
-        return exact(digits) + "s"
+        return f"{digits}.", currency
+    if token.kind == "number" and (decade := _length_of_decade(reader)):
+        reader.at += decade
+        return f"{digits}s", currency
     scale = 1
-    while reader.peek() in en.SCALES:
+    while reader.peek().text in en.SCALES and reader.peek(1).text != "-":  # "two thousand-dollar prizes" are two
         scale *= en.SCALES[reader.take().text]
-    return exact(digits, scale)
+    if scale == 1 and behind.text == "k" and not behind.apart and (currency or reader.peek(1).text in en.UNITS):
+        reader.take()
+        scale = 1000
+    value = exact(digits, scale)
+    return value, currency or _unit(reader)
+
+
+def _length_of_decade(reader: _Reader) -> int:
+    """Tokens of the s in "1980s" and "1980's"."""
+    if reader.peek().text == "s" and not reader.peek().apart:
+        return 1
+    quoted = reader.peek().text == "'" and reader.peek(1).text == "s"
+    return 2 if quoted and not reader.peek().apart and not reader.peek(1).apart else 0
 
 
 def exact(digits: str, scale: int = 1) -> str:
     """A number times its scale, exactly. Without a scale as it is written: version 3.10 is not 3.1, nor agent 007 7."""
-    if scale == 1 or len(digits) > _LONGEST:
+    if scale == 1 or len(digits) > _LONGEST or not digits.replace(".", "", 1).isdecimal():
         return digits if scale == 1 else f"{digits}*{scale}"
     value = Decimal(digits) * scale
     return format(value.quantize(1) if value == value.to_integral_value() else value, "f")
 
 
 def _unit(reader: _Reader) -> str:
-    if reader.peek() == "%":
+    token = reader.peek()
+    if token.text == "%" and not token.apart and reader.peek(1).kind != "number":
         reader.take()
         return "percent"
-    if reader.peek() in en.UNITS and reader.peek() not in ("a", "won", "may"):
-        return en.UNITS[reader.take().text]
-    return ""
+    return en.UNITS[reader.take().text] if token.text in en.UNITS and token.kind == "word" else ""

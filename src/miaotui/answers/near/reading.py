@@ -8,13 +8,21 @@ from functools import lru_cache
 from typing import Final
 
 from miaotui.answers.near import chinese, english, plain
-from miaotui.answers.near.english_words import FUNCTION, LINKS, MOODS, PERSONS, QUESTION_WORDS
+from miaotui.answers.near.english_words import MOODS, PERSONS, QUESTION_WORDS
 from miaotui.answers.near.text import Text
 from miaotui.answers.near.tokens import Token, tokenize
 from miaotui.answers.near.vocabulary import words
 
 _ENGLISH: Final = (
-    FUNCTION | LINKS | frozenset(MOODS) | frozenset(PERSONS) | frozenset(QUESTION_WORDS) | {"not", "or", "with"}
+    PERSONS
+    | frozenset(MOODS)
+    | QUESTION_WORDS
+    | words(
+        """
+        a an the some any to is are am be been being do does has have having there it its that and s so of in on at for
+        not or with please
+        """
+    )
 )
 # Small words of languages that share the Latin letters; more of one's than of English's, and it is that one.
 _OTHERS: Final[dict[str, frozenset[str]]] = {
@@ -63,6 +71,11 @@ _SHARED: Final = words(
 @lru_cache(maxsize=4096)
 def read(raw: str) -> Text:
     """A question taken apart. What was read lately is kept: candidates come again and again."""
+    return read_once(raw)
+
+
+def read_once(raw: str) -> Text:
+    """The same of a text that will not come again."""
     tokens = tokenize(raw)
     language = language_of(tokens)
     if language == "zh":
@@ -93,7 +106,7 @@ def _script(token: Token) -> str:
 
 
 def _latin(tokens: list[Token]) -> str:
-    words = [token.text for token in tokens if token.kind == "word"]
+    words = [token.text.lower() for token in tokens if token.kind == "word"]
     english_words = sum(word in _ENGLISH or word.endswith(("n't", "'s")) for word in words if word not in _SHARED)
     counts = {name: sum(word in small and word not in _SHARED for word in words) for name, small in _OTHERS.items()}
     best = max(counts, key=lambda name: counts[name])

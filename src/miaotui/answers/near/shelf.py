@@ -13,7 +13,7 @@ from miaotui.answers.near.approximate import Approximate
 from miaotui.answers.near.vectors import Codes, length_of
 from miaotui.errors import InvalidRequestError
 
-EXACT_ROWS: Final = 100_000  # up to here all of them are looked at: about a millisecond for 384 dimensions
+EXACT_ROWS: Final = 100_000  # up to here all of them are looked at: 3.3 ms for 384 dimensions, measured
 _MOVED_AT_ONCE: Final = 16  # a question more costs a few milliseconds while the graph is built, not a minute once
 
 

@@ -1,49 +1,40 @@
-"""English words without the endings that do not change what is asked: plural, possessive and -ing."""
+"""English words in one form where that is known to change nothing: plurals of what is counted, forms of agreement."""
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
-from miaotui.answers.near.english_words import IRREGULAR, NO_GERUND, NO_PLURAL
+from miaotui.answers.near.vocabulary import words
 
-_VOWEL: Final = re.compile("[aeiouy]")
-_ONE_SYLLABLE: Final = re.compile("[^aeiouy]*[aeiouy][^aeiouwxy]")
-_DOUBLED: Final = re.compile(r".*([bdgmnprt])\1")
-# Before -ing these had an e: dancing, solving, queueing aside; changing is left as it is, for hanging.
-_HAD_E: Final = re.compile(".*(?:[cvzu]|[bdgkptz]l|[aeiou]s|[nr]s|iz|[^aeiou]at|[aeiou]r?g)")
+# Things whose plural is more of the same. No others: damages are not damage, nor arms an arm, nor glasses glass.
+_COUNTED: Final = words(
+    """
+        way question book movie phone animal app website company country city language student school university
+        college job car computer laptop game song file photo email password account user job idea example tip
+        recipe restaurant hotel dog cat bird tree plant flower house friend girl boy parent teacher doctor lawyer
+        engineer scientist programmer developer exam course skill tool problem reason symptom disease drug
+        vitamin planet star egg apple banana potato tomato ingredient calorie bank startup product brand camera
+        tablet bike train bus airport river mountain ocean island state employee author writer actor singer
+        artist player team sport event festival holiday hobby habit dream joke story poem novel blog channel
+        video channel episode theory equation algorithm database server browser plugin framework library
+        subject topic chapter word sentence verb noun mistake error difference similarity advantage
+        disadvantage benefit
+        """
+)
+_PLURALS: Final[dict[str, str]] = {
+    **{f"{word}s": word for word in _COUNTED},
+    **{f"{word[:-1]}ies": word for word in _COUNTED if word.endswith("y")},
+    "potatoes": "potato", "tomatoes": "tomato", "buses": "bus",
+}  # fmt: skip
+# They agree with who does it, which is said beside them.
+_AGREEING: Final[dict[str, str]] = {"are": "is", "am": "is", "were": "was", "does": "do", "has": "have", "an": "a"}
 
 
 def stem(word: str) -> str:
-    """One form for a word's forms. Past forms keep theirs: "closed" is not "close"."""
-    if word in IRREGULAR:
-        return IRREGULAR[word]
-    if word.endswith("'s"):
-        word = word[:-2]
-    word = word.rstrip("'")
-    if word in NO_PLURAL or len(word) < 4:
-        return word
-    if word.endswith("s"):
-        return _singular(word)
-    return _without_ing(word) if word.endswith("ing") and word not in NO_GERUND else word
+    """One form for a word's forms. Past forms and -ing keep theirs: "closed" is not "close", "building" not "build"."""
+    return agreeing(_PLURALS.get(word, word))
 
 
-def _singular(word: str) -> str:
-    if word.endswith(("ss", "us", "is")):
-        return word
-    if word.endswith("ies") and len(word) > 4:
-        return word[:-3] + "y"
-    if word.endswith(("ches", "shes", "sses", "xes", "zes")):
-        return word[:-2]
-    return word[:-1]
-
-
-def _without_ing(word: str) -> str:
-    base = word[:-3]
-    if not _VOWEL.search(base):
-        return word
-    if _DOUBLED.fullmatch(base):
-        return base[:-1]
-    if len(base) > 1 and (_ONE_SYLLABLE.fullmatch(base) or _HAD_E.fullmatch(base)):
-        return base + "e"
-    return base
+def agreeing(word: str) -> str:
+    """The same where how many there are is asked for: "the man" is not "the men"."""
+    return _AGREEING.get(word, word)

@@ -1,4 +1,4 @@
-"""Words: whatever one question speaks of, the other must speak of too."""
+"""Words: whatever one question says, the other must say too."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ from miaotui.answers.near.text import Text
 
 
 def same_words(asked: Text, kept: Text) -> str | None:
-    """Refuse a word that only one of them has: an added one narrows the question, another one changes it.
-
-    Words that are written apart in one and together in the other ("cell phone", "cellphone") are the same.
-    """
+    """Refuse a word or sign that only one of them has: an added one narrows the question, another one changes it."""
     first, second = Counter(asked.terms), Counter(kept.terms)
-    if first == second or "".join(asked.terms) == "".join(kept.terms):
+    if first == second:
         return None
     only_asked, only_kept = sorted((first - second).elements()), sorted((second - first).elements())
     if only_asked and only_kept:
         return f"words: {shown(only_asked)} against {shown(only_kept)}"
     return (
-        f"only the question speaks of {shown(only_asked)}" if only_asked else f"nothing is asked of {shown(only_kept)}"
+        f"only the question says {shown(only_asked)}" if only_asked else f"the question does not say {shown(only_kept)}"
     )
