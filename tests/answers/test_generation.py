@@ -104,7 +104,12 @@ async def test_two_changes_at_the_same_time_are_both_noticed(tmp_path: Path) -> 
 
 
 async def test_everybody_who_asks_while_the_store_is_looked_at_waits_for_what_it_says() -> None:
-    store, clock = DictStore("second"), Clock()
+    class Remote(DictStore):
+        async def get(self, name: Any, now_s: float) -> Any:
+            await asyncio.sleep(0)
+            return await super().get(name, now_s)
+
+    store, clock = Remote("second"), Clock()
     here, there = await two_caches(lambda: store, clock)
     await here.keep(entry(question()))
     await here.flush()

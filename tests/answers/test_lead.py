@@ -94,6 +94,7 @@ async def test_other_limits_are_other_work() -> None:
         assert await two.here.lead(question(max_tokens=5), PLAIN) is None
         async with asyncio.timeout(60):  # it does not wait for what it has no use for
             assert await two.there.lead(question(max_tokens=50), PLAIN) is None
+        assert len(two.store.claims) == 2
         assert question(max_tokens=5).key == question(max_tokens=50).key
 
 
@@ -111,7 +112,8 @@ async def test_a_holder_that_goes_on_and_on_is_waited_for_for_a_bounded_time(mon
         assert len(two.store.claims) == 1  # the holder's still
 
 
-async def test_when_nothing_was_kept_all_who_waited_begin_at_once() -> None:
+async def test_when_nothing_was_kept_all_who_waited_begin_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "WAIT_S", 1e6)
     third = AnswerCache([DictStore("own"), ClaimingStore()], SECRET)
     async with Two() as two:
         third.levels[1].store = two.store
