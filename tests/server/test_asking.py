@@ -166,6 +166,24 @@ async def test_another_process_s_answer_is_called_the_same_in_receipt_and_decisi
         await cache.close()
 
 
+async def test_who_looks_while_the_answer_is_kept_has_no_other_one_computed() -> None:
+    class Slow(DictStore):
+        async def get(self, name: Any, now_s: float) -> Any:
+            row = await super().get(name, now_s)
+            if between and name == ("answer", "", question().key):
+                await between.pop()
+            return row
+
+    between: list[Any] = []
+    cache, model = AnswerCache([DictStore("own"), Slow("second")], SECRET), Model()
+    await cache.open()
+    by = asker(cache, model)
+    between.append(asked(by))  # from beginning to end, between a look and what it leads to
+    assert (await asked(by)).receipt.path == "memory"
+    assert model.num_computed == 1
+    await cache.close()
+
+
 async def test_an_answer_that_is_left_leaves_a_decision_that_says_so(cache: AnswerCache) -> None:
     model = Model()
     model.may_end.clear()

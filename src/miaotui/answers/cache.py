@@ -164,11 +164,9 @@ class AnswerCache:
 
         To be followed by one `led`. Another process is waited for while it computes, but no longer than WAIT_S.
         """
-        if self._leases is None:
-            return None
         began_s = self._now()
         give_up_s, has_waited = asyncio.get_running_loop().time() + WAIT_S, False
-        while not await self._leases.take(question.work):
+        while self._leases is not None and not await self._leases.take(question.work):
             if asyncio.get_running_loop().time() >= give_up_s:
                 return None
             has_waited = True
@@ -177,7 +175,9 @@ class AnswerCache:
             if found is not None:
                 return found
         found = await self._kept_since(began_s, question, control)  # perhaps between the last look and now
-        if found is None and has_waited:  # what the other one computed cannot be kept: nobody needs to wait for this
+        if (
+            found is None and has_waited and self._leases is not None
+        ):  # what the other one computed cannot be kept: nobody needs to wait for this
             self._leases.give_back(question.work)
         return found
 
@@ -385,18 +385,20 @@ class AnswerCache:
         return Found(kept[0], "memory" if kept[1] == 0 else "store", "the same was asked before")
 
     async def _kept_since(self, began_s: float, question: Question, control: CacheControl) -> Found | None:
-        """What another process has kept meanwhile, looked for where processes meet; memory has what was before.
+        """What was kept meanwhile, here or by another process; who asked for a new answer gets none from before.
 
-        Who asked for a new answer gets none that was there when they asked.
+        Where memory has one that will not do, there may be another where processes meet.
         """
-        kept = await self._get_entry(("answer", question.tenant, question.key), self._shared_from or 0)
-        if kept is None or not self._suits(kept[0], question, control):
-            return None
-        if control.mode == "refresh" and kept[0].created_s < began_s:
-            return None
-        found = Found(kept[0], "store", "another process was asked the same at that moment")
-        self._count(found)
-        return found
+        for first in dict.fromkeys((0, self._shared_from or 0)):
+            kept = await self._get_entry(("answer", question.tenant, question.key), first)
+            if kept is None or not self._suits(kept[0], question, control):
+                continue
+            if control.mode == "refresh" and kept[0].created_s < began_s:
+                continue
+            found = Found(kept[0], "memory" if kept[1] == 0 else "store", "the same was asked at that moment")
+            self._count(found)
+            return found
+        return None
 
     def _suits(self, entry: Entry, question: Question, control: CacheControl) -> bool:
         """Whether an answer is young and short enough."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from miaotui.answers.entry import CURATED
 from miaotui.answers.level import Level
 from miaotui.answers.store import Filter
 from miaotui.errors import StoreError
+
+log = logging.getLogger(__name__)
 
 LOOK_S = 10.0
 """So often a store is asked."""
@@ -56,6 +59,8 @@ class Presence:
             has = bool(found)
         except StoreError:
             self._failed()
+        except Exception:
+            log.exception("whether there are curated answers could not be told; it is tried again")
         if self._looking.get(tenant) is not asyncio.current_task():
             return
         del self._looking[tenant]
