@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from answers.dict_store import DictStore
 from answers.test_cache import PLAIN, SECRET, Clock, entry, question
-from miaotui.answers import nearby
+from miaotui.answers import nearby as nearby_module
 from miaotui.answers.cache import AnswerCache, Found, Missed
 from miaotui.answers.control import CacheControl
 from miaotui.answers.decision import Decision
@@ -25,7 +25,7 @@ from miaotui.answers.near.reading import read
 from miaotui.answers.near.vectors import packed
 from miaotui.answers.store import Filter
 from miaotui.answers.verdict import Feedback, give_feedback, reject
-from miaotui.errors import OverloadedError
+from miaotui.errors import ContextLengthError, OverloadedError
 
 ASKED = "How do I reset my password?"
 OTHER_WORDS = "How can I reset my password?"
@@ -327,7 +327,7 @@ def test_a_long_answer_is_not_taken_apart(monkeypatch: pytest.MonkeyPatch) -> No
     def refuse(one: str, other: str) -> bool:
         raise AssertionError("it takes a second, on the event loop")
 
-    monkeypatch.setattr(nearby, "compared", refuse)
+    monkeypatch.setattr(nearby_module, "compared", refuse)
 
     async def work(cache: AnswerCache, encoder: Encoder) -> None:
         await answered(cache, ASKED, "word " * 16000)
@@ -346,7 +346,7 @@ def test_answers_are_read_beside_the_event_loop_and_not_remembered(monkeypatch: 
         assert read.cache_info().currsize == before
         return said
 
-    monkeypatch.setattr(nearby, "compared", noted)
+    monkeypatch.setattr(nearby_module, "compared", noted)
 
     async def work(cache: AnswerCache, encoder: Encoder) -> None:
         await answered(cache, ASKED, FRANCE)
@@ -417,3 +417,140 @@ def test_a_full_index_has_the_latest_answers_in_whatever_order_they_are_taken_in
         nearby.add(replace(made, created_s=Clock.now_s - age_s).row())
     assert [key for _, _, key in index.names()] == [question(f"Is it on after {age_s}?").key for age_s in (0.0, 10.0)]
     assert (index.num_dropped, index.num_refused) == (0, 2)
+
+
+async def told(cache: AnswerCache) -> None:
+    """What the store has is taken in, as it is now and then."""
+    nearby: Any = cache._nearby
+    for kind in ("answer", "observation"):
+        await nearby._take_in(cache.levels[-1], Filter(kind), Clock.now_s)
+
+
+def bare(text: str, created_s: float, answer: str = "By mail.") -> Any:
+    """A row as another process without an embedder keeps it."""
+    return replace(entry(question(text), answer), created_s=created_s).row().sealed(SECRET)
+
+
+@pytest.mark.parametrize("change", ["deleted", "replaced"])
+def test_an_answer_that_is_taken_out_while_its_vector_is_made_does_not_come_back(change: str) -> None:
+    store = DictStore("second")
+
+    async def work(cache: AnswerCache, encoder: Encoder) -> None:
+        await told(cache)
+        name = ("answer", "", question(ASKED).key)
+        await store.put([bare(ASKED, Clock.now_s)])
+        nearby: Any = cache._nearby
+
+        async def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+            del store.kept[name]  # type: ignore[arg-type]
+            if change == "replaced":
+                await store.put([bare(ASKED, Clock.now_s, "New.")])
+            return await encoder(texts)
+
+        nearby._embed = embed
+        await told(cache)
+        await cache.flush()
+        nearby._embed = encoder
+        if change == "deleted":
+            assert name not in store.kept
+            assert isinstance(await look(cache, OTHER_WORDS), Missed)
+        else:
+            assert store.kept[name].fields["answer"] == "New."  # type: ignore[index]
+
+    with_near(work, store)
+
+
+def test_a_row_that_is_older_than_the_newest_but_comes_later_is_found() -> None:
+    store = DictStore("second")
+
+    async def work(cache: AnswerCache, encoder: Encoder) -> None:
+        await store.put([bare("Where is the shop?", Clock.now_s)])
+        await told(cache)
+        await cache.flush()
+        await store.put([bare(ASKED, Clock.now_s - 30)])
+        await told(cache)
+        assert isinstance(await look(cache, OTHER_WORDS), Found)
+        num_texts = encoder.num_texts
+        await told(cache)
+        assert encoder.num_texts == num_texts  # what is known is not taken in again
+
+    with_near(work, store)
+
+
+def test_a_row_from_the_future_does_not_hide_those_of_today() -> None:
+    store = DictStore("second")
+
+    async def work(cache: AnswerCache, encoder: Encoder) -> None:
+        await store.put([bare("Where is the shop?", Clock.now_s + 1e6)])
+        await told(cache)
+        await store.put([bare(ASKED, Clock.now_s)])
+        await told(cache)
+        assert isinstance(await look(cache, OTHER_WORDS), Found)
+
+    with_near(work, store)
+
+
+def test_an_observation_that_is_met_again_is_learned_once_and_only_so_many_are_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(nearby_module, "MAX_SEEN", 3)
+
+    async def work(cache: AnswerCache, encoder: Encoder) -> None:
+        nearby: Any = cache._nearby
+        learned: list[Any] = []
+        plain = nearby._hits.learn
+        monkeypatch.setattr(nearby._hits, "learn", lambda row: (learned.append(row.key), plain(row)))
+        candidate = {"entry": question(ASKED).key.hex(), "similarity": 0.9, "distance": 0.2}
+        for _ in range(3):
+            await cache.learn("", candidate, right=True, source="user")
+        await cache.flush()
+        await told(cache)
+        await told(cache)
+        assert len(learned) == 3
+        for _ in range(3):
+            await cache.learn("", candidate, right=True, source="user")
+        assert len(nearby._seen) == 3
+
+    with_near(work)
+
+
+def test_a_question_that_the_encoder_cannot_read_does_not_keep_the_others_out() -> None:
+    store = DictStore("second")
+
+    async def work(cache: AnswerCache, encoder: Encoder) -> None:
+        nearby: Any = cache._nearby
+
+        async def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+            if any("long" in text for text in texts):
+                raise ContextLengthError("it is too long.")
+            return await encoder(texts)
+
+        nearby._embed = embed
+        await store.put([bare("A long one?", Clock.now_s), bare(ASKED, Clock.now_s)])
+        await told(cache)
+        assert isinstance(await look(cache, OTHER_WORDS), Found)
+
+    with_near(work, store)
+
+
+def test_an_error_that_nobody_expected_does_not_end_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nearby_module, "REFRESH_S", 0.0)
+    store = DictStore("second")
+
+    async def work(cache: AnswerCache, encoder: Encoder) -> None:
+        plain, faults = store.rows, 3
+
+        async def rows(*args: Any, **options: Any) -> Any:
+            nonlocal faults
+            if faults > 0:
+                faults -= 1
+                raise ValueError("nobody thought of this")
+            return await plain(*args, **options)
+
+        monkeypatch.setattr(store, "rows", rows)
+        await store.put([bare(ASKED, Clock.now_s)])
+        async with asyncio.timeout(60):
+            while isinstance(await look(cache, OTHER_WORDS), Missed):
+                await asyncio.sleep(0)
+
+    with_near(work, store)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,41 @@ def test_extra_variables_reach_the_template() -> None:
 
 def test_the_clock_is_readable() -> None:
     assert len(ChatTemplate("{{ strftime_now('%Y-%m-%d') }}").render([])) == 10
+
+
+class _Clock:
+    """Stands for `datetime` in the functions of templates."""
+
+    day = 1
+
+    @classmethod
+    def now(cls) -> datetime:
+        return datetime(2026, 5, cls.day, 12, 30, 1, cls.day)
+
+
+@pytest.mark.parametrize(
+    ("source", "same_day", "next_day"),
+    [
+        ("{{ messages }}", True, True),
+        ("{{ strftime_now('%d %b %Y') }}", True, False),
+        ("{% if strftime_now is defined %}{% set a = strftime_now('%d') %}{% endif %}{{ a }}", True, False),
+        ("{% if false %}{{ strftime_now('%Y') }}{% endif %}", True, True),
+        ("{% set f = '%d' %}{{ strftime_now(f) }}", False, False),
+        ("{% set f = strftime_now %}{{ f('%d') }}", False, False),
+        ("{{ strftime_now(format='%d') }}", False, False),
+    ],
+)
+def test_equal_dates_are_equal_prompts(
+    source: str, same_day: bool, next_day: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template, clock = ChatTemplate(source), type("Clock", (_Clock,), {})
+    monkeypatch.setattr("miaotui.formats.chat_template_functions.datetime", clock)
+    said, text = template.dates(), template.render([])
+    assert (template.dates() == said) is True
+    clock.day = 2
+    assert (template.dates() == said) is next_day
+    assert template.render([]) == text or template.dates() != said
+    assert (len(said) == 0 or "T" not in said[0]) is same_day  # the moment itself where formats are not known
 
 
 def test_a_refusal_of_the_template_is_passed_on() -> None:

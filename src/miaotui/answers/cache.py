@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -13,24 +14,30 @@ from typing import Any
 from miaotui.answers.cases import case_key, pair_key
 from miaotui.answers.control import CacheControl
 from miaotui.answers.decision import Decision, Path, decision_key, decision_of
-from miaotui.answers.entry import CURATED, Entry, curated_key, entry_of
-from miaotui.answers.leases import Leases
+from miaotui.answers.entry import Entry, curated_key, entry_of
+from miaotui.answers.generation import Generations
+from miaotui.answers.leases import LEASE_S, Leases
 from miaotui.answers.level import Level
 from miaotui.answers.near.near import NearHits
 from miaotui.answers.near.prior import prior_of
 from miaotui.answers.nearby import Embed, Nearby
+from miaotui.answers.presence import Presence
 from miaotui.answers.question import Question, why_not_kept
 from miaotui.answers.row import Row
 from miaotui.answers.store import Claims, Filter, Name, Store
 from miaotui.answers.writer import Writer
 from miaotui.errors import MiaotuiError, StoreError
 
+log = logging.getLogger(__name__)
+
 POLL_S = 0.03
 """How often a process looks for an answer that another one computes."""
+WAIT_S = LEASE_S
+"""Longer than this, no process waits for another one: it computes the answer as well."""
+MAX_COMPARING = 64
+"""More answers than this are not compared with doubtful ones at a time: the encoder does not keep up."""
 PAGE = 256
 """Rows that are fetched at once, of all."""
-LOOK_FOR_CURATED_S = 10.0
-"""So often the last store is asked whether a tenant has curated answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +71,10 @@ class Missed:
 class AnswerCache:
     """Looks for answers in memory first and then in each store, and keeps new ones in all of them.
 
-    stores: the fastest first. secret: 32 bytes; rows that were not sealed with it count as not there. ttl_s: how long
-    an answer holds. A store that is down is passed over: nothing here raises StoreError, or waits for one long.
+    stores: the fastest first; of several, the first is this process's own, and the last is asked every second whether
+    other processes have taken answers out. secret: 32 bytes; rows that were not sealed with it count as not there.
+    ttl_s: how long an answer holds. A store that is down is passed over: nothing here raises StoreError, or waits for
+    one long.
     """
 
     def __init__(
@@ -83,7 +92,12 @@ class AnswerCache:
         self._ttl_s = ttl_s
         self._now = now
         self._nearby: Nearby | None = None
-        self._curated_seen: dict[str, tuple[float, bool]] = {}
+        self._comparing: set[asyncio.Task[None]] = set()
+        self._presence = Presence(self.levels[-1], now, self._count_error)
+        self._generations: Generations | None = None
+        if len(stores) > 1:
+            self._generations = Generations(self.levels[-1], self._forget, lambda row: row.sealed(secret), now)
+        self._shared_from = next((n for n, store in enumerate(stores) if isinstance(store, Claims)), None)
 
     def use_near(self, delta: float, embedding_model: str, embed: Embed, model: str | None = None) -> None:
         """Give answers to questions of the same meaning, too. To be called before `open`.
@@ -99,13 +113,17 @@ class AnswerCache:
         for level in self.levels:
             await level.open()
         self._writer = Writer(self.levels, self._now)
-        shared = next((level.store for level in self.levels if isinstance(level.store, Claims)), None)
-        self._leases = None if shared is None else Leases(shared)
+        shared = None if self._shared_from is None else self.levels[self._shared_from].store
+        self._leases = Leases(shared) if isinstance(shared, Claims) else None
         if self._nearby is not None:
             self._nearby.watch(self.levels[-1], self._now)
 
     async def close(self) -> None:
         """Write down what has not been yet, and let go of the stores."""
+        for task in self._comparing:
+            task.cancel()
+        await asyncio.gather(*self._comparing, return_exceptions=True)
+        await self._presence.close()
         if self._nearby is not None:
             await self._nearby.close()
         await self._writer.close()
@@ -145,21 +163,29 @@ class AnswerCache:
     async def lead(self, question: Question, control: CacheControl) -> Found | None:
         """Returns when this process is to compute an answer, or with the one that another process has just kept.
 
-        To be followed by one `led`.
+        To be followed by one `led`. Another process is waited for while it computes, but no longer than WAIT_S.
         """
-        name: Name = ("answer", question.tenant, question.key)
-        while self._leases is not None and not await self._leases.take(question.key):
+        began_s = self._now()
+        give_up_s, has_waited = asyncio.get_running_loop().time() + WAIT_S, False
+        while self._leases is not None and not await self._leases.take(question.work):
+            if asyncio.get_running_loop().time() >= give_up_s:
+                return None
+            has_waited = True
             await asyncio.sleep(POLL_S)
-            found = await self._find(name, question, control)
+            found = await self._kept_since(began_s, question, control)
             if found is not None:
-                self._count(found)
                 return found
-        return None
+        found = await self._kept_since(began_s, question, control)  # perhaps between the last look and now
+        if (
+            found is None and has_waited and self._leases is not None
+        ):  # what the other one computed cannot be kept: nobody needs to wait for this
+            self._leases.give_back(question.work)
+        return found
 
     def led(self, question: Question) -> None:
         """The answer was kept, or will not come: when the stores have it, others may look for it."""
         if self._leases is not None:
-            self._leases.give_back(question.key, after=self.flush)
+            self._leases.give_back(question.work, after=self.flush)
 
     async def keep(self, entry: Entry) -> bool:
         """Keep an answer, unless it was rejected; it is found at once, and in the stores soon."""
@@ -193,6 +219,14 @@ class AnswerCache:
         except MiaotuiError:
             self.counts["errors"] += 1
 
+    def compare_soon(self, question: Question, missed: Missed, answer: str) -> None:
+        """The same while nobody waits for it; what goes wrong is counted."""
+        if self._nearby is None or missed.doubtful is None or len(self._comparing) >= MAX_COMPARING:
+            return
+        task = asyncio.create_task(self._compare_quietly(question, missed, answer))
+        self._comparing.add(task)
+        task.add_done_callback(self._comparing.discard)
+
     async def learn(self, tenant: str, candidate: Mapping[str, Any], *, right: bool, source: str) -> None:
         """Learn whether the answer of a near question, as a decision shows it, was right."""
         if self._nearby is not None and {"entry", "similarity", "distance"} <= set(candidate):
@@ -225,11 +259,14 @@ class AnswerCache:
         self._writer.add(row)
 
     async def put_now(self, rows: Sequence[Row]) -> None:
-        """Seal rows and keep them in every store before this returns. Raises StoreError where one is down."""
+        """Seal rows and keep them in every store before this returns. Raises StoreError where one is down.
+
+        Other processes give what was there before for a second at most.
+        """
         sealed = [row.sealed(self._secret) for row in rows]
         for level in self.levels:
             await level.put(sealed)
-        self._curated_seen.clear()
+        await self._changed({row.tenant for row in rows})
 
     def note(self, decision: Decision) -> None:
         """Keep a decision, soon."""
@@ -296,11 +333,38 @@ class AnswerCache:
             behind, page = rows[-1], PAGE
 
     async def delete(self, which: Filter) -> int:
-        """Remove rows everywhere; how many the last store had. Raises StoreError where one is down."""
+        """Remove rows everywhere; how many the last store had. Raises StoreError where one is down.
+
+        Other processes give what was removed for a second at most.
+        """
         await self.flush()
         if self._nearby is not None and which.kind == "answer" and which.tenant is not None and which.key is not None:
             self._nearby.forget(which.tenant, which.key)
-        return [await level.delete(which) for level in self.levels][-1]
+        tenants = {which.tenant} if which.tenant is not None else {row.tenant async for row in self.each_row(which)}
+        num_removed = [await level.delete(which) for level in self.levels][-1]
+        await self._changed(tenants)
+        return num_removed
+
+    async def _changed(self, tenants: set[str]) -> None:
+        """Answers of theirs were taken out or replaced."""
+        for tenant in tenants:
+            self._presence.forget(tenant)
+        if self._generations is not None:
+            await self._generations.change(tenants)
+
+    async def _forget(self, tenant: str) -> None:
+        """Another process has changed a tenant's answers."""
+        await self.levels[0].delete(Filter("answer", tenant))
+        self._presence.forget(tenant)
+
+    def _count_error(self) -> None:
+        self.counts["errors"] += 1
+
+    async def _compare_quietly(self, question: Question, missed: Missed, answer: str) -> None:
+        try:
+            await self.compare(question, missed, answer)
+        except Exception:
+            log.exception("an answer could not be compared with a kept one")
 
     def _count(self, found: Found) -> None:
         self.counts[found.path] += 1
@@ -311,7 +375,8 @@ class AnswerCache:
         tenant, params = question.tenant, question.params
         if not question.is_first or params.n > 1 or params.logprobs is not None or params.prompt_logprobs is not None:
             return None
-        if not await self._has_curated(tenant):
+        await self._look_around(tenant)  # there may be some since a moment
+        if not self._presence.may_have(tenant):
             return None
         kept = await self._get_entry(("answer", tenant, curated_key(tenant, question.text or "")))
         return None if kept is None else Found(kept[0], "curated", "somebody wrote an answer to this question")
@@ -349,24 +414,28 @@ class AnswerCache:
         found = await self._get(name)
         return None if found is None else found[0]
 
-    async def _has_curated(self, tenant: str) -> bool:
-        """Whether a tenant has curated answers; asked of the last store now and then."""
-        seen_s, has = self._curated_seen.get(tenant, (float("-inf"), False))
-        now_s = self._now()
-        if now_s - seen_s >= LOOK_FOR_CURATED_S:
-            try:
-                has = (await self.levels[-1].count(Filter("answer", tenant, group=CURATED))).num_rows > 0
-            except StoreError:
-                self.counts["errors"] += 1
-            self._curated_seen[tenant] = now_s, has
-        return has
-
     async def _find(self, name: Name, question: Question, control: CacheControl) -> Found | None:
         """The kept answer of that name, if it is young and short enough."""
         kept = await self._get_entry(name)
         if kept is None or not self._suits(kept[0], question, control):
             return None
         return Found(kept[0], "memory" if kept[1] == 0 else "store", "the same was asked before")
+
+    async def _kept_since(self, began_s: float, question: Question, control: CacheControl) -> Found | None:
+        """What was kept meanwhile, here or by another process; who asked for a new answer gets none from before.
+
+        Where memory has one that will not do, there may be another where processes meet.
+        """
+        for first in dict.fromkeys((0, self._shared_from or 0)):
+            kept = await self._get_entry(("answer", question.tenant, question.key), first)
+            if kept is None or not self._suits(kept[0], question, control):
+                continue
+            if control.mode == "refresh" and kept[0].created_s < began_s:
+                continue
+            found = Found(kept[0], "memory" if kept[1] == 0 else "store", "the same was asked at that moment")
+            self._count(found)
+            return found
+        return None
 
     def _suits(self, entry: Entry, question: Question, control: CacheControl) -> bool:
         """Whether an answer is young and short enough."""
@@ -375,9 +444,9 @@ class AnswerCache:
         max_tokens = question.params.max_tokens
         return max_tokens is None or entry.output_tokens <= max_tokens
 
-    async def _get_entry(self, name: Name) -> tuple[Entry, int] | None:
-        """The same of an answer; one that another version wrote in another form counts as not there."""
-        row = await self._get(name)
+    async def _get_entry(self, name: Name, first: int = 0) -> tuple[Entry, int] | None:
+        """As `_get`, of an answer; one that another version wrote in another form counts as not there."""
+        row = await self._get(name, first)
         entry = None if row is None else self._entry_of(row[0])
         return None if row is None or entry is None else (entry, row[1])
 
@@ -388,30 +457,43 @@ class AnswerCache:
         except ValueError:
             return None
 
-    async def _get(self, name: Name) -> tuple[Row, int] | None:
-        """A genuine row, and the level it came from; the levels before that have it from now on."""
-        now_s = self._now()
-        for number, level in enumerate(self.levels):
+    async def _get(self, name: Name, first: int = 0) -> tuple[Row, int] | None:
+        """A genuine row, and the level it came from; the levels before that have it from now on. first: where to look.
+
+        What other processes took out a second ago is not there.
+        """
+        if name[0] == "answer":
+            await self._look_around(name[1])
+        known, now_s = self._known(name[1]), self._now()
+        for number, level in enumerate(self.levels[first:], first):
             try:
                 row = await level.get(name, now_s)
             except StoreError:
-                self.counts["errors"] += 1
+                self._count_error()
                 continue
             if row is None:
                 continue
             if (row.kind, row.tenant, row.key) != name or not row.is_genuine(self._secret):
                 self.counts["tampered"] += 1
                 continue
-            for before in range(number):
+            for before in range(number if self._known(name[1]) == known else 0):  # else it may be one taken out
                 await self._quietly(before, row)
             return row, number
         return None
+
+    async def _look_around(self, tenant: str) -> None:
+        """Forget what other processes have taken out or replaced."""
+        if self._generations is not None:
+            await self._generations.look(tenant)
+
+    def _known(self, tenant: str) -> bytes:
+        return b"" if self._generations is None else self._generations.known(tenant)
 
     async def _quietly(self, level: int, row: Row) -> None:
         try:
             await self.levels[level].put([row])
         except StoreError:
-            self.counts["errors"] += 1
+            self._count_error()
 
 
 @asynccontextmanager

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +21,9 @@ from miaotui.answers.near.vectors import codes_of, length_of, packed, unpacked
 from miaotui.answers.question import Question
 from miaotui.answers.row import Row
 from miaotui.answers.store import Filter
-from miaotui.errors import MiaotuiError
+from miaotui.errors import InvalidRequestError, MiaotuiError
+
+log = logging.getLogger(__name__)
 
 Embed = Callable[[Sequence[str]], Awaitable[NDArray[np.float32]]]
 """Texts to unit vectors, one row each."""
@@ -29,6 +33,10 @@ REFRESH_S = 10.0
 """So often the store is asked for answers that other processes kept."""
 CHECKED_AT_ONCE = 256
 """Questions of which the store is asked, each time, whether it still has their answers."""
+OVERLAP_S = 60.0
+"""So much older than the newest row seen a row may be that comes later: writers are slow, clocks differ."""
+MAX_SEEN = 1 << 16
+"""Rows of that time that are remembered."""
 SAME_ANSWER = 0.95
 """Two answers whose vectors are as close as this, and which all guards let pass, say the same."""
 
@@ -67,8 +75,8 @@ class Nearby:
         self._is_genuine = is_genuine
         self._model = model
         self._newest: dict[str, float] = {}
-        self._seen: set[bytes] = set()
         self._to_check: list[tuple[str, bytes, bytes]] = []
+        self._seen: dict[bytes, None] = {}  # what was taken in, in that order
         self._task: asyncio.Task[None] | None = None
 
     def watch(self, level: Level, now: Callable[[], float]) -> None:
@@ -140,28 +148,33 @@ class Nearby:
         """Remember whether a candidate's answer was right for the question that was asked. source: who says so."""
         key, similarity, distance = bytes.fromhex(candidate["entry"]), candidate["similarity"], candidate["distance"]
         row = self._hits.observed(tenant, key, similarity, distance, right, source, now_s)
-        self._seen.add(row.key)
+        self._remember([row])
         await self._put(row)
 
     async def _follow(self, level: Level, now: Callable[[], float]) -> None:
         while True:
-            try:
-                for kind in ("answer", "observation"):
+            for kind in ("answer", "observation"):
+                try:
                     await self._take_in(level, Filter(kind), now())
+                except MiaotuiError:  # a store or an embedder that is down; later, then
+                    continue
+                except Exception:
+                    log.exception("what other processes kept could not be taken in; it is tried again")
+            with suppress(MiaotuiError):  # the same
                 await self._tidy(level, now())
-            except MiaotuiError:  # a store or an embedder that is down; later, then
-                pass
             await asyncio.sleep(REFRESH_S)
 
     async def _take_in(self, level: Level, which: Filter, now_s: float) -> None:
-        """Rows since the last time, the newest first."""
-        since_s = self._newest.get(which.kind, float("-inf"))
-        newest_s, behind = since_s, None
+        """Rows since the last time, and those of a minute before that have come late; the newest first."""
+        since_s = self._newest.get(which.kind, float("-inf")) - OVERLAP_S
+        newest_s, behind = since_s + OVERLAP_S, None
         while rows := await level.rows(which, now_s=now_s, limit=PAGE, behind=behind):
-            new = [row for row in rows if row.created_s >= since_s]
-            await self._take(which.kind, [row for row in new if self._is_genuine(row)])
-            newest_s, behind = max(newest_s, rows[0].created_s), rows[-1]
-            if len(new) < len(rows):
+            newest_s, behind = max(newest_s, min(rows[0].created_s, now_s)), rows[-1]  # not the future, by odd clocks
+            young = [row for row in rows if row.created_s >= since_s]
+            new = [row for row in young if _mark(row) not in self._seen and self._is_genuine(row)]
+            await self._take(level, which.kind, new, now_s)
+            self._remember([row for row in new if row.created_s >= newest_s - OVERLAP_S])
+            if len(young) < len(rows):
                 break
         self._newest[which.kind] = newest_s
 
@@ -174,21 +187,48 @@ class Nearby:
             if await level.get(("answer", tenant, key), now_s) is None:
                 self._hits.remove(tenant, group, key)
 
-    async def _take(self, kind: str, rows: Sequence[Row]) -> None:
+    def _remember(self, rows: Sequence[Row]) -> None:
+        """These were taken in; they may be met again for a while."""
+        for row in rows:
+            self._seen[_mark(row)] = None
+        while len(self._seen) > MAX_SEEN:
+            del self._seen[next(iter(self._seen))]
+
+    async def _take(self, level: Level, kind: str, rows: Sequence[Row], now_s: float) -> None:
         if kind == "observation":
             for row in rows:
-                if row.key not in self._seen:
-                    self._seen.add(row.key)
-                    self._hits.learn(row)
+                self._hits.learn(row)
             return
         rows = [row for row in rows if self._model is None or row.model in ("", self._model)]
         bare = [(row, question_of(row)) for row in rows if not row.vector]
         bare = [(row, question) for row, question in bare if 0 < len(question) <= MAX_CHARACTERS]
-        vectors = await self._embed([question for _, question in bare]) if bare else ()
+        vectors = await self._vectors([question for _, question in bare])
         for (row, _), vector in zip(bare, vectors, strict=True):
-            with_vector = replace(row, vector=packed(vector))
-            await self._put(with_vector)
-            self.add(with_vector)
+            if vector is not None:
+                await self._complete(level, row, replace(row, vector=packed(vector)), now_s)
         for row in rows:
             if row.vector:
                 self.add(row)
+
+    async def _vectors(self, questions: Sequence[str]) -> Sequence[NDArray[np.float32] | None]:
+        """One for each question; None for those that the model cannot read. Raises what else `embed` does."""
+        if not questions:
+            return ()
+        try:
+            return list(await self._embed(questions))
+        except InvalidRequestError:  # one is too long: the others must not wait for it for ever
+            if len(questions) == 1:
+                return (None,)
+        return [vector for question in questions for vector in await self._vectors([question])]
+
+    async def _complete(self, level: Level, bare: Row, row: Row, now_s: float) -> None:
+        """Keep a row with its vector, unless it was taken out or replaced while that was made. Raises StoreError."""
+        there = await level.get((row.kind, row.tenant, row.key), now_s)
+        if there is not None and there.mac == bare.mac:
+            await self._put(row)
+            self.add(row)
+
+
+def _mark(row: Row) -> bytes:
+    """What tells a row from all others: observations are never replaced, and known here before they are sealed."""
+    return row.key if row.kind == "observation" else row.mac

@@ -41,6 +41,11 @@ class Question:
         return self._digest(self.conversation)
 
     @cached_property
+    def work(self) -> bytes:
+        """SHA-256 of what computing it takes: kept answers are whole, but one under way ends at `max_tokens`."""
+        return hashlib.sha256(self.key + repr(self.params.max_tokens).encode()).digest()
+
+    @cached_property
     def group(self) -> bytes:
         """SHA-256 of all but the text of the last question: questions of one group differ in that alone."""
         if self.text is None:

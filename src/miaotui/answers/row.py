@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-Kind = Literal["answer", "decision", "feedback", "case", "observation"]
+Kind = Literal["answer", "decision", "feedback", "case", "observation", "generation"]
 """answer: a question and its answer. decision: why a request was answered as it was. feedback: what a user said of an
-answer. case: a pair of questions that must never be taken for each other. observation: whether a near hit was right."""
+answer. case: a pair of questions that must never be taken for each other. observation: whether a near hit was right.
+generation: changes when answers of a tenant are taken out or replaced."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ async def _ask_model(
     from miaotui.engine.answer import PROMPT_TAIL
 
     with open_llm(config_of(args), fetch=True) as llm:
-        question = Question(args.tenant, llm.fingerprint(), messages, params)
+        question = Question(args.tenant, llm.fingerprint(), messages, params, options=llm.clock_options(messages))
         found = await cache.look_up(question, CacheControl("refresh" if args.refresh else "default"))
         if isinstance(found, Found):
             return _show(args, found.entry, found.path, found.why, time.perf_counter() - start_s)

@@ -342,6 +342,16 @@ class LLM:
         """Jinja source that conversations are written with; None for a base model, which can only go on from text."""
         return self.tokenizer.chat_template if self._own_template is None else self._own_template
 
+    def clock_options(self, prompt: Prompt | Row[Message]) -> dict[str, object]:
+        """What a prompt is made with beside what was asked: the dates that the chat template writes, if it writes any.
+
+        Two equal conversations are the same prompt only while this is the same. Raises as `encode_prompt` does.
+        """
+        if self.chat_template is None or _messages(prompt) is None:
+            return {}
+        dates = self._chat_template().dates()
+        return {"strftime_now": dates} if dates else {}
+
     def fingerprint(self) -> str:
         """Names all that an answer depends on beside the request: weights, template, arithmetic.
 

@@ -60,6 +60,16 @@ class ChatTemplate:
         """
         return self._compiled.render(self._variables(messages, tools, add_generation_prompt, extra))
 
+    def dates(self) -> tuple[str, ...]:
+        """What it would write of date and time at the moment; nothing where it does not look at the clock.
+
+        The same dates and the same variables give the same text. A template that makes up formats as it goes gives the
+        moment itself.
+        """
+        from miaotui.formats.chat_template_functions import dates_now
+
+        return dates_now(self._compiled.date_formats)
+
     def encode(
         self,
         tokenizer: Tokenizer,

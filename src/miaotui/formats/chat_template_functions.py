@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ METHODS: dict[type, frozenset[str]] = {
     bool: frozenset(),
     type(None): frozenset(),
 }
+MAX_DATE_FORMAT = 256
 # For every character of the text these may look at every character of their argument.
 _SEARCH_BACKWARDS = frozenset({"rfind", "rindex", "rsplit", "rpartition", "strip", "lstrip", "rstrip"})
 
@@ -99,9 +100,20 @@ def _check_name(name: object) -> None:
 
 
 def _strftime_now(format: str) -> str:
-    if len(format) > 256:
-        raise limits.LimitError("it formats the date at a length of more than 256 characters")
+    if len(format) > MAX_DATE_FORMAT:
+        raise limits.LimitError(f"it formats the date at a length of more than {MAX_DATE_FORMAT} characters")
     return str(limits.made(datetime.now().strftime(format)))
+
+
+def dates_now(formats: Collection[str] | None) -> tuple[str, ...]:
+    """What `strftime_now` writes in these formats at the moment; the moment itself where they are not known."""
+    now = datetime.now()
+    if formats is None or any(len(format) > MAX_DATE_FORMAT for format in formats):
+        return (now.isoformat(),)
+    try:
+        return tuple(now.strftime(format) for format in sorted(formats))
+    except ValueError:  # half a surrogate pair
+        return (now.isoformat(),)
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {

@@ -23,7 +23,7 @@ from miaotui.errors import ChatTemplateError
 from miaotui.formats import chat_template_limits as limits
 from miaotui.formats.chat_template_filters import FILTERS, TESTS
 from miaotui.formats.chat_template_functions import FUNCTIONS, METHODS, call_method
-from miaotui.formats.chat_template_syntax import GenerationExtension, guard
+from miaotui.formats.chat_template_syntax import GenerationExtension, date_formats, guard
 
 MAX_SYNTAX_NODES = 10_000  # gpt-oss has 2,000; compiling 10,000 takes about a second
 
@@ -41,14 +41,16 @@ class CompiledTemplate:
     """A template, ready to render; raises ChatTemplateError from every method."""
 
     def __init__(self, source: str) -> None:
+        environment = _Environment()
         try:
-            self._template = _Environment().from_string(source)
+            self._template = environment.from_string(source)
         except ChatTemplateError:
             raise
         except (TemplateError, limits.LimitError, SyntaxError, RecursionError, MemoryError, ValueError) as error:
             raise ChatTemplateError(
                 f"the model's chat template cannot be used ({_describe(error)}); pass a template of your own."
             ) from error
+        self.date_formats = environment.date_formats
 
     def render(self, variables: dict[str, Any]) -> str:
         """The text for these variables, which must be plain JSON values."""
@@ -107,11 +109,13 @@ class _Environment(ImmutableSandboxedEnvironment):
         self.globals = {**FUNCTIONS, "raise_exception": _raise_exception}
         self.filters = {**FILTERS, **_PRIVATE_FILTERS}
         self.tests = dict(TESTS)
+        self.date_formats: frozenset[str] | None = frozenset()
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
         if sum(1 for _ in tree.find_all(nodes.Node)) > MAX_SYNTAX_NODES:
             raise limits.LimitError(f"it has more than {MAX_SYNTAX_NODES} parts")
+        self.date_formats = date_formats(tree)
         guard(tree)
         tree.set_environment(self)
         return tree

@@ -17,6 +17,9 @@ _ALLOWED: tuple[type[nodes.Node], ...] = (
 )
 
 
+_CLOCK = "strftime_now"
+
+
 class GenerationExtension(Extension):
     """`{% generation %}` marks the assistant's part for training; here it is only a scope."""
 
@@ -32,6 +35,25 @@ class GenerationExtension(Extension):
 def guard(tree: nodes.Template) -> None:
     """Rewrites the tree in place, before it is compiled; raises ChatTemplateError for syntax that is not allowed."""
     _Guard().generic_visit(tree)
+
+
+def date_formats(tree: nodes.Template) -> frozenset[str] | None:
+    """The formats that a tree, not guarded yet, gives to `strftime_now`; None where they may be others, too."""
+    mentions = sum(name.name == _CLOCK for name in tree.find_all(nodes.Name))
+    questions = sum(test.name == "defined" and _is_clock(test.node) for test in tree.find_all(nodes.Test))
+    calls = [call for call in tree.find_all(nodes.Call) if _is_clock(call.node) and len(call.args) == 1]
+    formats = [call.args[0].value for call in calls if isinstance(call.args[0], nodes.Const) and not _extras(call)]
+    if mentions != questions + len(formats) or not all(isinstance(format, str) for format in formats):
+        return None
+    return frozenset(formats)
+
+
+def _is_clock(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.Name) and node.name == _CLOCK
+
+
+def _extras(call: nodes.Call) -> bool:
+    return bool(call.kwargs or call.dyn_args or call.dyn_kwargs)
 
 
 class _Guard(NodeTransformer):

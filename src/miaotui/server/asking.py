@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
 from miaotui.answers.cache import AnswerCache, Found, Missed
 from miaotui.answers.control import CacheControl
-from miaotui.answers.decision import Decision, Path
+from miaotui.answers.decision import Path
 from miaotui.answers.entry import computed
 from miaotui.answers.flight import Flight, Reader
 from miaotui.answers.question import Conversation, Question
@@ -19,6 +19,7 @@ from miaotui.engine.answer import Answer, held_bytes
 from miaotui.engine.async_llm import AsyncLLM
 from miaotui.engine.results import Completion, Delta
 from miaotui.server.ledger import Ledger
+from miaotui.server.noted import Noted, decision_on
 
 SHARED = "somebody was asking the same at that moment"
 
@@ -184,27 +185,34 @@ class Asker:
         self._llm = llm
         self._model = model
         self._ledger = ledger
-        self._flights: dict[bytes, Flight[Reading, Delta]] = {}
+        self._flights: dict[tuple[bytes, bool], Flight[Reading, Delta]] = {}
 
     async def ask(self, ask: Ask) -> Reading:
         """An answer. Raises what `AsyncLLM.stream` does."""
         if self.cache is None:
             return await self._start(ask)
         start_s = time.perf_counter()
-        question = Question(
-            ask.tenant, self._model, ask.conversation, ask.params, ask.tools, dict(ask.template_options)
-        )
+        options = dict(ask.template_options) | self._llm.llm.clock_options(ask.conversation)
+        question = Question(ask.tenant, self._model, ask.conversation, ask.params, ask.tools, options)
         found = await self.cache.look_up(question, ask.control)
         took_s = time.perf_counter() - start_s
         if isinstance(found, Found):
             kept = KeptAnswer(found, took_s)
-            self._note(ask, question, found.path, found, took_s)
+            self._note(ask, question, found, found.path, took_s, kept.completion)
             self._ledger.found(kept.completion)
             return kept
-        if not found.keep:
-            self._note(ask, question, "model", found, took_s)
-            return await self._start(ask)
-        return await self._fly(ask, question, found, took_s)
+        if found.keep:
+            return await self._fly(ask, question, found, took_s)
+        note = partial(self._note, ask, question, found, "model", took_s)
+        return await self._noted(partial(self._start, ask), note)
+
+    async def _noted(self, start: Callable[[], Awaitable[Reading]], note: Callable[[Completion | None], None]) -> Noted:
+        """An answer whose end is written down, even if it has no beginning."""
+        try:
+            return Noted(await start(), note)
+        except BaseException:
+            note(None)
+            raise
 
     async def _start(self, ask: Ask) -> Answer:
         return await self._llm.stream(
@@ -216,21 +224,30 @@ class Asker:
             priority=ask.priority,
         )
 
-    async def _fly(self, ask: Ask, question: Question, missed: Missed, took_s: float) -> SharedAnswer:
-        """Join the computation that is under way for this question, or begin one."""
-        flight = self._flights.get(question.key)
+    async def _fly(self, ask: Ask, question: Question, missed: Missed, took_s: float) -> Noted:
+        """Join the computation that is under way for this question, or begin one.
+
+        Who asks for a new answer joins those who do so too: others may be waiting for one that is kept elsewhere.
+        """
+        name = (question.work, ask.control.mode == "refresh")
+        flight = self._flights.get(name)
         leads = flight is None
         if flight is None:
-            flight = self._flights[question.key] = Flight(
+            flight = self._flights[name] = Flight(
                 partial(self._lead, ask, question),
                 partial(self._keep, ask, question, missed),
-                partial(self._landed, question),
+                partial(self._landed, name, question),
                 held_bytes,
             )
         if not leads:
             self._ledger.shared()
+        path: Path = "model" if leads else "shared"
         seen = missed if leads else replace(missed, why=SHARED)
-        self._note(ask, question, "model" if leads else "shared", seen, took_s)
+        return await self._noted(
+            partial(self._join, flight, leads=leads), partial(self._note, ask, question, seen, path, took_s)
+        )
+
+    async def _join(self, flight: Flight[Reading, Delta], *, leads: bool) -> SharedAnswer:
         return SharedAnswer(*await flight.join(), leads=leads)
 
     async def _lead(self, ask: Ask, question: Question) -> Reading:
@@ -244,9 +261,9 @@ class Asker:
                 return kept
         return await self._start(ask)
 
-    def _landed(self, question: Question) -> None:
+    def _landed(self, name: tuple[bytes, bool], question: Question) -> None:
         """Whoever asks it now begins anew."""
-        del self._flights[question.key]
+        del self._flights[name]
         if self.cache is not None:
             self.cache.led(question)
 
@@ -268,30 +285,19 @@ class Asker:
             vector=missed.vector,
         )
         await self.cache.keep(entry)
-        await self.cache.compare(question, missed, completion.text)
+        self.cache.compare_soon(question, missed, completion.text)
 
-    def _note(self, ask: Ask, question: Question, path: Path, seen: Found | Missed, took_s: float) -> None:
+    def _note(
+        self,
+        ask: Ask,
+        question: Question,
+        seen: Found | Missed,
+        path: Path,
+        took_s: float,
+        completion: Completion | None,
+    ) -> None:
         """Write down which way a question took; one that is not to be stored leaves nothing behind."""
         if self.cache is None or ask.control.mode == "no-store":
             return
-        decision = Decision(
-            request_id=ask.request_id,
-            tenant=ask.tenant,
-            path=path,
-            why=seen.why,
-            created_s=time.time(),
-            question=question.shown,
-            entry=question.key.hex(),
-            candidates=seen.candidates,
-            times_s={"look_up": took_s},
-        )
-        if isinstance(seen, Found):
-            decision = replace(
-                decision,
-                entry=seen.entry.id,
-                matched=seen.matched,
-                similarity=seen.similarity,
-                guards=seen.guards,
-                saved_s=seen.entry.cost_s,
-            )
-        self.cache.note(decision)
+        receipt = None if completion is None else completion.receipt
+        self.cache.note(decision_on(ask.request_id, question, seen, path, receipt, took_s))

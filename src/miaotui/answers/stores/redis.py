@@ -15,7 +15,7 @@ from miaotui.answers.stores.matching import Matcher, check_page, is_live, place
 from miaotui.answers.stores.outage import Outage
 from miaotui.answers.stores.redis_eviction import Eviction
 from miaotui.answers.stores.redis_link import RedisLink
-from miaotui.answers.stores.redis_pages import Walker
+from miaotui.answers.stores.redis_pages import ROWS_AT_ONCE, Walker
 from miaotui.answers.stores.redis_rows import Keys, index_of, put_arguments, row_of
 from miaotui.answers.stores.texts import to_bytes, to_text
 
@@ -146,9 +146,14 @@ class RedisStore:
         is_meant = Matcher(which)
         index = "by_use" if order == "least used" else index_of(which)
         edge = None if behind is None else place(behind)
+        # Where all of the index is meant, bodies that nobody wants are not fetched.
+        at_once = (
+            min(limit, ROWS_AT_ONCE) if which == Filter(which.kind, which.tenant, group=which.group) else ROWS_AT_ONCE
+        )
         found: list[tuple[object, Row]] = []
         if limit:
-            async for score, row in self._walker(which.kind, tenant).walk(index, order, edge and edge[0]):
+            walk = self._walker(which.kind, tenant).walk(index, order, edge and edge[0], at_once=at_once)
+            async for score, row in walk:
                 at = place(row)
                 if edge is not None and (at >= edge if order == "newest" else at <= edge):
                     continue

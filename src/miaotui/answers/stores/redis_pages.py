@@ -25,21 +25,29 @@ class Walker:
         self._tenant = tenant
 
     async def walk(
-        self, index: str, order: Order, start_s: float | None = None, end_s: float | None = None
+        self,
+        index: str,
+        order: Order,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        at_once: int = ROWS_AT_ONCE,
     ) -> AsyncIterator[tuple[float, Row]]:
-        """Rows with their scores in an index, from one score to another. Rows that come meanwhile may be left out."""
+        """Rows with their scores in an index, from one score to another. Rows that come meanwhile may be left out.
+
+        at_once: so many are fetched together.
+        """
         name = self._keys.index(self._kind, self._tenant, index)
         newest = order == "newest"
         first, last = ("+inf", "-inf") if newest else ("-inf", "+inf")
         start, num_seen_at_start = first if start_s is None else repr(start_s), 0
         end = last if end_s is None else repr(end_s)
         while True:
-            found = await self._link.run(partial(_members, name, start, end, newest, num_seen_at_start))
+            found = await self._link.run(partial(_members, name, start, end, newest, num_seen_at_start, at_once))
             rows = await self.read([key for key, _ in found])
             for (_, score), row in zip(found, rows, strict=True):
                 if row is not None:
                     yield float(score), row
-            if len(found) < ROWS_AT_ONCE:
+            if len(found) < at_once:
                 return
             reached = repr(float(found[-1][1]))
             num_there = sum(repr(float(score)) == reached for _, score in found)
@@ -66,9 +74,9 @@ class Walker:
 
 
 async def _members(
-    name: bytes, start: str, end: str, newest: bool, skipped: int, client: Any
+    name: bytes, start: str, end: str, newest: bool, skipped: int, num: int, client: Any
 ) -> list[tuple[bytes, float]]:
     """The next keys in an index, with their scores."""
     return await client.zrange(  # type: ignore[no-any-return]
-        name, start, end, desc=newest, byscore=True, withscores=True, offset=skipped, num=ROWS_AT_ONCE
+        name, start, end, desc=newest, byscore=True, withscores=True, offset=skipped, num=num
     )
