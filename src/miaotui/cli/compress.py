@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from miaotui.cli.output import note, print_json
+from miaotui.cli.output import print_json
 
 if TYPE_CHECKING:
     from miaotui.compress.compress import Compressed
@@ -19,7 +19,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", help="name or path of a GGUF model")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", type=Path, help="the file to write (.gguf)")
-    parser.add_argument("--type", default="q4_k", metavar="TYPE", help="q8_0, q6_k, q5_1, q5_0, q4_1, q4_0, q4_k (default), iq4_nl or f16")  # fmt: skip
+    kinds = "q8_0, q6_k, q5_1, q5_0, q4_1, q4_0, q4_k (default), iq4_nl or f16"
+    parser.add_argument("--type", default="q4_k", metavar="TYPE", help=f"of the matrices: {kinds}")
 
 
 def run(args: Namespace) -> int:
@@ -39,7 +40,7 @@ def run(args: Namespace) -> int:
 
 
 def _show(choice: Choice, done: int, total: int) -> None:
-    note(f"\r{done / total:4.0%} {choice.name:<40.40}")
+    print(f"\r{done / total:4.0%} {choice.name:<40.40}\r", end="", file=sys.stderr, flush=True)
 
 
 def _document(done: Compressed) -> dict[str, Any]:

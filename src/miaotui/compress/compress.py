@@ -15,7 +15,7 @@ from miaotui.compress.plan import Choice, plan
 from miaotui.compress.quantize import rtn
 from miaotui.errors import ModelFileError, UnsupportedModelError
 from miaotui.formats.gguf import GgufFile, read_gguf
-from miaotui.formats.gguf_write import GgufWriter, PlannedTensor, encode_field, encode_u32
+from miaotui.formats.gguf_write import Field, GgufWriter, PlannedTensor, encode_field, encode_u32
 from miaotui.formats.weights import MappedFile, TensorType
 
 CHUNK_WEIGHTS = 1 << 22
@@ -59,7 +59,7 @@ def compress(source: Path, output: Path, kind: TensorType, *, step: Step | None 
         raise UnsupportedModelError(f"{source}: is no GGUF file; only those are compressed so far.")
     file = read_gguf(source)
     choices = plan(file.weights.values(), kind)
-    fields = file.fields | _provenance(file, kind)
+    fields: dict[str, Field] = {**file.fields, **_provenance(file, kind)}
     total = sum(tensor.nbytes for tensor in file.weights.values())
     done = 0
     planned = [PlannedTensor(choice.name, choice.after, choice.shape) for choice in choices]

@@ -51,7 +51,7 @@ def _type_of(tensor: Tensor, wanted: TensorType, is_head: bool) -> TensorType:
         return tensor.type
     if wanted is TensorType.F16:
         return TensorType.F16
-    kind = wanted
+    kind: TensorType = wanted
     if is_head and _bits(kind) < _bits(TensorType.Q6_K):
         kind = TensorType.Q6_K
     if tensor.shape[1] % kind.block_weights:

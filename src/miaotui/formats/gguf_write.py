@@ -10,6 +10,7 @@ import os
 import shutil
 import struct
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -78,7 +79,7 @@ class GgufWriter:
             free = shutil.disk_usage(path.parent).free
             if free < self._num_bytes + _SPARE_BYTES:
                 raise OutputError(
-                    f"{path}: needs {self._num_bytes} bytes, but the disk has {free} left; free some, or write elsewhere."
+                    f"{path}: needs {self._num_bytes} bytes, and the disk has {free}; free some, or write elsewhere."
                 )
             self._file = self._part.open("wb")
             self._put(header)
@@ -121,10 +122,8 @@ class GgufWriter:
 
     def _drop(self) -> None:
         if hasattr(self, "_file"):
-            try:
+            with suppress(OSError):  # what is still to be flushed is not wanted
                 self._file.close()
-            except OSError:  # what is still to be flushed is not wanted
-                pass
         self._part.unlink(missing_ok=True)
 
     def _failed(self, error: OSError) -> OutputError:

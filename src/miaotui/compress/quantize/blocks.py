@@ -26,17 +26,17 @@ def pack_group(kind: TensorType, scale: Halves, minimum: Halves | None, codes: C
     A block stands for scale x (code - 8) in Q4_0, scale x (code - 16) in Q5_0, scale x code in Q8_0, scale x
     IQ4_VALUES[code] in IQ4_NL, scale x code + minimum in Q4_1 and Q5_1.
     """
-    parts = [_bytes_of(scale)] + ([] if minimum is None else [_bytes_of(minimum)])
+    parts: list[NDArray[np.uint8]] = [_bytes_of(scale)] + ([] if minimum is None else [_bytes_of(minimum)])
     if kind is TensorType.Q8_0:
         return np.concatenate([*parts, codes.view(np.uint8)], axis=1)
     if kind in (TensorType.Q5_0, TensorType.Q5_1):
         parts.append(np.packbits(codes >> 4, axis=1, bitorder="little"))
-    parts.append((codes[:, :16] & 15) | (codes[:, 16:] & 15) << 4)
+    parts.append((codes[:, :16] & np.uint8(15)) | (codes[:, 16:] & np.uint8(15)) << np.uint8(4))
     return np.concatenate(parts, axis=1)
 
 
 def pack_q4_k(d: Halves, dmin: Halves, scales: Codes, minimums: Codes, codes: Codes) -> NDArray[np.uint8]:
-    """Q4_K: weight = d x scale x code - dmin x minimum; scales and minimums [blocks, 8] of 6 bits, codes [blocks, 256]."""
+    """Q4_K: weight = d x scale x code - dmin x minimum; scales, minimums [blocks, 8] of 6 bits, codes [blocks, 256]."""
     six = np.empty((len(codes), 12), np.uint8)
     six[:, :4] = scales[:, :4] | (scales[:, 4:] >> 4) << 6
     six[:, 4:8] = minimums[:, :4] | (minimums[:, 4:] >> 4) << 6
@@ -49,10 +49,7 @@ def pack_q4_k(d: Halves, dmin: Halves, scales: Codes, minimums: Codes, codes: Co
 def pack_q6_k(d: Halves, scales: NDArray[np.int8], codes: Codes) -> NDArray[np.uint8]:
     """Q6_K: weight = d x scale x (code - 32); scales int8 [blocks, 16], codes [blocks, 256] of 6 bits."""
     quarters = codes.reshape(-1, 2, 4, 32)  # halves of 128 codes; in each, 4 times 32
-    low = np.concatenate(
-        [(quarters[:, :, 0] & 15) | (quarters[:, :, 2] & 15) << 4, (quarters[:, :, 1] & 15) | (quarters[:, :, 3] & 15) << 4],
-        axis=2,
-    ).reshape(-1, 128)
+    low = (quarters[:, :, :2] & 15 | (quarters[:, :, 2:] & 15) << 4).reshape(-1, 128)
     shifts = np.arange(0, 8, 2, dtype=np.uint8)[:, None]
     high = np.bitwise_or.reduce((quarters >> 4) << shifts, axis=2).reshape(-1, 64)
     return np.concatenate([low, high, scales.view(np.uint8), _bytes_of(d)], axis=1)
