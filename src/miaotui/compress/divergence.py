@@ -46,7 +46,7 @@ class DivergenceMeter:
         for start in range(0, len(targets), ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
             p, q = _log_softmax(reference[rows]), _log_softmax(other[rows])
-            self._kl += np.sum(np.exp(p) * (p - q), axis=1, dtype=np.float64).tolist()
+            self._kl.extend(map(float, np.sum(np.exp(p) * (p - q), axis=1, dtype=np.float64)))
             self._agree += int((p.argmax(axis=1) == q.argmax(axis=1)).sum())
             at = np.arange(len(p)), targets[rows]
             self._reference_loss -= float(p[at].sum(dtype=np.float64))
@@ -80,4 +80,5 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     shifted = logits - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True, dtype=np.float64)).astype(np.float32)
+    total = np.exp(shifted).sum(axis=1, keepdims=True, dtype=np.float64)
+    return np.subtract(shifted, np.log(total), dtype=np.float32)
