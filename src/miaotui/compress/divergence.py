@@ -46,7 +46,8 @@ class DivergenceMeter:
         for start in range(0, len(targets), ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
             p, q = _log_softmax(reference[rows]), _log_softmax(other[rows])
-            self._kl.extend(map(float, np.sum(np.exp(p) * (p - q), axis=1, dtype=np.float64)))
+            kl: NDArray[np.float64] = np.einsum("ij,ij->i", np.exp(p), p - q, dtype=np.float64)
+            self._kl.extend(kl.tolist())
             self._agree += int((p.argmax(axis=1) == q.argmax(axis=1)).sum())
             at = np.arange(len(p)), targets[rows]
             self._reference_loss -= float(p[at].sum(dtype=np.float64))
@@ -81,4 +82,5 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     shifted = logits - logits.max(axis=1, keepdims=True)
     total = np.exp(shifted).sum(axis=1, keepdims=True, dtype=np.float64)
-    return np.subtract(shifted, np.log(total), dtype=np.float32)
+    normalized: NDArray[np.float32] = np.subtract(shifted, np.log(total), dtype=np.float32)
+    return normalized
