@@ -23,10 +23,11 @@ ROOMS: dict[str, set[str]] = {
     "graph": BASE | {"formats"},
     "models": BASE | {"formats", "graph"},
     "engine": BASE | {"formats", "graph", "models"},
+    "compress": BASE | {"formats", "graph", "models"},
     "answers": {"errors", "core", "config", "_native"},
     "server": BASE | {"engine", "answers"},
     "load": {"errors", "core", "config"},
-    "cli": BASE | {"formats", "graph", "models", "engine", "server", "load", "answers"},
+    "cli": BASE | {"formats", "graph", "models", "engine", "server", "load", "answers", "compress"},
     "__init__": BASE | {"engine"},  # the public names, fetched at first use
     "__main__": {"cli"},
 }

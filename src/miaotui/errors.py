@@ -87,6 +87,10 @@ class NotKeptError(MiaotuiError, LookupError):
     """No such answer, decision or request is kept."""
 
 
+class OutputError(MiaotuiError, OSError):
+    """A file cannot be written: no room, no permission; nothing half-written is left behind."""
+
+
 class ServerReplyError(MiaotuiError, ConnectionError):
     """Another server cannot be reached, or does not answer as its API says it would."""
 

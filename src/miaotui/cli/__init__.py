@@ -19,6 +19,7 @@ COMMANDS = {
     "why": "which way a request took to its answer, and why",
     "embed": "turn texts into vectors",
     "config": "each setting in force and where it came from; new API keys",
+    "compress": "write a model with its weights in fewer bits",
     "pull": "download a model by name",
     "ls": "list the models that are here",
     "show": "what a model is made of, what it needs, how fast it can be",

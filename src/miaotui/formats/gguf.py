@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
+from numpy.typing import NDArray
+
 from miaotui.errors import ModelFileError, UnsupportedModelError
 from miaotui.formats.gguf_values import UINT32, Cursor
 from miaotui.formats.weights import MappedFile, Tensor, TensorType, Weights
@@ -31,12 +34,16 @@ _OTHER_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class GgufFile:
-    """Header of a GGUF file: key/values as `gguf_values.Cursor.value` gives them, and its tensors."""
+    """Header of a GGUF file: key/values as `gguf_values.Cursor.value` gives them, and its tensors.
+
+    fields: the same values as they lie in the file, each behind its type number; for writing them again.
+    """
 
     path: Path
     version: int
     metadata: Mapping[str, object]
     weights: Weights
+    fields: Mapping[str, NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,7 @@ def read_gguf(path: Path) -> GgufFile:
     version = _read_version(cursor)
     num_tensors = _read_count(cursor, "tensor count", MAX_TENSORS, smallest_bytes=8 + 4 + 8 + 4 + 8)
     num_keys = _read_count(cursor, "key count", MAX_KEYS, smallest_bytes=8 + 4 + 1)
-    metadata = _read_metadata(cursor, num_keys)
+    metadata, fields = _read_metadata(cursor, num_keys)
     _refuse_splits(path, metadata)
     alignment = _alignment(cursor, metadata)
     entries = [_read_tensor_entry(cursor, alignment) for _ in range(num_tensors)]
@@ -71,7 +78,7 @@ def read_gguf(path: Path) -> GgufFile:
         Tensor(e.name, e.type, e.shape, file.bytes[data_start + e.start : data_start + e.start + e.nbytes])
         for e in entries
     ]
-    return GgufFile(path, version, MappingProxyType(metadata), Weights([(file, tensors)]))
+    return GgufFile(path, version, MappingProxyType(metadata), Weights([(file, tensors)]), MappingProxyType(fields))
 
 
 def _read_version(cursor: Cursor) -> int:
@@ -96,18 +103,21 @@ def _read_count(cursor: Cursor, what: str, limit: int, smallest_bytes: int) -> i
     return count
 
 
-def _read_metadata(cursor: Cursor, num_keys: int) -> dict[str, object]:
+def _read_metadata(cursor: Cursor, num_keys: int) -> tuple[dict[str, object], dict[str, NDArray[np.uint8]]]:
     metadata: dict[str, object] = {}
+    fields: dict[str, NDArray[np.uint8]] = {}
     for index in range(num_keys):
         begin = cursor.offset
         key = cursor.string(f"key {index}", MAX_KEY_BYTES)
         if not key or key in metadata:
             cursor.fail(f"key {index}", f"{key[:64]!r} occurs twice" if key else "is empty", begin)
+        field_start = cursor.offset
         kind = cursor.u32(f"type of {key[:64]!r}")
         if key == "general.alignment" and kind != UINT32:
             cursor.fail(f"{key!r}", f"must be a uint32 (type {UINT32}), not of type {kind}", cursor.offset - 4)
         metadata[key] = cursor.value(kind, key[:64])
-    return metadata
+        fields[key] = cursor.file.bytes[field_start : cursor.offset]
+    return metadata, fields
 
 
 def _refuse_splits(path: Path, metadata: Mapping[str, object]) -> None:

@@ -1,0 +1,61 @@
+"""`miaotui compress MODEL -o OUT`: a model's weights in fewer bits."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from miaotui.cli.output import print_json
+
+if TYPE_CHECKING:
+    from miaotui.compress.compress import Compressed
+    from miaotui.compress.plan import Choice
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("model", help="name or path of a GGUF model")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", type=Path, help="the file to write (.gguf)")
+    kinds = "q8_0, q6_k, q5_1, q5_0, q4_1, q4_0, q4_k (default), iq4_nl or f16"
+    parser.add_argument("--type", default="q4_k", metavar="TYPE", help=f"of the matrices: {kinds}")
+
+
+def run(args: Namespace) -> int:
+    """The file appears when it is whole."""
+    from miaotui.compress.compress import compress
+    from miaotui.compress.plan import type_named
+    from miaotui.formats.store import resolve
+
+    kind = type_named(args.type)
+    step = None if args.json or not sys.stderr.isatty() else _show
+    done = compress(resolve(args.model), args.output, kind, step=step)
+    if args.json:
+        print_json(_document(done))
+    else:
+        _print(done)
+    return 0
+
+
+def _show(choice: Choice, done: int, total: int) -> None:
+    print(f"\r{done / total:4.0%} {choice.name:<40.40}\r", end="", file=sys.stderr, flush=True)
+
+
+def _document(done: Compressed) -> dict[str, Any]:
+    return {
+        "output": str(done.path),
+        "source_bytes": done.source_bytes,
+        "output_bytes": done.output_bytes,
+        "tensors": {c.name: {"before": c.before.name, "after": c.after.name} for c in done.choices},
+    }
+
+
+def _print(done: Compressed) -> None:
+    from miaotui.formats.store_progress import format_bytes
+
+    share = done.output_bytes / done.source_bytes
+    print(f"{done.path}: {format_bytes(done.output_bytes)}, {share:.0%} of {format_bytes(done.source_bytes)}")
+    kinds = Counter(f"{c.before.name} → {c.after.name}" if c.changes else f"{c.before.name} kept" for c in done.choices)
+    print("\n".join(f"  {count:4d} tensors {kind}" for kind, count in kinds.most_common()))

@@ -1,0 +1,1 @@
+"""Smaller and faster models, each method in a file of its own, with its loss measured."""

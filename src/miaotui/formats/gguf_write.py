@@ -1,0 +1,155 @@
+"""Writes GGUF files, version 3: the header at once, then tensor by tensor, so that no more than one is in memory.
+
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import struct
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miaotui.errors import ModelFileError, OutputError
+from miaotui.formats.gguf import DEFAULT_ALIGNMENT, MAGIC
+from miaotui.formats.gguf_values import BOOL, STRING, UINT32
+from miaotui.formats.weights import TensorType
+
+VERSION = 3
+INT64, FLOAT64 = 11, 12
+_SPARE_BYTES = 16 << 20
+"""What a disk has to have left behind the file."""
+
+Field = NDArray[np.uint8] | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTensor:
+    """A tensor that is going to be written; `shape` in NumPy order, rows of whole blocks."""
+
+    name: str
+    type: TensorType
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its data."""
+        return math.prod(self.shape) // self.type.block_weights * self.type.block_bytes
+
+
+def encode_field(value: str | bool | int | float) -> bytes:
+    """A metadata value as it lies in a file, behind its type number; integers as int64, floats as float64."""
+    if isinstance(value, str):
+        text = value.encode()
+        return struct.pack("<IQ", STRING, len(text)) + text
+    if isinstance(value, bool):
+        return struct.pack("<IB", BOOL, value)
+    if isinstance(value, int):
+        return struct.pack("<Iq", INT64, value)
+    return struct.pack("<Id", FLOAT64, value)
+
+
+def encode_u32(value: int) -> bytes:
+    """An integer for keys that the format's readers want as uint32."""
+    return struct.pack("<II", UINT32, value)
+
+
+class GgufWriter:
+    """A file that appears at `path` when it is whole, as a context manager; until then nothing is there.
+
+    fields: metadata by key, as `GgufFile.fields` or `encode_field` give it. tensors: in the order in which `write` gets
+    their bytes. Raises OutputError where there is no room for it, or it cannot be written.
+    """
+
+    def __init__(self, path: Path, fields: Mapping[str, Field], tensors: Iterable[PlannedTensor]) -> None:
+        self._path = path
+        self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._left = list(tensors)
+        header = _header(fields, self._left)
+        self._num_bytes = len(header) + sum(_padded(tensor.nbytes) for tensor in self._left)
+        try:
+            free = shutil.disk_usage(path.parent).free
+            if free < self._num_bytes + _SPARE_BYTES:
+                raise OutputError(
+                    f"{path}: needs {self._num_bytes} bytes, and the disk has {free}; free some, or write elsewhere."
+                )
+            self._file = self._part.open("wb")
+            self._put(header)
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def write(self, name: str, data: NDArray[np.uint8]) -> None:
+        """The bytes of the next tensor. Raises ModelFileError if that is another one, or has another size."""
+        if not self._left or self._left[0].name != name or self._left[0].nbytes != data.nbytes:
+            raise ModelFileError(f"tensor '{name}' of {data.nbytes} bytes was not to be written here.")
+        self._left.pop(0)
+        try:
+            self._put(data.data)
+            self._put(bytes(_padded(data.nbytes) - data.nbytes))
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def __enter__(self) -> GgufWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._drop()
+            return
+        if self._left:
+            self._drop()
+            raise ModelFileError(f"tensor '{self._left[0].name}' was not written.")
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._part.replace(self._path)
+        except OSError as problem:
+            raise self._failed(problem) from None
+
+    def _put(self, data: bytes | memoryview) -> None:
+        self._file.write(data)
+
+    def _drop(self) -> None:
+        if hasattr(self, "_file"):
+            with suppress(OSError):  # what is still to be flushed is not wanted
+                self._file.close()
+        self._part.unlink(missing_ok=True)
+
+    def _failed(self, error: OSError) -> OutputError:
+        self._drop()
+        return error if isinstance(error, OutputError) else OutputError(f"{self._path}: cannot be written ({error}).")
+
+
+def _padded(nbytes: int) -> int:
+    return -(-nbytes // DEFAULT_ALIGNMENT) * DEFAULT_ALIGNMENT
+
+
+def _header(fields: Mapping[str, Field], tensors: list[PlannedTensor]) -> bytes:
+    kept = {key: bytes(value) for key, value in fields.items() if key != "general.alignment"}
+    parts = [MAGIC, struct.pack("<IQQ", VERSION, len(tensors), len(kept))]
+    for key, value in kept.items():
+        parts += [_string(key), value]
+    start = 0
+    for tensor in tensors:
+        dimensions = tensor.shape[::-1]
+        parts += [_string(tensor.name), struct.pack(f"<I{len(dimensions)}Q", len(dimensions), *dimensions)]
+        parts.append(struct.pack("<IQ", tensor.type, start))
+        start += _padded(tensor.nbytes)
+    header = b"".join(parts)
+    return header + bytes(_padded(len(header)) - len(header))
+
+
+def _string(text: str) -> bytes:
+    encoded = text.encode()
+    return struct.pack("<Q", len(encoded)) + encoded
