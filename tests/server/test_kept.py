@@ -183,7 +183,7 @@ def test_feedback_is_kept_and_thumbs_down_take_the_answer_out(kept: Kept) -> Non
 
 
 def test_feedback_on_an_answer_that_was_not_kept_has_all_that_is_needed_to_learn(kept: Kept) -> None:
-    body = {"messages": ASKED, "temperature": 0.7, "max_tokens": 5}
+    body = {"messages": ASKED, "temperature": 0.7, "max_tokens": 5, "ignore_eos": True}
     for stream in (False, True):
         reply = kept.post("/v1/chat/completions", body | {"stream": stream})
         said = {"request_id": reply.headers["x-request-id"], "rating": "up"}
