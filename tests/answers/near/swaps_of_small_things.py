@@ -56,6 +56,22 @@ What is the purpose of inflation?|What is the reason for inflation?
 How much is a double room?|How much are two rooms?
 What does the rapist do?|What does therapist do?
 What is the matter?|What is matter?
+What is the time?|What is time?
+Was the bank robbed?|Was a bank robbed?
+How do I deal with the boss?|How do I deal with a boss?
+What is out of the question?|What is out of question?
+Who took the place of John?|Who took place of John?
+Which is it?|What is it?
+Which are you?|What are you?
+Which is the dog?|What is the dog?
+How do you store data?|How do I store data?
+How do you work?|How do I work?
+How do you cure your dog?|How do I cure your dog?
+Is he really not dead?|Is he not really dead?
+Do the most people vote?|Do most people vote?
+What are the best ways?|How?
+Who was the first wife of Henry?|Who was first wife of Henry?
+What is the best way to go?|What is the best way?
 Why do a few people vote?|Why do few people vote?
 How do I swim?|Do you know how to swim?
 How do you store data?|How do I store data?

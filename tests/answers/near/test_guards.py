@@ -11,6 +11,18 @@ from miaotui.answers.near.guards import verdicts
 from miaotui.answers.near.reading import read
 
 SAME = [
+    ("What is the best way to learn chess?", "How can I learn chess?"),
+    ("Which is the best way to learn chess?", "What are some ways to learn chess?"),
+    ("Who is the founder of Tata?", "Who is founder of Tata?"),
+    ("How does the stock market work?", "How does stock market work?"),
+    ("Which is the best book on chess?", "What is the best book on chess?"),
+    ("What is a black hole?", "What is black hole?"),
+    ("How do you calculate the area of a circle?", "How can I calculate the area of a circle?"),
+    ("What are the differences between bees and wasps?", "What is the difference between wasps and bees?"),
+    ("What kind of music do you like?", "What type of music do you currently like?"),
+    ("Is honey really good for you?", "Is honey good for you?"),
+    ("How can I earn money online?", "How can I make money online?"),
+    ("What are some of the best films?", "What are the best films?"),
     ("How do I learn Python?", "how can i learn Python"),
     ("What is the population of Paris?", "what is the population of paris"),
     ("Hello, how do I reset my password? Thanks", "How can I reset my password?"),

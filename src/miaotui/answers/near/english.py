@@ -7,6 +7,7 @@ from typing import Final
 
 from miaotui.answers.near import english_words as en
 from miaotui.answers.near import plain
+from miaotui.answers.near.english_forms import in_one_form
 from miaotui.answers.near.english_synonyms import LONGEST_PHRASE, PHRASES, SPELLINGS
 from miaotui.answers.near.quantities import take_quantities
 from miaotui.answers.near.starts import plain_start
@@ -23,7 +24,7 @@ def analyse(raw: str, tokens: list[Token]) -> Text:
         return plain.analyse(raw, tokens, "en")
     written = tuple(token.text.lower() for token in tokens if token.kind != "sign")
     asked = _without_courtesy(_rewritten(_expanded(_with_plain_letters(tokens))))
-    asked, quantities = take_quantities(_without_performer(asked))
+    asked, quantities = take_quantities(_without_performer(in_one_form(asked)))
     names = frozenset(stem(token.text) for token in asked if token.kind == "word" and _is_name(token.text))
     before = [Token("start", ""), *asked]
     terms = _without_bare_articles(tuple(_term(*two) for two in zip(asked, before, strict=False)))
@@ -142,7 +143,7 @@ def _asked_for_meaning(terms: tuple[str, ...]) -> tuple[str, ...]:
         or terms[2] in en.PERSONS
     ):
         return terms
-    return ("what", "is", "the", "meaning", "of", *terms[2:-1])
+    return ("what", "is", "meaning", "of", *terms[2:-1])
 
 
 def _turned_difference(terms: tuple[str, ...]) -> tuple[str, ...]:
