@@ -17,6 +17,7 @@ import httpx2 as httpx
 import pytest
 
 from miaotui import LLM
+from miaotui.cli import main
 from miaotui.cli.serve import _listen
 from miaotui.cli.serve_models import Served
 from miaotui.config import load_serve_config
@@ -58,6 +59,12 @@ def url_of(text: str) -> str:
     found = re.search(r"http://127\.0\.0\.1:\d+", text)
     assert found is not None
     return found[0]
+
+
+def test_near_hits_are_refused_without_what_they_need(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ((), ("--cache", "memory"), ("--embed-model", "minilm")):
+        assert main(["serve", str(tiny_model), "--near", "guarded", *arguments]) == 2
+        assert "needs --cache and --embed-model" in capsys.readouterr().err
 
 
 def test_it_introduces_itself_answers_and_ends_on_sigterm(tiny_model: Path, tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ def run(args: Namespace) -> int:
     from miaotui.server.logs import line_of
 
     config, serve = config_of(args), serve_config_of(args)
+    if serve.near == "guarded" and not (serve.cache and serve.embed_model):
+        raise ConfigError(f"{serve.sources['near']} needs --cache and --embed-model, too; add --embed-model minilm.")
     keys = keys_of(serve)
     cache = cache_of(serve.cache, config, serve)
     with _logging(serve.log_format) as writer, Served.open(config, serve) as served:

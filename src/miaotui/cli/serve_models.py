@@ -99,7 +99,8 @@ class Served:
             lines.append(f"answers  {'kept in ' + kept if kept else 'not kept; --cache sqlite would'}")
             lines.append(f"page     {url}/")
             route = "chat/completions"
-            body = '{"messages": [{"role": "user", "content": "What is the capital of France?"}]}'
+            question = '{"role": "user", "content": "What is the capital of France?"}'
+            body = f'{{"messages": [{question}], "temperature": 0, "max_tokens": 100}}'
         if self.embedder is not None:
             size = f"{self.embedder.dimensions} dimensions, texts of up to {self.embedder.max_tokens} tokens"
             lines.append(f"embed    {settings.embed_model_name}: {self.embedder.file.path}; {size}")

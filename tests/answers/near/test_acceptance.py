@@ -9,6 +9,12 @@ from miaotui.answers.near.acceptance import Acceptance, Evidence, Prior
 from miaotui.answers.near.prior import PRIORS, UNKNOWN, prior_of
 
 MINILM = prior_of("all-MiniLM-L6-v2")
+
+
+def test_the_encoder_that_is_fetched_by_a_short_name_has_its_prior() -> None:
+    assert prior_of("minilm") is MINILM is not UNKNOWN
+
+
 CLOSE = Evidence(0.99)
 
 

@@ -23,6 +23,10 @@ PRIORS: Final[dict[str, Prior]] = {
 }
 
 
+_SHORT_NAMES: Final = {"minilm": "all-minilm-l6-v2"}
+
+
 def prior_of(embedding_model: str) -> Prior:
-    """The prior of an embedding model by the name in its file, in any case; UNKNOWN for one that was never measured."""
-    return PRIORS.get(embedding_model.lower(), UNKNOWN)
+    """The prior of an embedding model by its name, in any case; UNKNOWN for one that was never measured."""
+    name = embedding_model.lower()
+    return PRIORS.get(_SHORT_NAMES.get(name, name), UNKNOWN)
