@@ -47,7 +47,7 @@ def faq(home: Path) -> str:
 
 
 def test_what_was_imported_is_answered_without_a_model(do: Any, faq: str) -> None:
-    assert do("answers", "import", faq) == {"imported": 2}
+    assert do("answers", "import", faq) == {"imported": 2, "rejected_before": []}
     said = do("answers", "ask", "when are you open", "-m", "no-such-model")
     assert (said["answer"], said["path"]) == ("From 9 to 5.", "curated")
     assert [one["question"] for one in do("answers", "search", "open")] == ["When are you open?"]
@@ -59,7 +59,10 @@ def test_what_was_exported_can_be_imported_elsewhere(do: Any, faq: str, home: Pa
     do("answers", "import", faq)
     (home / "out.jsonl").write_text(do("answers", "export", "--curated"))
     elsewhere = f"sqlite:{home / 'other.sqlite'}"
-    assert do("answers", "import", str(home / "out.jsonl"), "--store", elsewhere) == {"imported": 2}
+    assert do("answers", "import", str(home / "out.jsonl"), "--store", elsewhere) == {
+        "imported": 2,
+        "rejected_before": [],
+    }
     assert len(do("cache", "ls", "--store", elsewhere)) == 2
 
 
@@ -75,8 +78,10 @@ def test_a_rejected_answer_is_gone_and_verify_replays_it(do: Any, faq: str) -> N
     do("cache", "reject", identity, "--comment", "no")
     assert identity not in [one["id"] for one in do("cache", "ls")]
     assert do("cache", "verify") == {"answers": 1, "pairs": 0, "violations": []}
-    do("answers", "import", faq)  # somebody insists
-    assert len(do("cache", "verify", code=1)["violations"]) == 1
+    said = do("answers", "import", faq)
+    assert (said["imported"], len(said["rejected_before"])) == (1, 1)
+    assert identity not in [one["id"] for one in do("cache", "ls")]
+    assert do("cache", "verify")["violations"] == []
     do("cache", "reject", "00", code=2)
     do("cache", "reject", "00" * 32, code=1)
 

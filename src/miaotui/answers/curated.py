@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from miaotui.answers.cache import AnswerCache
+from miaotui.answers.cases import case_key
 from miaotui.answers.control import read_tags
 from miaotui.answers.entry import CURATED, Entry, curated, entry_of
 from miaotui.answers.store import Filter
@@ -50,10 +51,18 @@ def read_pairs(path: Path, tenant: str, *, tags: Iterable[str] = ()) -> list[Ent
     return list(found.values())
 
 
-async def import_pairs(cache: AnswerCache, entries: list[Entry]) -> None:
-    """Keep them, in place of those with the same questions. Raises StoreError where the last store is down."""
-    for first in range(0, len(entries), BATCH):
-        await cache.put_now([entry.row() for entry in entries[first : first + BATCH]])
+async def import_pairs(cache: AnswerCache, entries: list[Entry]) -> list[Entry]:
+    """Keep them, in place of those with the same questions; those left out because they were rejected before.
+
+    Raises StoreError where the last store is down.
+    """
+    tenants = {entry.tenant for entry in entries}
+    cases = {row.key for tenant in tenants async for row in cache.each_row(Filter("case", tenant))}
+    rejected = [entry for entry in entries if case_key(entry.key, entry.answer) in cases]
+    kept = [entry for entry in entries if case_key(entry.key, entry.answer) not in cases]
+    for first in range(0, len(kept), BATCH):
+        await cache.put_now([entry.row() for entry in kept[first : first + BATCH]])
+    return rejected
 
 
 async def all_answers(cache: AnswerCache, tenant: str | None, *, only_curated: bool = False) -> AsyncIterator[Entry]:

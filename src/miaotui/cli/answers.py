@@ -52,11 +52,14 @@ def run(args: Namespace) -> int:
 async def _import(args: Namespace, cache: AnswerCache) -> int:
     tags = [tag.strip() for tag in args.tags.split(",") if tag.strip()]
     found = [entry for name in args.words for entry in read_pairs(Path(name), args.tenant, tags=tags)]
-    await import_pairs(cache, found)
+    rejected = await import_pairs(cache, found)
+    num_kept = len(found) - len(rejected)
     if args.json:
-        print_json({"imported": len(found)})
-    else:
-        note(f"{len(found)} answers imported.")
+        print_json({"imported": num_kept, "rejected_before": [entry.question for entry in rejected]})
+        return 0
+    note(f"{num_kept} answers imported.")
+    for entry in rejected:
+        note(f"left out, since this answer was rejected before: {one_line(entry.question)}")
     return 0
 
 
