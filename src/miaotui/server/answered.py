@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from miaotui.answers.decision import MAX_QUESTION, shortened
 from miaotui.answers.question import Conversation, Question
-from miaotui.engine.results import Completion, Delta
+from miaotui.engine.results import Completion
 from miaotui.server.asking import Ask, Reading
+from miaotui.server.noted import Noted
 from miaotui.server.replies import receipt_body
 
 MAX_BYTES = 16 << 20
@@ -32,7 +34,7 @@ class Answered:
 
     def watch(self, ask: Ask, answer: Reading) -> Reading:
         """The same answer, which is remembered when it has ended; not where nothing is to be stored."""
-        return answer if ask.control.mode == "no-store" else _Watched(ask, answer, self)
+        return answer if ask.control.mode == "no-store" else Noted(answer, partial(self._ended, ask))
 
     def add(self, ask: Ask, completion: Completion) -> None:
         """Remember a request."""
@@ -62,65 +64,14 @@ class Answered:
         data = self._requests.get((tenant, request_id))
         return None if data is None else json.loads(data)
 
+    def _ended(self, ask: Ask, completion: Completion | None) -> None:
+        if completion is not None:
+            self.add(ask, completion)
+
     def _forget(self, name: tuple[str, str]) -> None:
         data = self._requests.pop(name, None)
         if data is not None:
             self._num_bytes -= len(data) + _ENTRY_BYTES
-
-
-class _Watched:
-    """An answer that is remembered once it has been read to its end, whichever way."""
-
-    def __init__(self, ask: Ask, answer: Reading, answered: Answered) -> None:
-        self._ask, self._answer = ask, answer
-        self._answered: Answered | None = answered
-
-    def __aiter__(self) -> _Watched:
-        return self
-
-    async def __anext__(self) -> Delta:
-        try:
-            return await anext(self._answer)
-        except StopAsyncIteration:
-            self._remember(self._answer.completion)
-            raise
-
-    @property
-    def num_prompt_tokens(self) -> int:
-        """Of the prompt as the model reads it."""
-        return self._answer.num_prompt_tokens
-
-    @property
-    def prompt_tail(self) -> tuple[int, ...]:
-        """The prompt's last token ids, a few."""
-        return self._answer.prompt_tail
-
-    @property
-    def completion(self) -> Completion | None:
-        """The whole answer once it has ended."""
-        return self._answer.completion
-
-    @property
-    def ended(self) -> list[Completion]:
-        """Those of its completions that have ended."""
-        return self._answer.ended
-
-    async def whole(self) -> Completion:
-        """The whole answer, once it has ended."""
-        completion = await self._answer.whole()
-        self._remember(completion)
-        return completion
-
-    async def aclose(self) -> None:
-        """Read no more."""
-        self._remember(self._answer.completion)
-        await self._answer.aclose()
-
-    def _remember(self, completion: Completion | None) -> None:
-        answered = self._answered
-        if answered is not None and completion is not None:
-            self._answered = None
-            answered.add(self._ask, completion)
 
 
 def _latest(conversation: Conversation, most_bytes: int) -> tuple[Any, bool]:

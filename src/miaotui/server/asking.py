@@ -19,7 +19,7 @@ from miaotui.engine.answer import Answer, held_bytes
 from miaotui.engine.async_llm import AsyncLLM
 from miaotui.engine.results import Completion, Delta
 from miaotui.server.ledger import Ledger
-from miaotui.server.noted import Noted, decision_on
+from miaotui.server.noted import Around, Noted, decision_on
 
 SHARED = "somebody was asking the same at that moment"
 
@@ -122,11 +122,11 @@ class KeptAnswer:
         """There is nothing to free."""
 
 
-class SharedAnswer:
+class SharedAnswer(Around):
     """One reader's view of an answer that others may read as well."""
 
     def __init__(self, answer: Reading, parts: Reader[Reading, Delta], *, leads: bool) -> None:
-        self._answer = answer
+        super().__init__(answer)
         self._parts = parts
         self._leads = leads
 
@@ -137,16 +137,6 @@ class SharedAnswer:
         return await anext(self._parts)
 
     @property
-    def num_prompt_tokens(self) -> int:
-        """Of the prompt as the model reads it."""
-        return self._answer.num_prompt_tokens
-
-    @property
-    def prompt_tail(self) -> tuple[int, ...]:
-        """The prompt's last token ids, a few."""
-        return self._answer.prompt_tail
-
-    @property
     def completion(self) -> Completion | None:
         """The whole answer once it has ended; for all but the first who asked, its receipt says that it is shared."""
         whole = self._answer.completion
@@ -154,11 +144,6 @@ class SharedAnswer:
             return whole
         took_s = whole.receipt.first_token_s + whole.receipt.decode_s
         return replace(whole, receipt=replace(whole.receipt, path="shared", why=SHARED, saved_s=took_s))
-
-    @property
-    def ended(self) -> list[Completion]:
-        """The same, if it has ended."""
-        return self._answer.ended
 
     async def whole(self) -> Completion:
         """The whole answer, once it has ended."""

@@ -19,22 +19,11 @@ if TYPE_CHECKING:
 UNFINISHED = "; it was left, or failed, before it had ended"
 
 
-class Noted:
-    """An answer as one reader sees it. note: called once, when it has ended or is left; None where it has not ended."""
+class Around:
+    """What is said of an answer, said of the one inside."""
 
-    def __init__(self, answer: Reading, note: Callable[[Completion | None], None]) -> None:
+    def __init__(self, answer: Reading) -> None:
         self._answer = answer
-        self._note: Callable[[Completion | None], None] | None = note
-
-    def __aiter__(self) -> Noted:
-        return self
-
-    async def __anext__(self) -> Delta:
-        try:
-            return await anext(self._answer)
-        except StopAsyncIteration:
-            self._end()
-            raise
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -55,6 +44,24 @@ class Noted:
     def ended(self) -> list[Completion]:
         """Those of its completions that have ended."""
         return self._answer.ended
+
+
+class Noted(Around):
+    """An answer as one reader sees it. note: called once, when it has ended or is left; None where it has not ended."""
+
+    def __init__(self, answer: Reading, note: Callable[[Completion | None], None]) -> None:
+        super().__init__(answer)
+        self._note: Callable[[Completion | None], None] | None = note
+
+    def __aiter__(self) -> Noted:
+        return self
+
+    async def __anext__(self) -> Delta:
+        try:
+            return await anext(self._answer)
+        except StopAsyncIteration:
+            self._end()
+            raise
 
     async def whole(self) -> Completion:
         """The whole answer, once it has ended."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miaotui.compress.quantize.blocks import GROUP, IQ4_VALUES, SUPER, pack_group, pack_q4_k, pack_q6_k
+from miaotui.formats.quantized import quantize_q8_0
 from miaotui.formats.weights import TensorType
 
 Floats = NDArray[np.float32]
@@ -26,9 +27,7 @@ def quantize(kind: TensorType, weights: Floats) -> NDArray[np.uint8]:
         return _q6_k(weights.reshape(-1, SUPER)).reshape(-1)
     groups = weights.reshape(-1, GROUP)
     if kind is TensorType.Q8_0:
-        scale = (np.abs(groups).max(axis=1) / np.float32(127)).astype(np.float16)
-        codes = np.clip(np.rint(groups * _inverse(scale)), -127, 127).astype(np.int8).view(np.uint8)
-        return pack_group(kind, scale, None, codes).reshape(-1)
+        return quantize_q8_0(groups, "weights")
     if kind in _STEPS:
         return _affine(kind, groups).reshape(-1)
     return _symmetric(kind, groups).reshape(-1)
