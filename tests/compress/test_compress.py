@@ -13,7 +13,7 @@ from engine.tiny_model import tiny_model as tiny_model  # a fixture
 from engine.tiny_model import write_tiny_model
 from miaotui import LLM
 from miaotui.cli import main
-from miaotui.compress.compress import compress
+from miaotui.compress.compress import compress, open_source
 from miaotui.compress.plan import TYPES, type_named
 from miaotui.errors import ConfigError, ModelFileError, UnsupportedModelError
 from miaotui.formats.gguf import read_gguf
@@ -23,7 +23,7 @@ from miaotui.formats.weights import TensorType
 @pytest.mark.parametrize("name", TYPES)
 def test_every_type_gives_a_file_that_runs(name: str, tiny_model: Path, tmp_path: Path) -> None:
     kind = type_named(name)
-    done = compress(tiny_model, tmp_path / "out.gguf", kind)
+    done = compress(open_source(tiny_model), tmp_path / "out.gguf", kind)
     file = read_gguf(done.path)
     assert {c.name: c.after for c in done.choices} == {t.name: t.type for t in file.weights.values()}
     assert any(c.changes for c in done.choices) == (name not in ("Q8_0", "Q6_K"))  # 64 columns, of Q8_0 before
@@ -37,7 +37,7 @@ def test_every_type_gives_a_file_that_runs(name: str, tiny_model: Path, tmp_path
 
 def test_metadata_stays_and_says_where_the_file_is_from(tiny_model: Path, tmp_path: Path) -> None:
     before = read_gguf(tiny_model)
-    after = read_gguf(compress(tiny_model, tmp_path / "out.gguf", TensorType.Q4_0).path)
+    after = read_gguf(compress(open_source(tiny_model), tmp_path / "out.gguf", TensorType.Q4_0).path)
     for key in before.metadata:
         assert bytes(after.fields[key]) == bytes(before.fields[key])
     assert after.metadata["general.file_type"] == 2
@@ -46,7 +46,7 @@ def test_metadata_stays_and_says_where_the_file_is_from(tiny_model: Path, tmp_pa
 
 
 def test_two_runs_write_the_same_bytes(tiny_model: Path, tmp_path: Path) -> None:
-    paths = [compress(tiny_model, tmp_path / f"{k}.gguf", TensorType.Q4_1).path for k in range(2)]
+    paths = [compress(open_source(tiny_model), tmp_path / f"{k}.gguf", TensorType.Q4_1).path for k in range(2)]
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
@@ -54,15 +54,15 @@ def test_what_cannot_be_compressed_is_a_typed_error_and_leaves_nothing(tiny_mode
     output = tmp_path / "out.gguf"
     damaged = write_tiny_model(tmp_path / "bad.gguf", nonsense="x")
     with pytest.raises(ModelFileError, match=r"token_embd\.weight.*not finite"):
-        compress(damaged, output, TensorType.Q4_0)
+        compress(open_source(damaged), output, TensorType.Q4_0)
     cut = tmp_path / "cut.gguf"
     cut.write_bytes(tiny_model.read_bytes()[:-100])
     with pytest.raises(ModelFileError):
-        compress(cut, output, TensorType.Q4_0)
+        compress(open_source(cut), output, TensorType.Q4_0)
     with pytest.raises(ModelFileError, match="is the source itself"):
-        compress(tiny_model, tiny_model, TensorType.Q4_0)
+        compress(open_source(tiny_model), tiny_model, TensorType.Q4_0)
     with pytest.raises(UnsupportedModelError, match="no GGUF file"):
-        compress(tmp_path, output, TensorType.Q4_0)
+        compress(open_source(tmp_path), output, TensorType.Q4_0)
     with pytest.raises(ConfigError, match="q9"):
         type_named("q9")
     assert not [path for path in tmp_path.iterdir() if path not in (damaged, cut)]

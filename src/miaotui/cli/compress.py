@@ -25,13 +25,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """The file appears when it is whole."""
-    from miaotui.compress.compress import compress
+    from miaotui.compress.compress import compress, open_source
     from miaotui.compress.plan import type_named
     from miaotui.formats.store import resolve
 
     kind = type_named(args.type)
     step = None if args.json or not sys.stderr.isatty() else _show
-    done = compress(resolve(args.model), args.output, kind, step=step)
+    done = compress(open_source(resolve(args.model)), args.output, kind, step=step)
     if args.json:
         print_json(_document(done))
     else:

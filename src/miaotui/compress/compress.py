@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from miaotui import __version__
+from miaotui.compress.calibration import Calibration
 from miaotui.compress.plan import Choice, plan
-from miaotui.compress.quantize import rtn
-from miaotui.errors import ModelFileError, UnsupportedModelError
-from miaotui.formats.gguf import GgufFile, read_gguf
+from miaotui.compress.quantize import METHODS
+from miaotui.compress.quantize.method import Quantizer
+from miaotui.compress.source import CHUNK_WEIGHTS, FileSource, Source, chunks
+from miaotui.errors import ConfigError, ModelFileError, UnsupportedModelError
+from miaotui.formats.gguf import read_gguf
 from miaotui.formats.gguf_write import Field, GgufWriter, PlannedTensor, encode_field, encode_u32
 from miaotui.formats.weights import MappedFile, TensorType
 
-CHUNK_WEIGHTS = 1 << 22
-"""Weights that are floats at one time."""
 _FILE_TYPES = {
     TensorType.F16: 1,
     TensorType.Q4_0: 2,
@@ -47,70 +50,82 @@ class Compressed:
     choices: tuple[Choice, ...]
 
 
-def compress(source: Path, output: Path, kind: TensorType, *, step: Step | None = None) -> Compressed:
-    """Write the model in the GGUF file `source` to `output` with matrices of that type, as a standard GGUF file.
+def open_source(path: Path) -> FileSource:
+    """Raises what `read_gguf` does, UnsupportedModelError for what is no GGUF file."""
+    if path.suffix != ".gguf":
+        raise UnsupportedModelError(f"{path}: is no GGUF file; only those are compressed so far.")
+    return FileSource(read_gguf(path))
 
-    The file appears when it is whole. Needs memory for some million weights beside the mapped source. Raises what
-    `read_gguf` does, ModelFileError for weights that no scale can hold, OutputError where the file cannot be written.
+
+def compress(
+    source: Source,
+    output: Path,
+    kind: TensorType,
+    *,
+    method: str = "rtn",
+    calibration: Calibration | None = None,
+    step: Step | None = None,
+) -> Compressed:
+    """Write the model to `output` with matrices of that type, as a standard GGUF file.
+
+    The file appears when it is whole. Needs memory for some million weights beside the mapped source. Raises
+    ModelFileError for weights that no scale can hold, ConfigError for a method that there is not or that needs a
+    calibration, OutputError where the file cannot be written.
     """
-    if output.exists() and output.samefile(source):
+    if output.exists() and output.samefile(source.path):
         raise ModelFileError(f"{output}: is the source itself; write elsewhere.")
-    if source.suffix != ".gguf":
-        raise UnsupportedModelError(f"{source}: is no GGUF file; only those are compressed so far.")
-    file = read_gguf(source)
-    choices = plan(file.weights.values(), kind)
-    fields: dict[str, Field] = {**file.fields, **_provenance(file, kind)}
-    total = sum(tensor.nbytes for tensor in file.weights.values())
+    if method not in METHODS:
+        raise ConfigError(f"{method!r:.40} is no method; choose one of {', '.join(METHODS)}.")
+    choices = plan(source.tensors.values(), kind)
+    fields: dict[str, Field] = {**source.fields, **_provenance(source, kind, method, calibration)}
+    total = sum(_num_weights(choice) for choice in choices)
     done = 0
     planned = [PlannedTensor(choice.name, choice.after, choice.shape) for choice in choices]
     with GgufWriter(output, fields, planned) as writer:
         for choice in choices:
             if step is not None:
                 step(choice, done, total)
-            writer.write(choice.name, _converted(file, choice))
-            done += file.weights[choice.name].nbytes
-            file.weights.release(choice.name)
-    return Compressed(output, file.weights.file_bytes, output.stat().st_size, tuple(choices))
+            writer.write(choice.name, _converted(source, choice, method, calibration))
+            done += _num_weights(choice)
+            source.release(choice.name)
+    return Compressed(output, source.path.stat().st_size, output.stat().st_size, tuple(choices))
 
 
-def _converted(file: GgufFile, choice: Choice) -> NDArray[np.uint8]:
-    tensor = file.weights[choice.name]
-    if not choice.changes:
-        return tensor.data
-    parts = [_quantized(choice, weights) for weights in _floats(file, choice.name)]
-    return np.concatenate(parts)
+def _num_weights(choice: Choice) -> int:
+    return math.prod(choice.shape)
 
 
-def _floats(file: GgufFile, name: str) -> Iterator[NDArray[np.float32]]:
-    """The tensor's weights, some whole rows at a time."""
-    from miaotui import _native
-
-    tensor = file.weights[name]
-    columns = tensor.shape[-1]
-    row_bytes = tensor.nbytes * columns // tensor.num_weights
-    num_rows = max(CHUNK_WEIGHTS // columns, 1)
-    for start in range(0, tensor.nbytes, num_rows * row_bytes):
-        data = tensor.data[start : start + num_rows * row_bytes]
-        count = data.nbytes // row_bytes * columns
-        yield _native.dequantize(int(tensor.type), data, count).reshape(-1, columns)
-
-
-def _quantized(choice: Choice, weights: NDArray[np.float32]) -> NDArray[np.uint8]:
-    if not np.isfinite(weights).all():
-        raise ModelFileError(f"tensor '{choice.name}' holds weights that are not finite; the file is damaged.")
-    if choice.after is TensorType.F16:
-        return weights.astype(np.float16).reshape(-1).view(np.uint8)
-    return rtn.quantize(choice.after, weights)
+def _converted(source: Source, choice: Choice, method: str, calibration: Calibration | None) -> NDArray[np.uint8]:
+    raw = source.tensors[choice.name].raw
+    if raw is not None and not choice.changes:
+        return raw
+    if len(choice.shape) == 1:
+        return _as_floats(choice.after, source.floats(choice.name))
+    inputs = calibration.inputs.get(choice.name) if calibration else None
+    convert: Quantizer = partial(_as_floats, choice.after)
+    if choice.after.block_weights > 1:
+        convert = METHODS[method].quantizer(choice.after, choice.shape[1], inputs)
+    return np.concatenate([convert(rows) for rows in chunks(source, choice.name)])
 
 
-def _provenance(file: GgufFile, kind: TensorType) -> dict[str, bytes]:
-    return {
+def _as_floats(kind: TensorType, weights: NDArray[np.float32]) -> NDArray[np.uint8]:
+    if kind is TensorType.BF16:
+        bits = weights.view(np.uint32)
+        return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16).reshape(-1).view(np.uint8)
+    return weights.astype(np.float16 if kind is TensorType.F16 else np.float32).reshape(-1).view(np.uint8)
+
+
+def _provenance(source: Source, kind: TensorType, method: str, calibration: Calibration | None) -> dict[str, bytes]:
+    told = {
         "general.file_type": encode_u32(_FILE_TYPES[kind]),
         "general.quantization_version": encode_u32(2),
         "miaotui.version": encode_field(__version__),
-        "miaotui.compress.recipe": encode_field(f"{kind.name.lower()} rtn"),
-        "miaotui.compress.source_sha256": encode_field(_digest(file.weights.files[0])),
+        "miaotui.compress.recipe": encode_field(f"{kind.name.lower()} {method}"),
+        "miaotui.compress.source_sha256": encode_field(_digest(MappedFile(source.path))),
     }
+    if calibration is not None:
+        told["miaotui.compress.calibration"] = encode_field(calibration.digest)
+    return told
 
 
 def _digest(file: MappedFile) -> str:

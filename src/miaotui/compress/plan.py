@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from miaotui.compress.source import SourceTensor
 from miaotui.errors import ConfigError
-from miaotui.formats.weights import Tensor, TensorType
+from miaotui.formats.weights import TensorType
 
 TYPES = ("Q8_0", "Q6_K", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "Q4_K", "IQ4_NL", "F16")
 HEADS = ("output.weight",)
@@ -36,7 +37,7 @@ def type_named(name: str) -> TensorType:
     return TensorType[name.upper()]
 
 
-def plan(tensors: Iterable[Tensor], wanted: TensorType) -> list[Choice]:
+def plan(tensors: Iterable[SourceTensor], wanted: TensorType) -> list[Choice]:
     """One type for all matrices; the output head, or the embedding that doubles as one, keeps 6 bits at least.
 
     Vectors and what has no whole blocks stay as they are.
@@ -46,7 +47,7 @@ def plan(tensors: Iterable[Tensor], wanted: TensorType) -> list[Choice]:
     return [Choice(t.name, t.shape, t.type, _type_of(t, wanted, t.name == head)) for t in tensors]
 
 
-def _type_of(tensor: Tensor, wanted: TensorType, is_head: bool) -> TensorType:
+def _type_of(tensor: SourceTensor, wanted: TensorType, is_head: bool) -> TensorType:
     if len(tensor.shape) != 2:
         return tensor.type
     if wanted is TensorType.F16:

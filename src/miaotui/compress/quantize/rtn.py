@@ -5,10 +5,14 @@ The scales are those of llama.cpp's plain quantizer, so that it is the floor eve
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
+from miaotui.compress.calibration import InputStatistics
 from miaotui.compress.quantize.blocks import GROUP, IQ4_VALUES, SUPER, pack_group, pack_q4_k, pack_q6_k
+from miaotui.compress.quantize.method import Quantizer
 from miaotui.formats.quantized import quantize_q8_0
 from miaotui.formats.weights import TensorType
 
@@ -17,6 +21,11 @@ Floats = NDArray[np.float32]
 _CENTERS = {TensorType.Q4_0: 8, TensorType.Q5_0: 16}
 _STEPS = {TensorType.Q4_1: 15, TensorType.Q5_1: 31}
 _IQ4_BOUNDS = (IQ4_VALUES[1:] + IQ4_VALUES[:-1]) / 2
+
+
+def quantizer(kind: TensorType, columns: int, statistics: InputStatistics | None) -> Quantizer:
+    """See `method.Method`; the inputs do not matter here."""
+    return partial(quantize, kind)
 
 
 def quantize(kind: TensorType, weights: Floats) -> NDArray[np.uint8]:

@@ -1,0 +1,42 @@
+"""What a model's linears were fed while it read some text: what the methods weigh a weight's error with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class InputStatistics:
+    """The inputs x of one matrix over `tokens` tokens.
+
+    moments: mean of x_j² [columns]. means: mean of |x_j| [columns], or None where the source has none (imatrix files).
+    hessian: gives the mean of x xᵀ [columns, columns], computed or read when it is asked for; None where nobody
+    collected it.
+    """
+
+    tokens: int
+    moments: Floats
+    means: Floats | None = None
+    hessian: Callable[[], Floats] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """One pass over text, by the tensor's GGUF name.
+
+    source_sha256: of the model file that was run. digest: of all that is in here, for the output's provenance.
+    influence: 1 - mean cosine of a layer's input and output [layers] (ShortGPT, arXiv:2403.03853, section 3.1), or
+    None.
+    """
+
+    source_sha256: str
+    tokens: int
+    inputs: Mapping[str, InputStatistics]
+    influence: Floats | None = None
+    digest: str = ""
