@@ -69,18 +69,19 @@ def choose(
     max_bytes: float = math.inf,
     max_seconds: float = math.inf,
     max_loss: float | None = None,
+    fastest: bool = False,
 ) -> Mix:
-    """The mix that loses least within the limits; with `max_loss` the smallest, and then fastest, that loses no more.
+    """The mix that loses least within the limits; with `max_loss` the smallest, or the `fastest`, that loses no more.
 
     With limits on bytes and seconds both, frontiers of weighted sums of the two are searched. Raises ConfigError with
     what would be possible where nothing fits.
     """
-    mixes = [mix for cost in _costs(items, max_bytes, max_seconds) for mix in frontier(items, cost)]
+    mixes = [mix for cost in _costs(items, max_bytes, max_seconds, fastest) for mix in frontier(items, cost)]
     if max_loss is not None:
         within = [mix for mix in mixes if mix.num_bytes <= max_bytes and mix.seconds <= max_seconds]
         good = [mix for mix in within if mix.loss <= max_loss]
         if good:
-            return min(good, key=lambda mix: (mix.num_bytes, mix.seconds))
+            return min(good, key=(lambda mix: mix.seconds) if fastest else (lambda mix: mix.num_bytes))
         least = min(within or mixes, key=lambda mix: mix.loss)
         raise ConfigError(
             f"no mix loses at most {max_loss:g}; the least is {least.loss:.2g}. Allow more, or more bytes."
@@ -95,14 +96,14 @@ def choose(
     return min(fitting, key=lambda mix: mix.loss)
 
 
-def _costs(items: Sequence[Item], max_bytes: float, max_seconds: float) -> Iterable[Cost]:
+def _costs(items: Sequence[Item], max_bytes: float, max_seconds: float, fastest: bool) -> Iterable[Cost]:
     def bytes_of(option: Option) -> float:
         return option.num_bytes
 
     def seconds_of(option: Option) -> float:
         return option.seconds
 
-    if math.isinf(max_seconds):
+    if math.isinf(max_seconds) and not fastest:
         return [bytes_of]
     if math.isinf(max_bytes):
         return [seconds_of]

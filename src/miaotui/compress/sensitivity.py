@@ -98,7 +98,7 @@ def _item(
         blocks, error = {}, 0.0
         for name in group:
             statistics = calibration.inputs.get(name) if calibration else None
-            blocks[name], added = _quantized(source, name, kind, method, statistics)
+            blocks[name], added = quantized(source, name, kind, method, statistics)
             error += added
         found[kind], errors[kind] = blocks, error
     worst = max(errors, key=errors.__getitem__)
@@ -115,7 +115,7 @@ def _item(
     return Item(group, options)
 
 
-def _quantized(
+def quantized(
     source: Source, name: str, kind: TensorType, method: Method, statistics: InputStatistics | None
 ) -> tuple[Blocks, float]:
     """The blocks, and their squared error over the outputs: of independent inputs of those moments."""
