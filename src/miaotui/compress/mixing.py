@@ -1,4 +1,4 @@
-"""From limits to types: sensitivities are measured, a mix is chosen, and its own loss is measured before it is taken."""
+"""From limits to types: sensitivities are measured, a mix is chosen, and its own loss is measured before it counts."""
 
 from __future__ import annotations
 
