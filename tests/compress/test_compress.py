@@ -15,7 +15,7 @@ from miaotui import LLM
 from miaotui.cli import main
 from miaotui.compress.compress import compress, open_source
 from miaotui.compress.plan import TYPES, type_named
-from miaotui.errors import ConfigError, ModelFileError, UnsupportedModelError
+from miaotui.errors import ConfigError, ModelFileError, ModelNotFoundError
 from miaotui.formats.gguf import read_gguf
 from miaotui.formats.weights import TensorType
 
@@ -61,7 +61,7 @@ def test_what_cannot_be_compressed_is_a_typed_error_and_leaves_nothing(tiny_mode
         compress(open_source(cut), output, TensorType.Q4_0)
     with pytest.raises(ModelFileError, match="is the source itself"):
         compress(open_source(tiny_model), tiny_model, TensorType.Q4_0)
-    with pytest.raises(UnsupportedModelError, match="no GGUF file"):
+    with pytest.raises(ModelNotFoundError, match=r"config\.json"):
         compress(open_source(tmp_path), output, TensorType.Q4_0)
     with pytest.raises(ConfigError, match="q9"):
         type_named("q9")

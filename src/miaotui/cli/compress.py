@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("model", help="name or path of a GGUF model")
+    parser.add_argument("model", help="name or path of a model: a GGUF file or a Hugging Face folder")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", type=Path, help="the file to write (.gguf)")
     kinds = "q8_0, q6_k, q5_1, q5_0, q4_1, q4_0, q4_k (default), iq4_nl or f16"
     parser.add_argument("--type", default="q4_k", metavar="TYPE", help=f"of the matrices: {kinds}")

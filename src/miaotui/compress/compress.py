@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 
 from miaotui import __version__
 from miaotui.compress.calibration import Calibration
+from miaotui.compress.folder_source import FolderSource
 from miaotui.compress.plan import Choice, plan
 from miaotui.compress.quantize import METHODS, NEED_CALIBRATION
 from miaotui.compress.quantize.method import Quantizer
-from miaotui.compress.source import CHUNK_WEIGHTS, FileSource, Source, chunks
+from miaotui.compress.source import FileSource, Source, chunks
 from miaotui.errors import ConfigError, ModelFileError, UnsupportedModelError
 from miaotui.formats.gguf import read_gguf
 from miaotui.formats.gguf_write import Field, GgufWriter, PlannedTensor, encode_field, encode_u32
-from miaotui.formats.weights import MappedFile, TensorType
+from miaotui.formats.store_files import digest_file
+from miaotui.formats.weights import TensorType
 
 _FILE_TYPES = {
     TensorType.F16: 1,
@@ -50,10 +52,15 @@ class Compressed:
     choices: tuple[Choice, ...]
 
 
-def open_source(path: Path) -> FileSource:
-    """Raises what `read_gguf` does, UnsupportedModelError for what is no GGUF file."""
+def open_source(path: Path) -> Source:
+    """A GGUF file, or a Hugging Face folder that GGUF has a form for.
+
+    Raises what `read_gguf` and `FolderSource` do, UnsupportedModelError for other files.
+    """
+    if path.is_dir():
+        return FolderSource(path)
     if path.suffix != ".gguf":
-        raise UnsupportedModelError(f"{path}: is no GGUF file; only those are compressed so far.")
+        raise UnsupportedModelError(f"{path}: is neither a GGUF file nor a Hugging Face folder.")
     return FileSource(read_gguf(path))
 
 
@@ -91,7 +98,8 @@ def compress(
                 writer.write(choice.name, _converted(source, choice, method, calibration))
             done += _num_weights(choice)
             source.release(choice.name)
-    return Compressed(output, source.path.stat().st_size, output.stat().st_size, tuple(choices))
+    source_bytes = sum(path.stat().st_size for path in _files_of(source.path))
+    return Compressed(output, source_bytes, output.stat().st_size, tuple(choices))
 
 
 def _num_weights(choice: Choice) -> int:
@@ -124,17 +132,18 @@ def _provenance(source: Source, kind: TensorType, method: str, calibration: Cali
         "general.quantization_version": encode_u32(2),
         "miaotui.version": encode_field(__version__),
         "miaotui.compress.recipe": encode_field(f"{kind.name.lower()} {method}"),
-        "miaotui.compress.source_sha256": encode_field(_digest(MappedFile(source.path))),
+        "miaotui.compress.source_sha256": encode_field(source_digest(source.path)),
     }
     if calibration is not None:
         told["miaotui.compress.calibration"] = encode_field(calibration.digest)
     return told
 
 
-def _digest(file: MappedFile) -> str:
-    digest = hashlib.sha256()
-    for start in range(0, file.size, CHUNK_WEIGHTS):
-        part = file.bytes[start : start + CHUNK_WEIGHTS]
-        digest.update(part.data)
-        file.release(part)
-    return digest.hexdigest()
+def source_digest(path: Path) -> str:
+    """SHA-256 of a model's file; of a folder with several, that of their digests one after the other."""
+    digests = [digest_file(file) for file in _files_of(path)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode("ascii")).hexdigest()
+
+
+def _files_of(path: Path) -> list[Path]:
+    return sorted(path.glob("*.safetensors")) if path.is_dir() else [path]

@@ -11,6 +11,8 @@ from miaotui.formats.weights import TensorType
 
 TYPES = ("Q8_0", "Q6_K", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "Q4_K", "IQ4_NL", "F16")
 HEADS = ("output.weight",)
+KEPT = ("position_embd.weight", "token_types.weight")
+"""Small tables of encoders, which llama.cpp adds as float32."""
 _FALLBACKS = {TensorType.Q4_K: TensorType.Q5_0, TensorType.Q6_K: TensorType.Q8_0}
 """What matrices get whose rows are no whole super-blocks of 256, as llama.cpp does."""
 
@@ -58,7 +60,7 @@ def plan(
 
 
 def _type_of(tensor: SourceTensor, wanted: TensorType, is_head: bool) -> TensorType:
-    if len(tensor.shape) != 2:
+    if len(tensor.shape) != 2 or tensor.name in KEPT:
         return tensor.type
     if wanted is TensorType.F16:
         return TensorType.F16

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from miaotui.errors import ModelFileError
 from miaotui.formats.gguf import GgufFile
 from miaotui.formats.gguf_write import Field
-from miaotui.formats.weights import TensorType
+from miaotui.formats.weights import Tensor, TensorType
 
 Floats = NDArray[np.float32]
 
@@ -65,6 +65,20 @@ def chunks(source: Source, name: str) -> Iterator[Floats]:
         yield source.floats(name, first, min(first + step, rows))
 
 
+def read_rows(tensor: Tensor, first: int, last: int | None) -> Floats:
+    """Rows of a file's matrix, or a vector, as `Source.floats` gives them."""
+    from miaotui import _native
+
+    columns = tensor.shape[-1]
+    row_bytes = columns // tensor.type.block_weights * tensor.type.block_bytes
+    last = tensor.num_weights // columns if last is None else last
+    data = tensor.data[first * row_bytes : last * row_bytes]
+    weights = _native.dequantize(int(tensor.type), data, (last - first) * columns)
+    if not np.isfinite(weights).all():
+        raise ModelFileError(f"tensor '{tensor.name}' holds weights that are not finite; the file is damaged.")
+    return weights if len(tensor.shape) == 1 else weights.reshape(-1, columns)
+
+
 class FileSource:
     """The tensors of a GGUF file."""
 
@@ -77,18 +91,7 @@ class FileSource:
 
     def floats(self, name: str, first: int = 0, last: int | None = None) -> Floats:
         """See `Source.floats`."""
-        from miaotui import _native
-
-        tensor = self._file.weights[name]
-        columns = tensor.shape[-1]
-        row_bytes = columns // tensor.type.block_weights * tensor.type.block_bytes
-        num_rows = tensor.num_weights // columns
-        last = num_rows if last is None else last
-        data = tensor.data[first * row_bytes : last * row_bytes]
-        weights = _native.dequantize(int(tensor.type), data, (last - first) * columns)
-        if not np.isfinite(weights).all():
-            raise ModelFileError(f"tensor '{name}' holds weights that are not finite; the file is damaged.")
-        return weights if len(tensor.shape) == 1 else weights.reshape(-1, columns)
+        return read_rows(self._file.weights[name], first, last)
 
     def release(self, name: str) -> None:
         """See `Source.release`."""

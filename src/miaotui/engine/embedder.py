@@ -34,9 +34,9 @@ TEXTS_AT_ONCE = 1024
 class Embedder:
     """A text encoder (BERT's kind: MiniLM, BGE, E5). A context manager; `close` frees its memory.
 
-    model: a name in the model store ("minilm"), the path of a Hugging Face folder, or an opened file.
-    activations: "int8" (default) or "int16" multiply weights of 8 bits, made of the file's floats at load, with rows of
-        so many bits; "float32" multiplies the file's own floats: exact, and several times slower.
+    model: a name in the model store ("minilm"), the path of a Hugging Face folder or a GGUF file, or an opened file.
+    activations: "int8" (default) or "int16" multiply the file's quantized weights, or weights of 8 bits made of its
+        floats at load, with rows of so many bits; "float32" multiplies floats: exact, and several times slower.
     max_tokens_per_step: texts go through the model together until they have so many tokens.
     disabled_passes: names of fusions to leave out: slower, the same bits.
 
@@ -58,7 +58,7 @@ class Embedder:
                 f"{file.spec.name} writes text and makes no embeddings; take a text encoder, for example minilm."
             )
         self.file = file
-        self._text_encoder = TextEncoder.from_folder(file.path, file.spec.vocab_size)
+        self._text_encoder = TextEncoder.from_model(file)
         self._step_tokens = max(max_tokens_per_step, self.max_tokens)
         self._max_sequences = max(self._step_tokens // max(self._text_encoder.num_around, 1), 1)
         options = CompileOptions(

@@ -97,14 +97,16 @@ class Vocabulary:
             raise _damaged(f"tokenizer.ggml.{name} must be a boolean, not {value!r:.60}")
         return bool(value)
 
+    def id_of(self, name: str) -> int | None:
+        """A token's id such as `mask_token_id`, if the file has it; raises TokenizerError for what is no id."""
+        return _read_id(self._metadata, name, len(self.tokens))
+
     def infill_ids(self) -> tuple[int, int, int] | None:
         """The tokens before a text, before what is behind a gap in it, and before what fills the gap, if it has them.
 
         Raises TokenizerError for ids that are none.
         """
-        begin, gap, middle = (
-            _read_id(self._metadata, f"fim_{name}_token_id", len(self.tokens)) for name in ("pre", "suf", "mid")
-        )
+        begin, gap, middle = (self.id_of(f"fim_{name}_token_id") for name in ("pre", "suf", "mid"))
         return None if begin is None or gap is None or middle is None else (begin, gap, middle)
 
     def byte_ids(self) -> dict[int, int]:

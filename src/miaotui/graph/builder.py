@@ -28,7 +28,7 @@ class GraphBuilder:
         self._spec = spec
         self._file = weights
         self._tensors = tensors
-        self._prefix = _hugging_face_prefix(weights)
+        self._prefix = hugging_face_prefix(weights)
         self._nodes: list[Node] = []
         self._tables: dict[str, RopeTable] = {"main": main_rope_table(spec, weights)}
         self._used: set[str] = set()
@@ -221,7 +221,7 @@ class GraphBuilder:
                 )
 
 
-def _hugging_face_prefix(weights: Mapping[str, Tensor]) -> str:
+def hugging_face_prefix(weights: Mapping[str, Tensor]) -> str:
     """What stands in front of "layers" or "encoder" in place of the tables' "model.".
 
     In multimodal files, old and new, something longer; an encoder's files have "bert." or nothing.

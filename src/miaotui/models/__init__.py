@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from miaotui.errors import UnsupportedModelError
 from miaotui.formats.spec import ModelSpec
 from miaotui.formats.weights import Tensor
+from miaotui.graph.builder import TensorTable
 from miaotui.graph.nodes import Graph
 from miaotui.models import bert, gemma3, llama, qwen2, qwen3
 
@@ -17,6 +18,15 @@ _BUILDERS: Mapping[str, Callable[[ModelSpec, Mapping[str, Tensor]], Graph]] = {
     "gemma3": gemma3.build,
     "bert": bert.build,
 }
+
+TENSOR_TABLES: Mapping[str, TensorTable] = {
+    "llama": llama.TENSORS,
+    "qwen2": qwen2.TENSORS,
+    "qwen3": qwen3.TENSORS,
+    "gemma3": gemma3.TENSORS,
+    "bert": bert.TENSORS,
+}
+"""What each architecture's tensors are called in GGUF files and in Hugging Face folders."""
 
 SUPPORTED: tuple[str, ...] = tuple(_BUILDERS)
 """Names that `ModelSpec.architecture` may have."""
