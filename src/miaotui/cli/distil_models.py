@@ -38,13 +38,13 @@ class EngineWriter:
         """Runs the model for texts of that length, as long as the context lasts."""
         from dataclasses import replace
 
-        config = replace(config, model=str(model), context_length=num_tokens)
-        rows = {"max_logit_rows": max(num_tokens, BLOCK_SEQUENCES), "max_sequences": BLOCK_SEQUENCES}
-        with open_llm(config, **rows, prefix_cache=False, **options) as llm:
+        config = replace(config, model=str(model), context_length=2 * num_tokens)
+        options |= {"max_logit_rows": max(num_tokens, BLOCK_SEQUENCES), "max_sequences": BLOCK_SEQUENCES}
+        with open_llm(config, prefix_cache=False, **options) as llm:
             yield cls(llm)
 
     def write(self, prompts: Sequence[Sequence[int]], num_tokens: int, seed: int) -> list[list[int]]:
-        """See `supply.Writer.write`."""
+        """See `supply.Writer.write`. All go on for as long as the shortest prompt needs, and are cut."""
         most = num_tokens - min(len(prompt) for prompt in prompts)
         answers = self.llm.generate(
             [list(p) for p in prompts], temperature=1.0, seed=seed, max_tokens=most, ignore_eos=True, progress=False

@@ -75,15 +75,15 @@ def load(path: Path, made_by: Mapping[str, str], parameters: Parameters, optimiz
         with torch.no_grad():
             into.copy_(torch.from_numpy(tensors[name].to_float32()))
 
-    for name, value in parameters.learning().items():
-        put(f"weight:{name}", value)
+    for name, weight in parameters.learning().items():
+        put(f"weight:{name}", weight)
         if position.steps:
-            moments = {moment: torch.zeros_like(value, requires_grad=False) for moment in _MOMENTS}
+            moments = {moment: torch.zeros_like(weight, requires_grad=False) for moment in _MOMENTS}
             for moment, of_it in moments.items():
                 put(f"{moment}:{name}", of_it)
-            optimizer.state[value] = {"step": torch.tensor(float(position.steps)), **moments}
-    for name, value in parameters.shifted().items():
-        put(f"shift:{name}", value)
+            optimizer.state[weight] = {"step": torch.tensor(float(position.steps)), **moments}
+    for name, shift in parameters.shifted().items():
+        put(f"shift:{name}", shift)
     return position
 
 

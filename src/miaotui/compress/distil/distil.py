@@ -63,10 +63,10 @@ def distil(
     """Train the student on what `teacher`, the model of `job.teacher`, has to say; write it to `job.output`.
 
     resume: go on from the state in `job.folder`; without one, begin. Memory: `opened.required_bytes`.
-    Raises ConfigError for settings that do not fit, a state that is there unasked or another run's; UnsupportedModelError
-    for a student that is no decoder in a GGUF file; ModelFileError for one with another vocabulary, or where the
-    output is one of the sources; OutputError where something cannot be written. Ctrl-C raises KeyboardInterrupt when
-    the state is kept.
+    Raises ConfigError for settings that do not fit, a state that is there unasked or another run's, and a divergence
+    that is no number any more; UnsupportedModelError for a student that is no decoder in a GGUF file; ModelFileError
+    for one with another vocabulary, or where the output is one of the sources; OutputError where something cannot be
+    written. Ctrl-C raises KeyboardInterrupt when the state is kept.
     """
     state = _prepare(job, resume)
     opened = OpenedStudent(job.student, job.settings)

@@ -45,6 +45,11 @@ def _vector(node: Node, at: int, run: Pass) -> Tensor | None:
     return values + weight.offset if weight.offset else values
 
 
+def _grouped(x: Tensor, width: int) -> Tensor:
+    """The last dimension as groups of that width."""
+    return x.reshape(*x.shape[:-1], -1, width)
+
+
 def _embedding(node: Node, inputs: list[Tensor], run: Pass) -> Tensor:
     rows = functional.embedding(run.ids, run.weights.tensor(node.matrices[0].tensor))
     scale = float(node.attrs["scale"])
@@ -53,7 +58,7 @@ def _embedding(node: Node, inputs: list[Tensor], run: Pass) -> Tensor:
 
 def _norm(node: Node, inputs: list[Tensor], run: Pass) -> Tensor:
     group = int(node.attrs["group"])
-    x = inputs[0].unflatten(-1, (-1, group))
+    x = _grouped(inputs[0], group)
     return functional.rms_norm(x, (group,), _vector(node, 0, run), float(node.attrs["eps"])).flatten(-2)
 
 
@@ -62,7 +67,7 @@ def _linear(node: Node, inputs: list[Tensor], run: Pass) -> Tensor:
 
 
 def _rope(node: Node, inputs: list[Tensor], run: Pass) -> Tensor:
-    x = inputs[0].unflatten(-1, (-1, int(node.attrs["head_dim"])))
+    x = _grouped(inputs[0], int(node.attrs["head_dim"]))
     turned, rest = x.split([int(node.attrs["rope_dim"]), x.shape[-1] - int(node.attrs["rope_dim"])], dim=-1)
     cosine, sine = _turns(str(node.attrs["table"]), run)
     if node.attrs["pairing"] == "interleaved":
@@ -90,7 +95,7 @@ def _keep(node: Node, inputs: list[Tensor], run: Pass) -> None:
 
 def _attention(node: Node, inputs: list[Tensor], run: Pass) -> Tensor:
     head_dim = int(node.attrs["head_dim"])
-    q, k, v = (x.unflatten(-1, (-1, head_dim)).transpose(1, 2) for x in (inputs[0], *run.kept[node.layer]))
+    q, k, v = (_grouped(x, head_dim).transpose(1, 2) for x in (inputs[0], *run.kept[node.layer]))
     k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
     scale, window, cap = float(node.attrs["scale"]), int(node.attrs["window"]), float(node.attrs["softcap"])
     if cap:
@@ -107,7 +112,8 @@ def _attention(node: Node, inputs: list[Tensor], run: Pass) -> Tensor:
 def _seen(tokens: int, window: int) -> Tensor:
     """Which tokens (columns) a token (row) sees: itself and those before, the last `window` if that is not 0."""
     distance = torch.arange(tokens)[:, None] - torch.arange(tokens)
-    return (distance >= 0) & ((distance < window) if window else True)
+    seen: Tensor = (distance >= 0) & (distance < (window or tokens))
+    return seen
 
 
 _ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
