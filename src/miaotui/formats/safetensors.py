@@ -73,10 +73,7 @@ def _read_shards(folder: Path, index: Path) -> Weights:
 def read_tensors(file: MappedFile) -> list[Tensor]:
     """The tensors of one file; their data must follow each other without gap or overlap to the file's end."""
     data_start = _header_end(file)
-    header = parse_object(file.bytes[8:data_start].tobytes(), f"{file.path}: header")
-    metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        _fail(file, "'__metadata__' must map strings to strings")
+    header, _ = _read_header(file, data_start)
     if len(header) > MAX_TENSORS:
         _fail(file, f"{len(header)} tensors are more than {MAX_TENSORS}")
     entries = sorted((_extent(file, name, entry), name) for name, entry in header.items())
@@ -93,6 +90,20 @@ def read_tensors(file: MappedFile) -> list[Tensor]:
     if data_start + end != file.size:
         _fail(file, f"{file.size - data_start - end} bytes at the end belong to no tensor")
     return tensors
+
+
+def read_metadata(file: MappedFile) -> dict[str, str]:
+    """What the file says of itself."""
+    return _read_header(file, _header_end(file))[1]
+
+
+def _read_header(file: MappedFile, data_start: int) -> tuple[dict[str, object], dict[str, str]]:
+    """The tensors' entries, and the metadata."""
+    header = parse_object(file.bytes[8:data_start].tobytes(), f"{file.path}: header")
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        _fail(file, "'__metadata__' must map strings to strings")
+    return header, metadata
 
 
 def _header_end(file: MappedFile) -> int:
