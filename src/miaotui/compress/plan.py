@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from miaotui.compress.source import SourceTensor
@@ -40,11 +40,18 @@ def type_named(name: str) -> TensorType:
 def plan(tensors: Iterable[SourceTensor], wanted: TensorType) -> list[Choice]:
     """One type for all matrices; the output head, or the embedding that doubles as one, keeps 6 bits at least.
 
-    Vectors and what has no whole blocks stay as they are.
+    Vectors, what has no whole blocks, and factors that correct a matrix stay as they are.
     """
     tensors = list(tensors)
+    names = {tensor.name for tensor in tensors}
     head = "output.weight" if any(t.name == "output.weight" for t in tensors) else "token_embd.weight"
-    return [Choice(t.name, t.shape, t.type, _type_of(t, wanted, t.name == head)) for t in tensors]
+    kinds = [t.type if _corrects(t.name, names) else _type_of(t, wanted, t.name == head) for t in tensors]
+    return [Choice(t.name, t.shape, t.type, kind) for t, kind in zip(tensors, kinds, strict=True)]
+
+
+def _corrects(name: str, names: Collection[str]) -> bool:
+    matrix, _, factor = name.rpartition(".lora_")
+    return bool(factor) and matrix in names
 
 
 def _type_of(tensor: SourceTensor, wanted: TensorType, is_head: bool) -> TensorType:

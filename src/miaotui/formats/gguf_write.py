@@ -24,7 +24,7 @@ from miaotui.formats.gguf_values import BOOL, STRING, UINT32
 from miaotui.formats.weights import TensorType
 
 VERSION = 3
-INT64, FLOAT64 = 11, 12
+FLOAT32, INT64, FLOAT64 = 6, 11, 12
 _SPARE_BYTES = 16 << 20
 """What a disk has to have left behind the file."""
 
@@ -60,6 +60,11 @@ def encode_field(value: str | bool | int | float) -> bytes:
 def encode_u32(value: int) -> bytes:
     """An integer for keys that the format's readers want as uint32."""
     return struct.pack("<II", UINT32, value)
+
+
+def encode_f32(value: float) -> bytes:
+    """A number for keys that the format's readers want as float32."""
+    return struct.pack("<If", FLOAT32, value)
 
 
 class GgufWriter:
