@@ -27,20 +27,22 @@ class Rotation:
 
     def turn(self, x: Floats) -> Floats:
         """Vectors [..., n x width], turned."""
-        signed = x.reshape(-1, len(self.signs)) * self.signs
-        turned = signed.reshape(-1, self.block) @ hadamard(self.block)
+        signed: Floats = x.reshape(-1, len(self.signs)) * self.signs
+        turned: Floats = signed.reshape(-1, self.block) @ hadamard(self.block)
         return turned.reshape(x.shape)
 
     def turn_rows(self, matrix: Floats, first: int) -> Floats:
         """Rows `first` … of a matrix whose columns are turned, whole blocks of them."""
         signs = self.signs[(first + np.arange(len(matrix))) % len(self.signs)]
         blocks = (matrix * signs[:, None]).reshape(-1, self.block, matrix.shape[1])
-        return (hadamard(self.block) @ blocks).reshape(matrix.shape)
+        turned: Floats = hadamard(self.block) @ blocks
+        return turned.reshape(matrix.shape)
 
 
 def hadamard(size: int) -> Floats:
     """Sylvester's symmetric orthogonal matrix [size, size], size a power of two."""
-    matrix = np.ones((1, 1), np.float32)
+    matrix: Floats = np.ones((1, 1), np.float32)
     while len(matrix) < size:
         matrix = np.block([[matrix, matrix], [matrix, -matrix]])
-    return np.divide(matrix, np.sqrt(size), dtype=np.float32)
+    orthogonal: Floats = (matrix / np.sqrt(size)).astype(np.float32)
+    return orthogonal
