@@ -8,11 +8,14 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from miaotui.cli import compress_transforms
 from miaotui.cli.output import print_json
 
 if TYPE_CHECKING:
+    from miaotui.compress.calibration import Calibration
     from miaotui.compress.compress import Compressed
     from miaotui.compress.plan import Choice
+    from miaotui.compress.source import Source
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -21,6 +24,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, metavar="OUT", type=Path, help="the file to write (.gguf)")
     kinds = "q8_0, q6_k, q5_1, q5_0, q4_1, q4_0, q4_k (default), iq4_nl or f16"
     parser.add_argument("--type", default="q4_k", metavar="TYPE", help=f"of the matrices: {kinds}")
+    parser.add_argument("--method", default="rtn", metavar="METHOD", help="how codes are chosen (default rtn)")
+    text = "what `miaotui calibrate` wrote, or an imatrix file of llama.cpp"
+    parser.add_argument("--calibration", metavar="FILE", type=Path, help=text)
+    compress_transforms.add_arguments(parser)
 
 
 def run(args: Namespace) -> int:
@@ -31,12 +38,27 @@ def run(args: Namespace) -> int:
 
     kind = type_named(args.type)
     step = None if args.json or not sys.stderr.isatty() else _show
-    done = compress(open_source(resolve(args.model)), args.output, kind, step=step)
+    source: Source = open_source(resolve(args.model))
+    calibration = _calibration(args.calibration)
+    source, calibration = compress_transforms.transformed(args, source, calibration, kind, args.method)
+
+    def quantize(output: Path) -> Compressed:
+        return compress(source, output, kind, method=args.method, calibration=calibration, step=step)
+
+    done = compress_transforms.written(args, source, calibration, quantize)
     if args.json:
         print_json(_document(done))
     else:
         _print(done)
     return 0
+
+
+def _calibration(path: Path | None) -> Calibration | None:
+    if path is None:
+        return None
+    from miaotui.compress.calibrate.load import load_calibration
+
+    return load_calibration(path)
 
 
 def _show(choice: Choice, done: int, total: int) -> None:

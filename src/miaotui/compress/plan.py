@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from miaotui.compress.source import SourceTensor
@@ -44,19 +44,28 @@ def plan(
 ) -> list[Choice]:
     """One type for all matrices but those that `types` names; a head that it does not name keeps 6 bits at least.
 
-    The embedding doubles as the head where there is none. Vectors and what has no whole blocks stay as they are.
+    The embedding doubles as the head where there is none. Vectors, what has no whole blocks, and factors that correct a
+    matrix stay as they are.
     Raises ConfigError for a type in `types` whose blocks do not fit the rows.
     """
     tensors = list(tensors)
+    names = {tensor.name for tensor in tensors}
     head = "output.weight" if any(t.name == "output.weight" for t in tensors) else "token_embd.weight"
     named = types or {}
     choices = []
+    names = {tensor.name for tensor in tensors}
     for tensor in tensors:
-        after = named.get(tensor.name) or _type_of(tensor, wanted, tensor.name == head)
+        usual = tensor.type if _corrects(tensor.name, names) else _type_of(tensor, wanted, tensor.name == head)
+        after = named.get(tensor.name, usual)
         if tensor.name in named and after is not fitting_type(after, tensor.shape):
             raise ConfigError(f"tensor '{tensor.name}' {list(tensor.shape)} has no whole blocks of {after.name}.")
         choices.append(Choice(tensor.name, tensor.shape, tensor.type, after))
     return choices
+
+
+def _corrects(name: str, names: Collection[str]) -> bool:
+    matrix, _, factor = name.rpartition(".lora_")
+    return bool(factor) and matrix in names
 
 
 def _type_of(tensor: SourceTensor, wanted: TensorType, is_head: bool) -> TensorType:

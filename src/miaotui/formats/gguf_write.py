@@ -72,10 +72,15 @@ def encode_as_converted(value: StandardValue) -> bytes:
     if isinstance(value, int):
         return encode_u32(value)
     if isinstance(value, float):
-        return struct.pack("<If", FLOAT32, value)
+        return encode_f32(value)
     if all(isinstance(item, int) for item in value):
         return struct.pack("<IIQ", ARRAY, INT32, len(value)) + np.asarray(value, "<i4").tobytes()
     return struct.pack("<IIQ", ARRAY, STRING, len(value)) + b"".join(_string(str(item)) for item in value)
+
+
+def encode_f32(value: float) -> bytes:
+    """A number for keys that the format's readers want as float32."""
+    return struct.pack("<If", FLOAT32, value)
 
 
 class GgufWriter:

@@ -13,6 +13,9 @@ from miaotui.graph.rope import main_rope_table
 TensorTable = Mapping[str, tuple[str, str]]
 """Graph name → (GGUF name, Hugging Face name), without ".weight" or ".bias"; `{}` stands for the layer."""
 
+FACTORS = (".weight.lora_a", ".weight.lora_b")
+"""Suffixes of a matrix's two factors, as in llama.cpp's adapter files (convert_lora_to_gguf.py)."""
+
 UNIT_EPS = 1e-24
 """Keeps the unit norm of a row of zeros finite."""
 
@@ -71,11 +74,28 @@ class GraphBuilder:
         return self._node("norm", (x,), weight, x.width, weights=(gain, None), attrs=attrs)
 
     def linear(self, x: Value, weight: str, width: int, *, bias: bool = False) -> Value:
-        """`x @ W.T`, plus the bias if the file has one; with `bias` it must have one."""
-        matrix = self._weight(weight, width, x.width)
+        """`x @ W.T`, plus the bias if the file has one; with `bias` it must have one.
+
+        Factors A and B in the file are added to the matrix, or stand for it where it is not there: `(x @ A.T) @ B.T`.
+        """
         has_bias = bias or self._file_name(weight, ".bias") in self._file
         vector = self._look_up(weight, ".bias", (width,)) if has_bias else None
-        return self._node("linear", (x,), weight, width, weights=(matrix, vector))
+        factors = self._factors(weight, width, x.width)
+        if factors is None:
+            matrix = self._weight(weight, width, x.width)
+            return self._node("linear", (x,), weight, width, weights=(matrix, vector))
+        return self._factored(x, weight, factors, vector)
+
+    def _factored(self, x: Value, weight: str, factors: tuple[Weight, Weight], bias: Weight | None) -> Value:
+        """Low-rank correction (LQER, arXiv:2402.02446, section 3) or replacement (arXiv:2403.07378) of a matrix."""
+        a, b = factors
+        whole = None
+        if self._file_name(weight, ".weight") in self._file:
+            matrix = self._weight(weight, b.num_rows, x.width)
+            whole, bias = self._node("linear", (x,), weight, b.num_rows, weights=(matrix, bias)), None
+        narrow = self._node("linear", (x,), f"{weight}.narrow", a.num_rows, weights=(a, None))
+        wide = self._node("linear", (narrow,), f"{weight}.wide", b.num_rows, weights=(b, bias))
+        return wide if whole is None else self.add(whole, wide)
 
     def rope(self, x: Value, table: str = "main") -> Value:
         """Rotate pairs of columns of each head by the token's position (RoFormer, arXiv:2104.09864)."""
@@ -192,6 +212,14 @@ class GraphBuilder:
     def _weight(self, weight: str, rows: int, cols: int) -> Weight:
         return self._look_up(weight, ".weight", (rows, cols))
 
+    def _factors(self, weight: str, rows: int, cols: int) -> tuple[Weight, Weight] | None:
+        """A [rank, cols] and B [rows, rank] under llama.cpp's names for adapters, if the file has them."""
+        tensor = self._file.get(self._file_name(weight, FACTORS[0]))
+        if tensor is None:
+            return None
+        rank = tensor.shape[0]
+        return self._look_up(weight, FACTORS[0], (rank, cols)), self._look_up(weight, FACTORS[1], (rows, rank))
+
     def _look_up(self, weight: str, suffix: str, shape: tuple[int, ...], offset: float = 0.0) -> Weight:
         name = self._file_name(weight, suffix)
         if name not in self._file:
@@ -206,7 +234,7 @@ class GraphBuilder:
             )
         self._used.add(name)
         graph_name = weight if self._layer is None else f"{self._layer}.{weight}"
-        return Weight(graph_name + suffix.removesuffix(".weight"), name, tensor.type, tensor.shape, offset)
+        return Weight(graph_name + suffix.removeprefix(".weight"), name, tensor.type, tensor.shape, offset)
 
     def _refuse_unused_tensors(self) -> None:
         """A layer tensor that nothing reads (say, a norm of a newer variant) would make the answers silently wrong."""

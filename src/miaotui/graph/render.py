@@ -9,6 +9,9 @@ from miaotui.graph.nodes import Graph, Node, Value
 
 DECODE = Workload(num_tokens=1, num_logit_rows=1, context_tokens=512)
 
+LEFT_COLUMNS = 65
+"""Characters of what an operator is, at least; merged linears with factors have longer names."""
+
 
 def render_graph(graph_before: Graph, graph_after: Graph) -> str:
     """Two tables, repeated layers collapsed, for one decoded token behind 512 others, and a line that compares them."""
@@ -28,24 +31,29 @@ def render_graph(graph_before: Graph, graph_after: Graph) -> str:
 
 
 def _render(title: str, graph: Graph) -> list[str]:
-    head = f"{title + f': {len(graph.nodes)} operators':<65} {'FLOP':>8} {'weights':>9} {'activ.':>9} {'kv':>9}"
+    wide = max(LEFT_COLUMNS, *(len(_described(node)) + 2 for node in graph.nodes))
+    head = f"{title + f': {len(graph.nodes)} operators':<{wide}} {'FLOP':>8} {'weights':>9} {'activ.':>9} {'kv':>9}"
     lines = [head, "-" * len(head)]
     for layers, nodes in _blocks(graph):
         times = len(layers)
         if layers:
             lines.append(f"layers {_ranges(layers)} ({times} x each)" if times > 1 else f"layer {layers[0]}")
-        lines += [("  " if layers else "") + _row(node, node_cost(node, DECODE), indent=bool(layers)) for node in nodes]
+        for node in nodes:
+            text = ("  " if layers else "") + _described(node)
+            lines.append(f"{text:<{wide}} {_figures(node_cost(node, DECODE))}")
     return lines
 
 
-def _row(node: Node, cost: Cost, *, indent: bool) -> str:
+def _described(node: Node) -> str:
     shapes = f"{_widths(node.inputs)} → {_widths(node.outputs) or 'pages'}"
     label = "+".join(part.split(".", 1)[1] if part[:1].isdigit() else part for part in node.label.split("+"))
     types = "/".join(dict.fromkeys(w.type.name for w in node.matrices))
-    text = f"{node.kind:<13} {label if node.weights else '':<19} {shapes:<22} {types}"
+    return f"{node.kind:<13} {label if node.weights else '':<19} {shapes:<22} {types}"
+
+
+def _figures(cost: Cost) -> str:
     figures = (cost.flops, cost.weight_bytes, cost.activation_bytes, cost.kv_bytes)
-    columns = " ".join(f"{_count(x):>{8 if i == 0 else 9}}" for i, x in enumerate(figures))
-    return f"{text:<{63 if indent else 65}} {columns}"
+    return " ".join(f"{_count(x):>{8 if i == 0 else 9}}" for i, x in enumerate(figures))
 
 
 SUFFIXES = {"f32": "", "q8": "i8", "q16": "i16"}

@@ -8,7 +8,7 @@ from miaotui.errors import UnsupportedModelError
 from miaotui.formats.spec import ModelSpec
 from miaotui.formats.weights import Tensor
 from miaotui.graph.builder import TensorTable
-from miaotui.graph.nodes import Graph
+from miaotui.graph.nodes import Graph, Weight
 from miaotui.models import bert, gemma3, llama, qwen2, qwen3
 
 _BUILDERS: Mapping[str, Callable[[ModelSpec, Mapping[str, Tensor]], Graph]] = {
@@ -44,3 +44,9 @@ def build_graph(spec: ModelSpec, weights: Mapping[str, Tensor]) -> Graph:
             f"architecture {spec.architecture!r} is not supported; supported are {', '.join(SUPPORTED)}."
         )
     return build(spec, weights)
+
+
+def gguf_name(architecture: str, weight: Weight) -> str:
+    """What a matrix of a model's graph is called in GGUF files, whatever file it is from."""
+    layer, _, name = weight.name.rpartition(".")
+    return TENSOR_TABLES[architecture][name][0].format(layer) + ".weight"
