@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from miaotui.cli import compress_transforms
+from miaotui.cli import compress_prune, compress_transforms
 from miaotui.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--method", default="rtn", metavar="METHOD", help="how codes are chosen (default rtn)")
     text = "what `miaotui calibrate` wrote, or an imatrix file of llama.cpp"
     parser.add_argument("--calibration", metavar="FILE", type=Path, help=text)
+    compress_prune.add_arguments(parser)
     compress_transforms.add_arguments(parser)
 
 
@@ -40,6 +41,7 @@ def run(args: Namespace) -> int:
     step = None if args.json or not sys.stderr.isatty() else _show
     source: Source = open_source(resolve(args.model))
     calibration = _calibration(args.calibration)
+    source, calibration = compress_prune.pruned(args, source, calibration, kind)
     source, calibration = compress_transforms.transformed(args, source, calibration, kind, args.method)
 
     def quantize(output: Path) -> Compressed:
@@ -47,9 +49,10 @@ def run(args: Namespace) -> int:
 
     done = compress_transforms.written(args, source, calibration, quantize)
     if args.json:
-        print_json(_document(done))
+        print_json(_document(done) | compress_prune.document(args, source, done.path))
     else:
         _print(done)
+        compress_prune.report(args, source, done.path)
     return 0
 
 

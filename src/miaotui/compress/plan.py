@@ -45,15 +45,13 @@ def plan(
     """One type for all matrices but those that `types` names; a head that it does not name keeps 6 bits at least.
 
     The embedding doubles as the head where there is none. Vectors, what has no whole blocks, and factors that correct a
-    matrix stay as they are.
-    Raises ConfigError for a type in `types` whose blocks do not fit the rows.
+    matrix stay as they are. Raises ConfigError for a type in `types` whose blocks do not fit the rows.
     """
     tensors = list(tensors)
     names = {tensor.name for tensor in tensors}
     head = "output.weight" if any(t.name == "output.weight" for t in tensors) else "token_embd.weight"
     named = types or {}
     choices = []
-    names = {tensor.name for tensor in tensors}
     for tensor in tensors:
         usual = tensor.type if _corrects(tensor.name, names) else _type_of(tensor, wanted, tensor.name == head)
         after = named.get(tensor.name, usual)

@@ -56,10 +56,31 @@ class CompiledProgram:
     weight_bytes: int
 
 
+def pack_matrices(graph: Graph, weights: Weights, pack_cache: PackCache | None = None) -> Packed:
+    """Every matrix that the graph multiplies with, by tensor name; what `pack_cache` kept is taken from there.
+
+    Raises ModelFileError when a tensor cannot be packed.
+    """
+    matrices = {
+        weight.tensor: weight for node in graph.nodes if node.kind not in READ_BY_ROWS for weight in node.matrices
+    }
+    packed = pack_cache.find(weights, list(matrices.values())) if pack_cache else None
+    if packed is None:
+        packed = _pack(matrices.values(), weights)
+        if pack_cache:
+            pack_cache.keep(weights, packed)
+    return packed
+
+
 def compile_graph(
-    graph: Graph, weights: Weights, *, options: CompileOptions | None = None, pack_cache: PackCache | None = None
+    graph: Graph,
+    weights: Weights,
+    *,
+    options: CompileOptions | None = None,
+    pack_cache: PackCache | None = None,
+    packed: Packed | None = None,
 ) -> CompiledProgram:
-    """Fuse, pack (or take what `pack_cache` kept), plan and build.
+    """Fuse, pack (or take `packed`, which may hold more than is needed), plan and build.
 
     `weights` must stay open while the program lives: the embedding reads its rows from the file's mapping.
     Raises ModelFileError when a tensor cannot be packed.
@@ -72,14 +93,8 @@ def compile_graph(
         max_logit_rows=options.max_logit_rows,
         row_bytes=_native.row_bytes,
     )
-    matrices = {
-        weight.tensor: weight for node in graph.nodes if node.kind not in READ_BY_ROWS for weight in node.matrices
-    }
-    packed = pack_cache.find(weights, list(matrices.values())) if pack_cache else None
     if packed is None:
-        packed = _pack(matrices.values(), weights)
-        if pack_cache:
-            pack_cache.keep(weights, packed)
+        packed = pack_matrices(graph, weights, pack_cache)
     builder = _native.ProgramBuilder(options.max_tokens, options.max_sequences, options.max_logit_rows)
     _add_operators(builder, graph, plan, packed, weights)
     program = builder.build(plan.arena_bytes)
