@@ -6,6 +6,8 @@ import datetime
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from miaotui.compress.compare.document import Comparison
     from miaotui.compress.compare.windows import Window
     from miaotui.compress.evaluate.items import Task
-    from miaotui.config import Config
 
 PARTS = ("load", "speed", "quality")
 EPILOG = (
@@ -65,26 +66,42 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_model_options(parser)
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is asked for beside the models. windows: of the user's text; None where the first model writes one."""
+
+    parts: frozenset[str]
+    rounds: int
+    windows: Sequence[Window] | None
+    num_windows: int
+    text: str
+    scratch_bytes: int
+    folder: Path
+    tasks: Sequence[Task]
+    max_tokens: int
+
+
 def run(args: Namespace) -> int:
-    """Measure part by part; what there is by Ctrl-C is shown."""
+    """Measure part by part; what there is by Ctrl-C is shown. All that can be wrong is looked at before."""
     from miaotui.compress.compare.document import Comparison, document
 
     if args.report is not None and args.report.suffix != ".html":
         raise ConfigError(f"--report writes .html, not {str(args.report)!r}")
     text = _text_of(args)
     prompts, tasks = _prompts(args), _tasks(args)
-    if args.report is not None:
-        args.report.open("a").close()  # better now than after minutes of measuring
     config = config_of(args)
     cpu = cpu_info(config)
     from miaotui.cli.compare_models import open_entrants
 
     entrants = open_entrants(config, args.models, plain=args.plain)
+    plan = _plan(args, entrants[0], config.home, text, tasks)
+    if args.report is not None:
+        args.report.open("a").close()  # better now than after minutes of measuring
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     machine = {name: cpu[name] for name in ("model", "tier", "threads")}
     found = Comparison([entrant.facts() for entrant in entrants], machine, now, prompts=prompts)
     try:
-        _measure(found, entrants, args, config, text, tasks)
+        _measure(found, entrants, plan)
     except KeyboardInterrupt:
         found.is_whole = False
     finally:
@@ -94,6 +111,30 @@ def run(args: Namespace) -> int:
     found.peak_memory_bytes = peak_memory_bytes()
     _show(document(found), args)
     return 0 if found.is_whole else 130
+
+
+def _plan(args: Namespace, reference: Entrant, home: Path, text: str | None, tasks: Sequence[Task]) -> _Plan:
+    from miaotui.compress.compare.windows import windows_of_text
+    from miaotui.config import parse_bytes
+
+    try:
+        scratch_bytes = parse_bytes(args.scratch)
+    except ValueError as error:
+        raise ConfigError(f"--scratch must be {error}, not {args.scratch!r:.80}") from None
+    windows = None if text is None else windows_of_text(reference, text, num_windows=args.windows)
+    scored = sum(window.num_scored for window in windows or ())
+    name = "standard input" if args.text == "-" else Path(args.text or "").name
+    return _Plan(
+        parts=frozenset(PARTS) - set(args.skip),
+        rounds=args.rounds,
+        windows=windows,
+        num_windows=args.windows,
+        text=f"{scored} tokens of {name} in {len(windows or ())} windows of 512",
+        scratch_bytes=scratch_bytes,
+        folder=home,
+        tasks=tasks,
+        max_tokens=args.max_tokens,
+    )
 
 
 def _text_of(args: Namespace) -> str | None:
@@ -119,63 +160,43 @@ def _tasks(args: Namespace) -> list[Task]:
     return [read_task(path, args.limit) for path in args.task]
 
 
-def _measure(
-    found: Comparison,
-    entrants: Sequence[Entrant],
-    args: Namespace,
-    config: Config,
-    text: str | None,
-    tasks: Sequence[Task],
-) -> None:
+def _measure(found: Comparison, entrants: Sequence[Entrant], plan: _Plan) -> None:
     from miaotui.compress.compare.answers import answers_of
     from miaotui.compress.compare.energy import find_energy
+    from miaotui.compress.compare.quality import measure_quality
     from miaotui.compress.compare.speed import measure_speed
 
     if not entrants[0].keeps_open:
         found.notes.append("There is no room for all models at once: each was opened whenever it was its turn.")
-    if "load" not in args.skip:
+    if "load" in plan.parts:
         found.starts = [
-            entrant.start() for at, entrant in enumerate(entrants) if _progress(f"load {entrant.name}", at, len(entrants))
+            entrant.start()
+            for at, entrant in enumerate(entrants)
+            if _progress(f"load: {entrant.name}", at, len(entrants))
         ]
-    if "speed" not in args.skip:
+    if "speed" in plan.parts:
         energy, found.energy = find_energy()
         found.has_energy = energy is not None
-        found.speeds = measure_speed(entrants, args.rounds, energy=energy, step=_stage("speed"))
-    if "quality" not in args.skip:
-        _measure_quality(found, entrants, args, config, text)
-    for task in tasks:
-        _solve(found, entrants, task, args.max_tokens)
+        found.speeds = measure_speed(entrants, plan.rounds, energy=energy, step=_stage("speed"))
+    if "quality" in plan.parts:
+        windows, found.text = plan.windows, plan.text
+        if windows is None:
+            windows, found.text = _own_words(found, entrants[0], plan.num_windows)
+        found.quality = measure_quality(
+            entrants, windows, folder=plan.folder, scratch_bytes=plan.scratch_bytes, step=_stage("quality")
+        )
+    for task in plan.tasks:
+        _solve(found, entrants, task, plan.max_tokens)
     if found.prompts:
-        found.answers = answers_of(entrants, found.prompts, most=args.max_tokens, step=_stage("answers"))
+        found.answers = answers_of(entrants, found.prompts, most=plan.max_tokens, step=_stage("answers"))
 
 
-def _measure_quality(
-    found: Comparison, entrants: Sequence[Entrant], args: Namespace, config: Config, text: str | None
-) -> None:
-    from miaotui.compress.compare.quality import measure_quality
-    from miaotui.config import parse_bytes
-
-    windows, found.text = _windows(found, entrants[0], args, text)
-    scratch_bytes = parse_bytes(args.scratch)
-    folder = config.home
-    found.quality = measure_quality(
-        entrants, windows, folder=folder, scratch_bytes=scratch_bytes, step=_stage("quality")
-    )
-
-
-def _windows(
-    found: Comparison, reference: Entrant, args: Namespace, text: str | None
-) -> tuple[list[Window], str]:
-    """What quality is measured on, and how a reader is told."""
+def _own_words(found: Comparison, reference: Entrant, num_windows: int) -> tuple[list[Window], str]:
+    """What the first model answers, for all to be measured on, and how a reader is told."""
     from miaotui.compress.compare.prompts import COMMON
-    from miaotui.compress.compare.windows import windows_of_answers, windows_of_text
+    from miaotui.compress.compare.windows import windows_of_answers
 
-    if text is not None:
-        windows = windows_of_text(reference, text, num_windows=args.windows)
-        scored = sum(window.num_scored for window in windows)
-        name = "standard input" if args.text == "-" else Path(args.text).name
-        return windows, f"{scored} tokens of {name} in {len(windows)} windows of 512"
-    questions = [*found.prompts, *COMMON][: args.windows]
+    questions = [*found.prompts, *COMMON][:num_windows]
     _progress(f"{reference.name} writes what all are measured on", 0, 1)
     with reference.open() as model:
         windows = windows_of_answers(model, questions)
@@ -192,10 +213,9 @@ def _solve(found: Comparison, entrants: Sequence[Entrant], task: Task, most_toke
 
     solved = []
     for entrant in entrants:
-        stage = _stage(f"task {task.name}")
+        told = partial(_stage(f"task {task.name}"), entrant.name)
         with entrant.open() as model:
-            name = entrant.name
-            solved.append(solve(model, task, most_tokens=most_tokens, step=lambda d, t: stage(name, d, t)))
+            solved.append(solve(model, task, most_tokens=most_tokens, step=told))
     found.tasks.append((task, solved))
 
 

@@ -20,13 +20,13 @@ from miaotui.config import Config
 from miaotui.core import ACTIVATIONS
 from miaotui.engine.kv_memory import available_memory_bytes
 from miaotui.engine.llm import LLM
-from miaotui.engine.loading import find_model
+from miaotui.engine.loading import KV_DTYPES, find_model
 from miaotui.errors import ConfigError, UnsupportedModelError, brief
 from miaotui.formats import ModelFile
 from miaotui.formats.tokenizer import Tokenizer
 
-SETTINGS = {"kv-dtype": "kv_dtype", "activations": "activations"}
-"""What may stand behind a model's name, and `Config`'s name for it."""
+SETTINGS = {"kv-dtype": ("kv_dtype", KV_DTYPES), "activations": ("activations", ACTIVATIONS)}
+"""What may stand behind a model's name: `Config`'s name for it, and its values."""
 SPARE_BYTES = 512 << 20
 """Beside the weights: logits, KV pages that are in use, the arena."""
 SHARE = 0.7
@@ -41,7 +41,8 @@ class Entrant:
         self.name = model
         self.settings = dict(settings)
         self.keeps_open = False
-        self._config = replace(config, model=model, **{SETTINGS[key]: value for key, value in settings.items()})
+        chosen: dict[str, Any] = {SETTINGS[key][0]: value for key, value in settings.items()}
+        self._config = replace(config, model=model, **chosen)
         self._plain = plain
         self._llm: LLM | None = None
         self.file: ModelFile = find_model(model)
@@ -196,16 +197,20 @@ def _taken_apart(given: str) -> tuple[str, dict[str, str]]:
     settings = dict(part.split("=") for part in rest.split(",") if part)
     for name, value in settings.items():
         if name not in SETTINGS:
-            raise ConfigError(f"{given!r:.200}: {brief(name)} is no setting of a model; those are {', '.join(SETTINGS)}")
-        if name == "activations" and value not in ACTIVATIONS:
-            raise ConfigError(f"{given!r:.200}: activations are {', '.join(ACTIVATIONS)}, not {brief(value)}")
+            raise ConfigError(
+                f"{given!r:.200}: {brief(name)} is no setting of a model; those are {', '.join(SETTINGS)}"
+            )
+        if value not in SETTINGS[name][1]:
+            raise ConfigError(f"{given!r:.200}: {name} is one of {', '.join(SETTINGS[name][1])}, not {brief(value)}")
     return model, settings
 
 
 def _names(entrants: Sequence[Entrant]) -> list[str]:
     """Files' names, with folders where those are not enough, and settings; numbers for what is still the same."""
     stems = [entrant.file.path.name.removesuffix(".gguf") for entrant in entrants]
-    longer = [f"{entrant.file.path.resolve().parent.name}/{stem}" for entrant, stem in zip(entrants, stems, strict=True)]
+    longer = [
+        f"{entrant.file.path.resolve().parent.name}/{stem}" for entrant, stem in zip(entrants, stems, strict=True)
+    ]
     paths = [entrant.file.path for entrant in entrants]
     names = [
         long if any(s == stem and p != path for s, p in zip(stems, paths, strict=True)) else stem

@@ -27,7 +27,7 @@ def probe(settings: Mapping[str, Any]) -> tuple[float, int]:
     package_root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
     start_s = time.monotonic()
-    with subprocess.Popen(
+    with subprocess.Popen(  # noqa: S603 (this very file)
         [sys.executable, "-m", __name__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -35,7 +35,9 @@ def probe(settings: Mapping[str, Any]) -> tuple[float, int]:
         encoding="utf-8",
         env={**os.environ, "PYTHONPATH": path},
     ) as process:
-        assert process.stdin and process.stdout and process.stderr  # noqa: S101 (they are pipes)
+        assert process.stdin is not None  # noqa: S101 (all three are pipes)
+        assert process.stdout is not None  # noqa: S101
+        assert process.stderr is not None  # noqa: S101
         try:
             process.stdin.write(json.dumps(settings))
             process.stdin.close()

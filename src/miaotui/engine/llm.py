@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from collections.abc import Sequence as Row
 from contextlib import contextmanager
+from itertools import repeat
 from numbers import Integral
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeGuard, cast, overload
@@ -395,7 +396,7 @@ class LLM:
         groups: list[list[Sequence]] = []
         sequences: list[Sequence] = []
         with self._cancelling(sequences):
-            for prompt_ids, first in zip(prompts, first_scored or [1] * len(prompts), strict=True):
+            for prompt_ids, first in zip(prompts, repeat(1) if first_scored is None else first_scored, strict=False):
                 with self._lock, DeferredInterrupt():
                     groups.append(self._engine.add(prompt_ids, params, grammar=grammar, first_scored=first))
                     sequences += groups[-1]

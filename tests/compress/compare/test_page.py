@@ -48,8 +48,10 @@ def test_the_report_fits_the_screen_and_is_fit_to_read(tab: Tab) -> None:
 
 def test_circles_are_coloured_and_words_stand_out(tab: Tab) -> None:
     colors = tab.page.evaluate(
-        """() => [document.querySelector('svg circle'), document.querySelector('svg text'), document.body].map(one => {
-            const style = getComputedStyle(one); return one === document.body ? style.backgroundColor : style.fill; })"""
+        """() => ['svg circle', 'svg text', 'body'].map(name => {
+            const style = getComputedStyle(document.querySelector(name));
+            return name === 'body' ? style.backgroundColor : style.fill;
+        })"""
     )
     circle, words, paper = colors
     assert len({circle, words, paper}) == 3

@@ -41,7 +41,7 @@ def test_figures_are_those_of_all_positions_at_once(models: list[FakeModel], tmp
             continue
         assert own.divergence is not None
         assert own.divergence.kl == pytest.approx(exact.kl, rel=1e-3)
-        assert own.divergence.kl_p99 == pytest.approx(exact.kl_p99, rel=1e-3)
+        assert own.divergence.kl_p99 == pytest.approx(exact.kl_p99, rel=5e-3)
         assert own.divergence.agreement == exact.agreement
         assert own.excess is not None
         assert own.excess.value == pytest.approx(math.log(exact.ppl / exact.reference_ppl), rel=1e-6)
@@ -108,7 +108,7 @@ def test_windows_are_text_without_halves_of_characters() -> None:
     (window,) = windows_of_text(model, "猫" * 512, num_windows=1)
     assert window.ids[0] == 2
     assert set(window.context + window.scored) == {"猫"}
-    assert len(window.scored) == 85  # of 255 bytes, not even one is lost here
+    assert len(window.scored) == 84  # of 255 bytes; halves at both ends are left out
     with pytest.raises(InvalidRequestError, match="has 3 tokens, a window 512"):
         windows_of_text(model, "猫", num_windows=1)
 

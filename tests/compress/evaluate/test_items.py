@@ -80,7 +80,7 @@ GOOD = {"question": "Q", "choices": ["a", "b"], "answer": 0}
         ({"prompt": "p", "answer": "a", "regex": "("}, '"regex" cannot be used'),
         ({"prompt": "p", "answer": "a", "regex": "a" * 201}, '"regex" has 201 characters'),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:40],
 )
 def test_bad_lines_are_named(row: Any, message: str, tmp_path: Path) -> None:
     good = GOOD if not isinstance(row, dict) or "question" in row else row | {"x": 1}
@@ -92,7 +92,7 @@ def test_bad_lines_are_named(row: Any, message: str, tmp_path: Path) -> None:
 
 
 def test_kinds_are_not_mixed(tmp_path: Path) -> None:
-    with pytest.raises(TaskFileError, match="line 2: is the next word.*but those before are multiple choice"):
+    with pytest.raises(TaskFileError, match=r"line 2: is the next word.*but those before are multiple choice"):
         read_task(write(tmp_path / "t.jsonl", GOOD, {"text": "a b"}))
 
 
@@ -104,7 +104,7 @@ def test_files_are_bounded_and_must_be_text(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(TaskFileError, match="is empty"):
         read_task(write(tmp_path / "blank.jsonl", " ", ""))
     (tmp_path / "latin.jsonl").write_bytes(b'{"text": "\xe9"}')
-    with pytest.raises(TaskFileError, match="not UTF-8 text .byte 10"):
+    with pytest.raises(TaskFileError, match=r"not UTF-8 text \(byte 10"):
         read_task(tmp_path / "latin.jsonl")
     monkeypatch.setattr(lines, "MAX_BYTES", 10)
     with pytest.raises(TaskFileError, match="is longer than"):
@@ -123,7 +123,7 @@ def test_prompts_are_lines_or_objects(tmp_path: Path) -> None:
     plain = write(tmp_path / "p.txt", "one", "", '{"two": 2}')
     assert read_prompts(plain) == ["one", '{"two": 2}']
     assert read_prompts(write(tmp_path / "p.jsonl", {"prompt": "one\ntwo"})) == ["one\ntwo"]
-    with pytest.raises(TaskFileError, match='p.jsonl line 1: there is no "prompt"'):
+    with pytest.raises(TaskFileError, match=r'p\.jsonl line 1: there is no "prompt"'):
         read_prompts(write(tmp_path / "p.jsonl", {"text": "x"}))
     assert len(set(COMMON)) == 16
 

@@ -16,8 +16,8 @@ class KeptRows:
     """Rows [positions, vocabulary] in float16, and each one's most likely token as float32 had it.
 
     Half precision is enough for divergences: rows are normalized again when they are read, so that what rounding
-    leaves is an error of 2⁻¹¹ of each log-probability times p (log p - log q), below 0.1 % of a divergence. The file
-    has no name and goes with the process, however that ends.
+    leaves is an error of 2⁻¹¹ of each log-probability times p (log p - log q), below 0.1 % of a mean divergence. The
+    file has no name and goes with the process, however that ends.
     """
 
     def __init__(self, folder: Path, vocab_size: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from miaotui.compress.compare.document import distance_of, has_distances, loss_of
@@ -78,9 +79,7 @@ def _loss(model: Model, models: Sequence[Model]) -> Interval | None:
     return _three(model["quality"]["divergence"]["kl"]) if distance else (0.0,) * 3
 
 
-def _dots(
-    models: Sequence[Model], xs: Sequence[Interval], ys: Sequence[Interval], radii: Sequence[float]
-) -> list[Dot]:
+def _dots(models: Sequence[Model], xs: Sequence[Interval], ys: Sequence[Interval], radii: Sequence[float]) -> list[Dot]:
     together = zip(models, xs, ys, radii, strict=True)
     return [Dot(n, m["name"], x, y, radius) for n, (m, x, y, radius) in enumerate(together, 1)]
 
@@ -159,7 +158,7 @@ def _frontier(x_axis: Axis, y_axis: Axis, dots: Sequence[Dot], x_sign: float) ->
     chosen = sorted((dot for dot, is_best in zip(dots, best, strict=True) if is_best), key=lambda d: d.x[0])
     spots = [(_x(x_axis.place(dot.x[0])), _y(y_axis.place(dot.y[0]))) for dot in chosen]
     corners = []
-    for (x0, y0), (x1, y1) in zip(spots, spots[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(spots):
         corners += [(x0, y0), (x0, y1) if x_sign < 0 else (x1, y0), (x1, y1)]
     if corners:
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)

@@ -25,6 +25,9 @@ ROWS = 64
 """Rows of logits at one time: 39 MB with a vocabulary of 151,936. A whole number of KV pages, so that a window's
 earlier tokens are read once."""
 
+MOST = 700.0
+"""Nats a token whose perplexity a float still holds."""
+
 Step = Callable[[str, int, int], None]
 """Told a model's name, and how many of how many windows are done over all models."""
 
@@ -53,7 +56,7 @@ class Quality:
     def ppl_interval(self) -> tuple[float, float]:
         """Its 95 % interval, for other texts of this kind: from the spread between windows."""
         mean = clustered_mean(self.losses, self.tokens)
-        return math.exp(mean.low), math.exp(mean.high)
+        return math.exp(mean.low), math.exp(mean.high) if mean.high < MOST else math.inf
 
     @property
     def bits_per_byte(self) -> float:
@@ -168,6 +171,4 @@ def _quality(candidates: Sequence[Candidate], tallies: Sequence[_Tally], at: int
             )
         differences = [mine - its for mine, its in zip(tally.losses, first.losses, strict=True)]
         excess = clustered_mean(differences, first.text_bytes)
-    return Quality(
-        tuple(tally.losses), tuple(tally.tokens), tuple(tally.text_bytes), divergence, refused, excess
-    )
+    return Quality(tuple(tally.losses), tuple(tally.tokens), tuple(tally.text_bytes), divergence, refused, excess)

@@ -31,7 +31,7 @@ def tables(report: Mapping[str, Any]) -> list[Table]:
 def _interval(value: Mapping[str, Any] | None, write: Callable[[float], str]) -> str:
     if value is None:
         return NONE
-    if value["low"] is None:
+    if value["low"] is None or value["high"] is None:
         return write(value["value"])
     return f"{write(value['value'])} [{write(value['low'])}, {write(value['high'])}]"
 
@@ -104,7 +104,7 @@ def _excess(model: Model) -> str:
     if excess is None:
         return NONE
     shown = f"{excess['value']:+.4f}"
-    if excess["low"] is None:
+    if excess["low"] is None or excess["high"] is None:
         return shown
     return f"{shown} [{excess['low']:+.4f}, {excess['high']:+.4f}]"
 

@@ -142,9 +142,7 @@ class HarnessMethods:
 
     def _template(self) -> ChatTemplate:
         tokenizer = self._model.tokenizer
-        return ChatTemplate(
-            self._model.chat_template, bos_token=tokenizer.bos_token, eos_token=tokenizer.eos_token
-        )
+        return ChatTemplate(self._model.chat_template, bos_token=tokenizer.bos_token, eos_token=tokenizer.eos_token)
 
     def _encode(self, text: str) -> list[int]:
         """With BOS if the model wants one and a template has not written it already."""

@@ -65,7 +65,7 @@ def read_task(path: Path, limit: int | None = None) -> Task:
     for number, fields in reader.objects(read_text(path)):
         own = _kind_of(reader, number, fields)
         if kind is not None and own != kind:
-            reader.fail(number, f"is {KINDS[own]}, but those before are {KINDS[kind]}; put them into two files.")
+            raise reader.error(number, f"is {KINDS[own]}, but those before are {KINDS[kind]}; put them into two files.")
         kind = own
         items.append({"choice": _choice, "cloze": _cloze, "exact": _exact}[own](reader, number, fields))
         if len(items) == limit:
@@ -82,7 +82,7 @@ def _kind_of(reader: LineReader, number: int, fields: dict[str, Any]) -> Kind:
     if "prompt" in fields:
         return "exact"
     found = f"only {', '.join(map(brief, list(fields)[:5]))}" if fields else "nothing"
-    reader.fail(
+    raise reader.error(
         number,
         f'there is {found}; give "question", "choices" and "answer", or "text" with or without "target", or "prompt" '
         'and "answer".',
@@ -93,7 +93,7 @@ def _choice(reader: LineReader, number: int, fields: dict[str, Any]) -> Item:
     question = reader.text(number, fields.get("question"), "question", MAX_CHARACTERS)
     given = fields["choices"]
     if not isinstance(given, list) or not 2 <= len(given) <= MAX_CHOICES:
-        reader.fail(number, f'"choices" must be a list of 2 to {MAX_CHOICES} texts, not {brief(given)}.')
+        raise reader.error(number, f'"choices" must be a list of 2 to {MAX_CHOICES} texts, not {brief(given)}.')
     choices = [reader.text(number, choice, f"choices[{at}]", MAX_CHARACTERS) for at, choice in enumerate(given)]
     context = f"Question: {question}\nAnswer:"
     endings = tuple(spaced(context, choice) for choice in choices)
@@ -109,7 +109,7 @@ def _right(reader: LineReader, number: int, answer: object, choices: list[str]) 
         letter = ord(answer.upper()) - ord("A") if len(answer) == 1 else -1
         if answer not in choices and 0 <= letter < len(choices):
             return letter
-    reader.fail(
+    raise reader.error(
         number,
         f'"answer" must be the right choice: its number from 0 to {len(choices) - 1}, its letter, or its text as it '
         f"stands among them once; not {brief(answer)}.",
@@ -123,7 +123,7 @@ def _cloze(reader: LineReader, number: int, fields: dict[str, Any]) -> Item:
         return Item(number, text, (spaced(text, target),))
     before, space, word = text.rstrip().rpartition(" ")
     if not before.strip():
-        reader.fail(number, '"text" has one word only; the last of several is asked for, or give a "target".')
+        raise reader.error(number, '"text" has one word only; the last of several is asked for, or give a "target".')
     return Item(number, before, (space + word,))
 
 
@@ -141,7 +141,7 @@ def _exact(reader: LineReader, number: int, fields: dict[str, Any]) -> Item:
         try:
             re.compile(regex)
         except (re.error, RecursionError, OverflowError) as error:
-            reader.fail(number, f'"regex" cannot be used: {error}.')
+            raise reader.error(number, f'"regex" cannot be used: {error}.') from None
     return Item(number, prompt, answer=answer, regex=regex)
 
 

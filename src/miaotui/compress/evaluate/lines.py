@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from miaotui.errors import TaskFileError, brief
 
@@ -37,9 +37,9 @@ class LineReader:
         self._path = path
         self._most = most
 
-    def fail(self, number: int, problem: str) -> NoReturn:
-        """Raise TaskFileError about a line."""
-        raise TaskFileError(f"{self._path} line {number}: {problem}")
+    def error(self, number: int, problem: str) -> TaskFileError:
+        """What to raise about a line."""
+        return TaskFileError(f"{self._path} line {number}: {problem}")
 
     def lines(self, text: str) -> Iterator[tuple[int, str]]:
         """Number and content of each line that is not blank, and one at least."""
@@ -49,9 +49,9 @@ class LineReader:
                 continue
             count += 1
             if count > self._most:
-                self.fail(number, f"there are more than {self._most} lines; cut the file into several.")
+                raise self.error(number, f"there are more than {self._most} lines; cut the file into several.")
             if len(line) > MAX_LINE_CHARACTERS:
-                self.fail(number, f"the line has {len(line)} characters, more than {MAX_LINE_CHARACTERS}.")
+                raise self.error(number, f"the line has {len(line)} characters, more than {MAX_LINE_CHARACTERS}.")
             yield number, line
         if not count:
             raise TaskFileError(f"{self._path}: is empty; give one object or prompt a line.")
@@ -62,23 +62,23 @@ class LineReader:
             try:
                 fields = json.loads(line)
             except (ValueError, RecursionError) as error:
-                self.fail(number, f"is not JSON ({str(error):.100}); write one object a line.")
+                raise self.error(number, f"is not JSON ({error!s:.100}); write one object a line.") from None
             if not isinstance(fields, dict):
-                self.fail(number, f"must be an object, not {brief(fields)}.")
+                raise self.error(number, f"must be an object, not {brief(fields)}.")
             yield number, fields
 
     def text(self, number: int, value: object, field: str, most: int) -> str:
         """A field that must be text, not blank, and no longer than so many characters."""
         if value is None:
-            self.fail(number, f'there is no "{field}".')
+            raise self.error(number, f'there is no "{field}".')
         if not isinstance(value, str):
-            self.fail(number, f'"{field}" must be text, not {brief(value)}.')
+            raise self.error(number, f'"{field}" must be text, not {brief(value)}.')
         if not value.strip():
-            self.fail(number, f'"{field}" is empty.')
+            raise self.error(number, f'"{field}" is empty.')
         if len(value) > most:
-            self.fail(number, f'"{field}" has {len(value)} characters, more than {most}.')
+            raise self.error(number, f'"{field}" has {len(value)} characters, more than {most}.')
         try:
             value.encode()
         except UnicodeEncodeError:
-            self.fail(number, f'"{field}" holds half a surrogate pair; write it as UTF-8.')
+            raise self.error(number, f'"{field}" holds half a surrogate pair; write it as UTF-8.') from None
         return value

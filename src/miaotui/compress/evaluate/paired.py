@@ -88,12 +88,12 @@ def clustered_mean(sums: Sequence[float], counts: Sequence[int]) -> Difference:
 
 def _student(freedom: int) -> float:
     """Two-sided 95 % point of Student's t, by its expansion in 1/freedom (Abramowitz and Stegun, 26.7.5)."""
-    if freedom < 3:
-        return (12.706, 4.303)[freedom - 1]
+    if freedom < 5:
+        return (12.706, 4.303, 3.182, 2.776)[freedom - 1]
     z = Z
     terms = (
         (z**3 + z) / 4,
         (5 * z**5 + 16 * z**3 + 3 * z) / 96,
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
     )
-    return z + sum(term / freedom ** (power + 1) for power, term in enumerate(terms))
+    return z + math.fsum(term / freedom ** (power + 1) for power, term in enumerate(terms))

@@ -114,7 +114,8 @@ def _search(pairs: Sequence[tuple[Item, str]]) -> list[str | None]:
     """What each item's regex finds in its text; in a process that is ended when that takes too long."""
     asked = json.dumps([[item.regex, text] for item, text in pairs])
     command = [sys.executable, "-I", str(Path(extract.__file__))]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8") as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, encoding="utf-8") as process:  # noqa: S603 (our own file)
         try:
             out, _ = process.communicate(asked, timeout=SEARCH_S)
         except subprocess.TimeoutExpired:
