@@ -14,9 +14,9 @@ def page(title: str, style: str, body: Iterable[str], *, head: str = "") -> str:
         [
             f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{shown}</title>{head}',
             "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
-            f"<style>{style}</style></head>\n<body>\n<h1>{shown}</h1>",
+            f"<style>{style}</style></head>\n<body>\n<main>\n<h1>{shown}</h1>",
             *body,
-            "</body>\n</html>\n",
+            "</main>\n</body>\n</html>\n",
         ]
     )
 

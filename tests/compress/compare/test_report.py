@@ -12,7 +12,7 @@ import pytest
 from compress.compare.report import EVIL, NAMES, comparison, report
 from miaotui.compress.compare.document import document
 from miaotui.compress.compare.page import DARK, LIGHT, page
-from miaotui.compress.compare.plot import NUM_COLORS, draw
+from miaotui.compress.compare.plot import BOTTOM, HEIGHT, LEFT, NUM_COLORS, RIGHT, TOP, WIDTH, draw
 from miaotui.compress.compare.quality import Quality
 from miaotui.compress.compare.text import notes, tables
 
@@ -127,8 +127,8 @@ def test_pictures_are_xml_with_a_dot_for_each_model_and_a_frontier() -> None:
         assert len(list(drawing.iter(f"{SVG}circle"))) == 4
         assert len(list(drawing.iter(f"{SVG}polyline"))) == 1
         for circle in drawing.iter(f"{SVG}circle"):
-            assert 62 <= float(circle.get("cx", "")) <= 442
-            assert 34 <= float(circle.get("cy", "")) <= 312
+            assert LEFT <= float(circle.get("cx", "")) <= WIDTH - RIGHT
+            assert TOP <= float(circle.get("cy", "")) <= HEIGHT - BOTTOM
         texts = [element.text for element in drawing.iter(f"{SVG}text")]
         assert {"1", "2", "3", "4", "0"} <= set(texts)
 

@@ -31,7 +31,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .7rem; text-align: right; white-space: nowrap; }
 th { color: var(--muted); font-weight: 500; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; position: sticky; left: 0;
-  background: var(--paper); max-width: 45vw; overflow: hidden; text-overflow: ellipsis; }
+  background: var(--paper); max-width: min(45vw, 17rem); overflow: hidden; text-overflow: ellipsis; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
 svg { width: 100%; height: auto; font-family: inherit; }
 .names { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; }
@@ -58,7 +58,9 @@ def page(report: Mapping[str, Any]) -> str:
     if pictures := draw(report):
         body += ["<h2>Speed, quality, size</h2>", f'<div class="pictures">{"".join(pictures)}</div>', *_names(models)]
     for heading, heads, rows in tables(report):
-        body += [f"<h2>{escaped(heading)}</h2>", '<div class="wide" tabindex="0">', *html.table(heads, rows), "</div>"]
+        label = escaped(heading)
+        wide = f'<div class="wide" tabindex="0" role="region" aria-label="{label}">'
+        body += [f"<h2>{label}</h2>", wide, *html.table(heads, rows), "</div>"]
     body += [line.replace("<ul>", '<ul class="notes">', 1) for line in html.bullets(notes(report))]
     body += _answers(report["answers"] or ())
     return html.page(f"Compared: {title}", STYLE, body, head=VIEWPORT)

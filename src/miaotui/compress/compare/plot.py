@@ -12,8 +12,8 @@ from miaotui.compress.compare.document import distance_of, has_distances, loss_o
 from miaotui.compress.compare.frontier import frontier
 from miaotui.drawing.svg import escaped, text
 
-WIDTH, HEIGHT = 460, 360
-LEFT, RIGHT, TOP, BOTTOM = 62, 18, 34, 48
+WIDTH, HEIGHT = 400, 340
+LEFT, RIGHT, TOP, BOTTOM = 50, 22, 44, 48
 NUM_COLORS = 8
 INK, MUTED, LINE = "var(--ink)", "var(--muted)", "var(--line)"
 
@@ -129,8 +129,8 @@ def _picture(title: str, x_axis: Axis, y_axis: Axis, dots: Sequence[Dot], x_sign
     label = escaped(f"{title}. {y_axis.name}; {x_axis.name}.")
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">',
-        text(LEFT, 16, title, size=14, color=INK),
-        text(LEFT, TOP - 4, y_axis.name, size=11, color=MUTED),
+        text(4, 16, title, size=15, color=INK),
+        text(4, 35, y_axis.name, size=12, color=MUTED),
         *_grid(x_axis, y_axis),
         *_frontier(x_axis, y_axis, dots, x_sign),
     ]
@@ -144,12 +144,12 @@ def _grid(x_axis: Axis, y_axis: Axis) -> Iterator[str]:
     for value, name in x_axis.ticks:
         at = _x(x_axis.place(value))
         yield f'<line x1="{at:.1f}" y1="{top}" x2="{at:.1f}" y2="{bottom}" stroke="{LINE}"/>'
-        yield text(at, bottom + 16, name, size=11, anchor="middle", color=MUTED)
+        yield text(at, bottom + 16, name, size=12, anchor="middle", color=MUTED)
     for value, name in y_axis.ticks:
         at = _y(y_axis.place(value))
         yield f'<line x1="{left}" y1="{at:.1f}" x2="{right}" y2="{at:.1f}" stroke="{LINE}"/>'
-        yield text(left - 6, at + 4, name, size=11, anchor="end", color=MUTED)
-    yield text(right, bottom + 36, x_axis.name, size=11, anchor="end", color=MUTED)
+        yield text(left - 6, at + 4, name, size=12, anchor="end", color=MUTED)
+    yield text(right, bottom + 36, x_axis.name, size=12, anchor="end", color=MUTED)
 
 
 def _frontier(x_axis: Axis, y_axis: Axis, dots: Sequence[Dot], x_sign: float) -> Iterator[str]:

@@ -22,7 +22,11 @@ def tables(report: Mapping[str, Any]) -> list[Table]:
     if models[0]["quality"]:
         made.append((f"quality, over {report['text']}", _quality(models)))
     found: list[Table] = [
-        (title, ["", *(head for head, _ in columns)], [[m["name"], *(cell(m) for _, cell in columns)] for m in models])
+        (
+            title,
+            ["model", *(head for head, _ in columns)],
+            [[m["name"], *(cell(m) for _, cell in columns)] for m in models],
+        )
         for title, columns in made
     ]
     return found + [_task(task) for task in report["tasks"]]
@@ -117,7 +121,7 @@ def _of_divergence(model: Model, write: Callable[[Model], str]) -> str:
 
 
 def _task(task: Mapping[str, Any]) -> Table:
-    heads = ["", "right", "accuracy"]
+    heads = ["model", "right", "accuracy"]
     kind, several = task["kind"], len(task["models"]) > 1
     heads += {"choice": ["by bytes"], "cloze": ["perplexity of the word"], "exact": []}[kind]
     heads += ["to first", "p", "verdict"] if several else []

@@ -90,7 +90,7 @@ def _score(model: OpenModel, items: Sequence[Item]) -> list[list[Scored]]:
 
 def _best(item: Item, scored: Sequence[Scored], *, by_length: bool = False) -> bool:
     """Whether the right ending is the likeliest, by itself or per byte; the first of equals counts."""
-    lengths = [len(ending.encode()) if by_length else 1 for ending in item.endings]
+    lengths = [len(ending.strip().encode()) if by_length else 1 for ending in item.endings]
     values = [one.total / length for one, length in zip(scored, lengths, strict=True)]
     return values.index(max(values)) == item.right
 
