@@ -22,6 +22,7 @@ COMMANDS = {
     "calibrate": "note what a model's matrices are fed, for compressing it well",
     "compress": "write a model with its weights in fewer bits",
     "distil": "a pruned or quantized model learns from the one it was made of",
+    "compare": "put models side by side: size, speed, quality, tasks, answers",
     "pull": "download a model by name",
     "ls": "list the models that are here",
     "show": "what a model is made of, what it needs, how fast it can be",
