@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from miaotui.cli import compress_separable
 from miaotui.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, metavar="OUT", type=Path, help="the file to write (.gguf)")
     kinds = "q8_0, q6_k, q5_1, q5_0, q4_1, q4_0, q4_k (default), iq4_nl or f16"
     parser.add_argument("--type", default="q4_k", metavar="TYPE", help=f"of the matrices: {kinds}")
+    compress_separable.add_arguments(parser)
 
 
 def run(args: Namespace) -> int:
@@ -31,7 +33,8 @@ def run(args: Namespace) -> int:
 
     kind = type_named(args.type)
     step = None if args.json or not sys.stderr.isatty() else _show
-    done = compress(open_source(resolve(args.model)), args.output, kind, step=step)
+    source = compress_separable.separated(args, open_source(resolve(args.model)), None)
+    done = compress(source, args.output, kind, step=step)
     if args.json:
         print_json(_document(done))
     else:

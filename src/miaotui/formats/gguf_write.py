@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +20,16 @@ from numpy.typing import NDArray
 
 from miaotui.errors import ModelFileError, OutputError
 from miaotui.formats.gguf import DEFAULT_ALIGNMENT, MAGIC
-from miaotui.formats.gguf_values import BOOL, STRING, UINT32
+from miaotui.formats.gguf_values import ARRAY, BOOL, STRING, UINT32
 from miaotui.formats.weights import TensorType
 
 VERSION = 3
-INT64, FLOAT64 = 11, 12
+INT32, FLOAT32, INT64, FLOAT64 = 5, 6, 11, 12
 _SPARE_BYTES = 16 << 20
 """What a disk has to have left behind the file."""
 
 Field = NDArray[np.uint8] | bytes
+StandardValue = str | bool | int | float | Sequence[str] | Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,22 @@ def encode_field(value: str | bool | int | float) -> bytes:
 def encode_u32(value: int) -> bytes:
     """An integer for keys that the format's readers want as uint32."""
     return struct.pack("<II", UINT32, value)
+
+
+def encode_as_converted(value: StandardValue) -> bytes:
+    """A value in the type that llama.cpp's converter gives it and its loader insists on.
+
+    Whole numbers are uint32, other numbers float32; lists hold strings (bytes as surrogate escapes, PEP 383) or int32.
+    """
+    if isinstance(value, bool | str):
+        return encode_field(value)
+    if isinstance(value, int):
+        return encode_u32(value)
+    if isinstance(value, float):
+        return struct.pack("<If", FLOAT32, value)
+    if all(isinstance(item, int) for item in value):
+        return struct.pack("<IIQ", ARRAY, INT32, len(value)) + np.asarray(value, "<i4").tobytes()
+    return struct.pack("<IIQ", ARRAY, STRING, len(value)) + b"".join(_string(str(item)) for item in value)
 
 
 class GgufWriter:
@@ -151,5 +168,5 @@ def _header(fields: Mapping[str, Field], tensors: list[PlannedTensor]) -> bytes:
 
 
 def _string(text: str) -> bytes:
-    encoded = text.encode()
+    encoded = text.encode("utf-8", "surrogateescape")
     return struct.pack("<Q", len(encoded)) + encoded

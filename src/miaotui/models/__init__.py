@@ -8,7 +8,7 @@ from miaotui.errors import UnsupportedModelError
 from miaotui.formats.spec import ModelSpec
 from miaotui.formats.weights import Tensor
 from miaotui.graph.nodes import Graph
-from miaotui.models import bert, gemma3, llama, qwen2, qwen3
+from miaotui.models import bert, gemma3, llama, qwen2, qwen3, text_cnn
 
 _BUILDERS: Mapping[str, Callable[[ModelSpec, Mapping[str, Tensor]], Graph]] = {
     "llama": llama.build,
@@ -16,6 +16,7 @@ _BUILDERS: Mapping[str, Callable[[ModelSpec, Mapping[str, Tensor]], Graph]] = {
     "qwen3": qwen3.build,
     "gemma3": gemma3.build,
     "bert": bert.build,
+    "text_cnn": text_cnn.build,
 }
 
 SUPPORTED: tuple[str, ...] = tuple(_BUILDERS)
