@@ -1,6 +1,6 @@
 """What separable convolutions cost and gain: TextCNN (arXiv:1408.5882) on SST-2, whole, taken apart, tuned again.
 
-usage: separable.py [--taps 3,5,7] [--filters 256] [--rank 1] [--epochs 8] [--seeds 1] [--out FILE.json] [--keep FOLDER]
+usage: separable.py [--taps 3,5,7] [--filters 256] [--rank 1] [--epochs 5] [--seeds 1] [--out FILE.json] [--keep FOLDER]
 Trains in PyTorch (environment of its own), decomposes and measures with miaotui's engine: multiply-adds, accuracy on
 sst2-dev, milliseconds of single sentences and of batches, whole and separable in turns.
 """
@@ -265,7 +265,7 @@ def main() -> None:
     parser.add_argument("--taps", type=lambda text: tuple(int(t) for t in text.split(",")), default=(3, 5, 7))
     parser.add_argument("--filters", type=int, default=256)
     parser.add_argument("--rank", type=int, default=1)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--runs", type=int, default=2, help="passes over the sentences for each speed")
     parser.add_argument("--out", type=Path)

@@ -68,12 +68,13 @@ class TinyTextCnn:
     def _convolved(self, tensors: dict[str, torch.Tensor], x: torch.Tensor, layer: int) -> torch.Tensor:
         taps, rank = self.convolutions.taps[layer], self.convolutions.ranks[layer]
         conv = torch.nn.functional.conv1d
+        x = torch.nn.functional.pad(x, ((taps - 1) // 2, taps // 2))
         if not rank:
             weight = tensors[f"blk.{layer}.conv.weight"].reshape(FILTERS, taps, HIDDEN).transpose(1, 2)
-            return conv(x, weight, tensors[f"blk.{layer}.conv.bias"], padding="same")
+            return conv(x, weight, tensors[f"blk.{layer}.conv.bias"])
         filters = tensors[f"blk.{layer}.conv_depthwise.weight"].reshape(rank, taps, HIDDEN).permute(2, 0, 1)
         filters = filters.reshape(HIDDEN * rank, 1, taps)  # PyTorch has a channel's filters side by side
-        columns = conv(x, filters, padding="same", groups=HIDDEN)
+        columns = conv(x, filters, groups=HIDDEN)
         weight = tensors[f"blk.{layer}.conv_pointwise.weight"].reshape(FILTERS, rank, HIDDEN).transpose(1, 2)
         bias = tensors[f"blk.{layer}.conv_pointwise.bias"]
         return conv(columns, weight.reshape(FILTERS, HIDDEN * rank, 1), bias)
