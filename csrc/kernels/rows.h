@@ -68,7 +68,7 @@ MT_INLINE F32 gelu(F32 x) {
 
 template <int ACTIVATION>
 MT_INLINE F32 activated(F32 x) {
-    return ACTIVATION == 0 ? silu(x) : ACTIVATION == 1 ? gelu_tanh(x) : gelu(x);
+    return ACTIVATION == 0 ? silu(x) : ACTIVATION == 1 ? gelu_tanh(x) : ACTIVATION == 2 ? gelu(x) : max(zero(), x);
 }
 
 // y = activation(gate) · up, n values; without up, the activation alone.
@@ -92,8 +92,10 @@ static void activate_mul(int activation, const float* gate, const float* up, int
         activate_all<0>(gate, up, n, y);
     else if (activation == 1)
         activate_all<1>(gate, up, n, y);
-    else
+    else if (activation == 2)
         activate_all<2>(gate, up, n, y);
+    else
+        activate_all<3>(gate, up, n, y);
 }
 
 MT_INLINE float sum_of_squares(const float* x, int64_t n, float center) {

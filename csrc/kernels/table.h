@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/cpu.h"
+#include "kernels/depthwise_task.h"
 #include "kernels/encoder_task.h"
 #include "kernels/kv_layout.h"
 #include "kernels/packed.h"

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/attention.h"
+#include "kernels/convolution.h"
 #include "kernels/encoder_attention.h"
 #include "kernels/linear.h"
 #include "kernels/linear_float.h"

@@ -85,12 +85,14 @@ std::shared_ptr<PackedWeight> OpArguments::packed_weight(size_t i) const {
 }
 
 int activation_of(const OpArguments& arguments) {
-    const std::string& name = arguments.choice("activation", {"silu", "gelu_tanh", "gelu"});
-    return name == "silu" ? 0 : name == "gelu_tanh" ? 1 : 2;
+    const std::string& name = arguments.choice("activation", {"silu", "gelu_tanh", "gelu", "relu"});
+    return name == "silu" ? 0 : name == "gelu_tanh" ? 1 : name == "gelu" ? 2 : 3;
 }
 
 std::unique_ptr<Op> make_op(const OpArguments& arguments, const ProgramLimits& limits) {
-    if (arguments.kind != "select_rows" && arguments.kind != "mean_pool") {  // which go from token rows to logit rows
+    const bool to_logit_rows =
+        arguments.kind == "select_rows" || arguments.kind == "mean_pool" || arguments.kind == "max_pool";
+    if (!to_logit_rows) {
         const auto same_rows = [&](const std::vector<Slice>& slices) {
             for (const Slice& s : slices)
                 arguments.expect(s.rows == arguments.outputs.front().rows,
@@ -98,7 +100,7 @@ std::unique_ptr<Op> make_op(const OpArguments& arguments, const ProgramLimits& l
         };
         if (!arguments.outputs.empty()) same_rows(arguments.inputs), same_rows(arguments.outputs);
     }
-    for (const auto make : {make_row_op, make_linear_op, make_attention_op, make_encoder_op})
+    for (const auto make : {make_row_op, make_linear_op, make_attention_op, make_encoder_op, make_convolution_op})
         if (auto op = make(arguments, limits)) return op;
     throw BadInput("operator " + arguments.kind + " does not exist");
 }

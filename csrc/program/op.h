@@ -138,6 +138,7 @@ std::unique_ptr<Op> make_row_op(const OpArguments& arguments, const ProgramLimit
 std::unique_ptr<Op> make_linear_op(const OpArguments& arguments, const ProgramLimits& limits);
 std::unique_ptr<Op> make_attention_op(const OpArguments& arguments, const ProgramLimits& limits);
 std::unique_ptr<Op> make_encoder_op(const OpArguments& arguments, const ProgramLimits& limits);
+std::unique_ptr<Op> make_convolution_op(const OpArguments& arguments, const ProgramLimits& limits);
 
 // The kernels' number of the attribute "activation".
 int activation_of(const OpArguments& arguments);

@@ -277,7 +277,7 @@ def kernel_rope(tier: str, x: _Floats, cos_sin: _Floats, interleaved: bool) -> _
     """Rotate heads [rows, head_dim] by cos_sin [rows, rope_dim]: cosine and sine of each pair."""
 
 def kernel_activate(tier: str, activation: str, gate: _Floats, up: _Floats | None = None) -> _Floats:
-    """Return activation(gate) · up, or the activation alone; silu, gelu_tanh or gelu."""
+    """Return activation(gate) · up, or the activation alone; silu, gelu_tanh, gelu or relu."""
 
 def kernel_encoder_attention(
     tier: str, q: _Floats, k: _Floats, v: _Floats, scale: float, first_row: int, end_row: int
@@ -285,6 +285,13 @@ def kernel_encoder_attention(
     """Return rows first_row … end_row - 1 of softmax(q · kᵀ · scale) · v; all are [tokens, head_dim] of one head."""
 
 def kernel_add(tier: str, a: _Floats, b: _Floats) -> _Floats: ...
+def kernel_max(tier: str, a: _Floats, b: _Floats) -> _Floats: ...
+def kernel_depthwise(tier: str, x: _Floats, filters: _Floats, height: int, width: int, line: int) -> _Floats:
+    """Filters [terms * height * width, columns] over rows [lines * line, columns]: [line - width + 1, terms * columns].
+
+    Those windows whose upper left tap lies in the first line, where nothing of them is outside.
+    """
+
 def kernel_softcap(tier: str, x: _Floats, cap: float) -> _Floats: ...
 def kernel_kv_store(tier: str, kv_dtype: str, k: _Floats, v: _Floats) -> _Bytes:
     """Return a page's keys and values [2, bytes / 2] with k, v [tokens, head_dim] in it; unwritten bytes are 255."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from miaotui.formats.weights import Tensor
 from miaotui.graph.nodes import Graph, Node, Value, Weight
+from native.oracles import windows
 
 Array = NDArray[np.floating]
 
@@ -86,6 +87,8 @@ def rotate(x: Array, positions: Array, node: Node, graph: Graph) -> Array:
 def activate(x: Array, kind: str) -> Array:
     if kind == "silu":
         return x / (1 + np.exp(-x))
+    if kind == "relu":
+        return np.maximum(x, 0)
     if kind == "gelu":
         half = [1 + math.erf(value / math.sqrt(2)) for value in x.reshape(-1).tolist()]
         return 0.5 * x * np.array(half, x.dtype).reshape(x.shape)
@@ -246,6 +249,23 @@ class NumpyProgram:
         offsets = np.array(batch.offsets)
         ends = np.searchsorted(offsets, np.array(batch.logit_rows, dtype=int), side="right")
         return [np.array([inputs[0][offsets[end - 1] : offsets[end]].mean(0) for end in ends])]
+
+    def _windows(self, node, inputs, batch, kv):
+        height, width, line = (int(node.attrs[name]) for name in ("kernel_height", "kernel_width", "line"))
+        parts = [windows(inputs[0][a:b], height, width, line) for a, b in pairwise(batch.offsets)]
+        return [np.concatenate(parts).reshape(len(inputs[0]), -1)]
+
+    def _depthwise(self, node, inputs, batch, kv):
+        height, width, line = (int(node.attrs[name]) for name in ("kernel_height", "kernel_width", "line"))
+        filters = self._weight(node.weights[0]).reshape(node.attrs["terms"], height, width, -1)
+        parts = [windows(inputs[0][a:b], height, width, line) for a, b in pairwise(batch.offsets)]
+        return [np.einsum("thwc,rhwc->trc", np.concatenate(parts), filters).reshape(len(inputs[0]), -1)]
+
+    def _max_pool(self, node, inputs, batch, kv):
+        offsets = np.array(batch.offsets)
+        ends = np.searchsorted(offsets, np.array(batch.logit_rows, dtype=int), side="right")
+        rows = np.concatenate(inputs, axis=1)
+        return [np.array([rows[offsets[end - 1] : offsets[end]].max(0) for end in ends])]
 
     def _add(self, node, inputs, batch, kv):
         return [inputs[0] + inputs[1]]

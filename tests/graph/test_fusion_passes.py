@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graph.numpy_reference import NumpyBatch, NumpyKv, NumpyProgram
-from graph.toy import run_toy, toy, toy_encoder, toy_spec, toy_weights
+from graph.toy import run_toy, toy, toy_classifier, toy_encoder, toy_spec, toy_weights
 from miaotui.core import ACTIVATIONS
 from miaotui.errors import ConfigError
 from miaotui.formats.weights import TensorType
@@ -176,7 +176,8 @@ def test_nodes_that_nobody_reads_are_dropped():
 
 @pytest.mark.parametrize("name", [name for name in PASSES if name != "remove_dead_code"])
 def test_a_disabled_pass_is_not_applied(name):
-    graph, _ = toy_encoder() if name == "fuse_norm_both" else toy()
+    toys = {"fuse_norm_both": toy_encoder, "quantize_before_windows": toy_classifier}
+    graph, _ = toys.get(name, toy)()
     assert kinds(optimize(graph, activations="int8", disabled={name})) != kinds(optimize(graph, activations="int8"))
 
 
@@ -202,6 +203,17 @@ def test_the_first_token_s_row_is_all_that_is_computed_behind_the_last_attention
     batch = NumpyBatch([3, 1, 20, 4], [0, 1, 0, 1], [0, 2, 4], [0, 1], [0, 2])
     results = [NumpyProgram(g, weights).run(batch, NumpyKv()) for g in (graph, optimize(graph, activations="float32"))]
     np.testing.assert_allclose(*results, atol=1e-12)
+
+
+def test_rows_are_quantized_before_windows_repeat_them():
+    graph, weights = toy_classifier()
+    plain = quantize_activations(graph, "int8")
+    moved = PASSES["quantize_before_windows"](plain).validate()
+    assert added_and_removed(plain, moved) == {"quantize": -1}  # one for both windows
+    assert [n.inputs[0].width for n in moved.nodes if n.kind == "quantize"] == [64, 128, 384]
+    batch = NumpyBatch([3, 1, 20, 4], [0, 1, 0, 1], [0, 2, 4], [0, 1], [0, 2])
+    results = [NumpyProgram(g, weights).run(batch, NumpyKv()) for g in (plain, moved)]
+    np.testing.assert_array_equal(*results)
 
 
 def test_an_unknown_pass_is_refused_with_the_names_of_all():

@@ -9,6 +9,7 @@ import gguf
 import numpy as np
 
 from graph.numpy_reference import NumpyBatch, NumpyKv, NumpyProgram
+from miaotui.formats.convolutions import Convolutions
 from miaotui.formats.spec import ModelSpec, RopeScaling
 from miaotui.formats.weights import Tensor, TensorType
 from miaotui.graph.nodes import Graph
@@ -111,6 +112,27 @@ def toy_encoder(**changes: Any) -> tuple[Graph, dict[str, Tensor]]:
     kinds = {
         name: TensorType.Q8_0 if name.startswith("blk") and len(s) > 1 else TensorType.F32 for name, s in shapes.items()
     }
+    weights = {name: make_tensor(name, shape, kinds[name], rng) for name, shape in shapes.items()}
+    return build_graph(spec, weights), weights
+
+
+def toy_classifier() -> tuple[Graph, dict[str, Tensor]]:
+    """Unfused graph and weights of a text classifier: two whole convolutions and a separable one."""
+    convolutions = Convolutions((3, 4, 5), (0, 0, 2), ("no", "yes"))
+    spec = toy_spec(architecture="text_cnn", activation="relu", convolutions=convolutions)
+    rng = np.random.default_rng(0)
+    hidden, filters = spec.hidden_size, spec.intermediate_size
+    shapes: dict[str, tuple[int, ...]] = {
+        "token_embd.weight": (spec.vocab_size, hidden),
+        "blk.0.conv.weight": (filters, 3 * hidden),
+        "blk.1.conv.weight": (filters, 4 * hidden),
+        "blk.2.conv_depthwise.weight": (2 * 5 * hidden,),
+        "blk.2.conv_pointwise.weight": (filters, 2 * hidden),
+        "cls.output.weight": (2, 3 * filters),
+        "cls.output.bias": (2,),
+    }
+    shapes |= {f"blk.{name}.bias": (filters,) for name in ("0.conv", "1.conv", "2.conv_pointwise")}
+    kinds = {name: TensorType.Q8_0 if len(shape) > 1 else TensorType.F32 for name, shape in shapes.items()}
     weights = {name: make_tensor(name, shape, kinds[name], rng) for name, shape in shapes.items()}
     return build_graph(spec, weights), weights
 

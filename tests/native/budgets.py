@@ -81,6 +81,8 @@ BUDGETS: Final[dict[str, Budget]] = {
         "max |v|, per unit of (1 + max Σ_d |q_d·k_d|·scale)",
         "scores round head_dim + 1 times and enter weights twice (above and below); sums of num_tokens, and of a 16th",
     ),
+    "depthwise": Budget(lambda taps: taps, "Σ |filter|·|x| over the taps", "one fma a tap, in their order"),
+    "max_rows": Budget(lambda: 0, "–", "picks one of two values"),
     "dot_rows_i8": Budget(lambda: 0, "–", "integers are exact"),
     "search_codes": Budget(lambda: 0, "–", "lanes never meet, so every tier finds the same bits"),
     "search_super_codes": Budget(lambda: 0, "–", "as search_codes"),

@@ -112,10 +112,12 @@ def normal_tail(a: Doubles) -> Doubles:
 
 
 def activate(name: str, x: Doubles) -> Doubles:
-    """SiLU, GELU, or GELU in its tanh form."""
+    """SiLU, ReLU, GELU, or GELU in its tanh form."""
     with np.errstate(over="ignore"):
         if name == "silu":
             return x / (1 + np.exp(-x))
+        if name == "relu":
+            return np.maximum(x, 0)
         if name == "gelu":
             return x * np.where(x < 0, normal_tail(np.abs(x)), 1 - normal_tail(np.abs(x)))
         return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
@@ -181,6 +183,19 @@ def encoder_attention(q: Doubles, k: Doubles, v: Doubles, scale: float) -> tuple
     weights = np.exp(scores - scores.max(axis=1, keepdims=True))
     largest = float((np.abs(q) @ np.abs(k).T).max() * abs(scale))
     return weights / weights.sum(axis=1, keepdims=True) @ v, largest
+
+
+def windows(x: Floats, height: int, width: int, line: int) -> Floats:
+    """Windows [rows][height][width][columns] around each row of one sequence, zeros beyond its edges.
+
+    line: rows of a line of the image that the sequence is; 0: it is one line.
+    """
+    line = line or len(x)
+    image = x.reshape(-1, line, x.shape[1])
+    above, left = (height - 1) // 2, (width - 1) // 2
+    padded = np.pad(image, ((above, height - 1 - above), (left, width - 1 - left), (0, 0)))
+    views = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(0, 1))  # [y][x][columns][h][w]
+    return np.ascontiguousarray(views.transpose(0, 1, 3, 4, 2)).reshape(len(x), height, width, x.shape[1])
 
 
 def quantized_rows(tier: str, x: Floats, wide: bool) -> QuantizedRows:

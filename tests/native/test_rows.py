@@ -107,16 +107,22 @@ def test_gelu_keeps_its_budget_in_the_far_tail_too(n: int, seed: int, with_up: b
     assert_within(y, oracles.activate("gelu", x) * factor, (bound + 2.0**-120) * np.abs(factor) + FLOOR)
 
 
+@given(n=st.integers(1, 70), seed=SEEDS)
+def test_relu_keeps_what_is_above_zero(n: int, seed: int) -> None:
+    x = gates(seed, n)
+    np.testing.assert_array_equal(same_on_all_tiers("kernel_activate", "relu", x), np.maximum(x, 0))
+
+
 def test_an_activation_alone_is_that_times_one() -> None:
     x = gates(3, 67)
-    for activation in ("silu", "gelu_tanh", "gelu"):
+    for activation in ("silu", "gelu_tanh", "gelu", "relu"):
         alone = same_on_all_tiers("kernel_activate", activation, x)
         assert_same_bits(alone, same_on_all_tiers("kernel_activate", activation, x, np.ones_like(x)))
 
 
 def test_activations_carry_nan_and_infinity() -> None:
     x = np.array([np.nan, np.inf], np.float32)
-    for activation in ("silu", "gelu_tanh", "gelu"):
+    for activation in ("silu", "gelu_tanh", "gelu", "relu"):
         y = same_on_all_tiers("kernel_activate", activation, x, np.ones(2, np.float32))
         assert np.isnan(y[0])
         assert y[1] == np.inf

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from miaotui.cli import compress_prune, compress_transforms
+from miaotui.cli import compress_prune, compress_separable, compress_transforms
 from miaotui.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--calibration", metavar="FILE", type=Path, help=text)
     compress_prune.add_arguments(parser)
     compress_transforms.add_arguments(parser)
+    compress_separable.add_arguments(parser)
 
 
 def run(args: Namespace) -> int:
@@ -41,6 +42,7 @@ def run(args: Namespace) -> int:
     step = None if args.json or not sys.stderr.isatty() else _show
     source: Source = open_source(resolve(args.model))
     calibration = _calibration(args.calibration)
+    source = compress_separable.separated(args, source, calibration)
     source, calibration = compress_prune.pruned(args, source, calibration, kind)
     source, calibration = compress_transforms.transformed(args, source, calibration, kind, args.method)
 

@@ -34,7 +34,7 @@ def run(args: Namespace) -> int:
     from miaotui.models import build_graph
 
     file = find_model(config.model)
-    if file.spec.is_encoder:
+    if file.spec.is_encoder or file.spec.is_classifier:
         from miaotui.cli.show_encoder import show_encoder
 
         return show_encoder(file, config, args)

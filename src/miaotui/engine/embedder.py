@@ -55,7 +55,7 @@ class Embedder:
         file = model if isinstance(model, ModelFile) else find_model(model)
         if not file.spec.is_encoder:
             raise UnsupportedModelError(
-                f"{file.spec.name} writes text and makes no embeddings; take a text encoder, for example minilm."
+                f"{file.spec.name} makes no embeddings; take a text encoder, for example minilm."
             )
         self.file = file
         self._text_encoder = TextEncoder.from_model(file)

@@ -22,7 +22,7 @@ from miaotui.engine.results import Completion, Delta, Score, TokenLogprob
 from miaotui.engine.sequence import Sequence
 from miaotui.engine.stream import Stream, completion_of, raise_error_of
 from miaotui.engine.tools import read_tools, tool_format
-from miaotui.errors import ContextLengthError, InvalidRequestError, brief
+from miaotui.errors import ContextLengthError, InvalidRequestError, UnsupportedModelError, brief
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,6 +113,10 @@ class LLM:
             prefix_cache_bytes=prefix_cache_bytes,
         )
         file = find_model(model)
+        if file.spec.is_classifier:
+            raise UnsupportedModelError(
+                f"{file.spec.name} scores labels for texts and writes none; take another model."
+            )
         self._embedder: Embedder | None = _open_embedder(file, options) if file.spec.is_encoder else None
         self._loaded: LoadedModel | None = None if self._embedder else load_model(file, options)
         self._own_template = chat_template

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from miaotui.errors import ModelFileError
+from miaotui.formats.convolutions import Convolutions
 
-Architecture = Literal["llama", "qwen2", "qwen3", "gemma3", "bert"]
-ARCHITECTURES: tuple[Architecture, ...] = ("llama", "qwen2", "qwen3", "gemma3", "bert")
+Architecture = Literal["llama", "qwen2", "qwen3", "gemma3", "bert", "text_cnn"]
+ARCHITECTURES: tuple[Architecture, ...] = ("llama", "qwen2", "qwen3", "gemma3", "bert", "text_cnn")
 ENCODERS: frozenset[Architecture] = frozenset({"bert"})
 """Architectures that make one vector of a text, and write none."""
 
-Activation = Literal["silu", "gelu_tanh", "gelu"]
+Activation = Literal["silu", "gelu_tanh", "gelu", "relu"]
 Pooling = Literal["mean", "first"]
 
 
@@ -59,6 +60,7 @@ class ModelSpec:
     `rope_pairing`: "neox" rotates (i, i + rope_dim / 2) together, "interleaved" (2i, 2i + 1).
     Encoders have learned positions, as many as `context_length`, and nothing to do with rope. `max_text_tokens`: what
     they were made for (0: as many as positions). `pooling`: the mean of a text's rows, or the first one.
+    A classifier's layers are its convolutions, side by side; `intermediate_size` is how many filters each of them has.
     """
 
     architecture: Architecture
@@ -91,6 +93,12 @@ class ModelSpec:
     num_token_types: int = 0
     pooling: Pooling = "mean"
     max_text_tokens: int = 0
+    convolutions: Convolutions | None = None
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether the model scores labels for a text, and writes none."""
+        return self.convolutions is not None
 
     @property
     def is_encoder(self) -> bool:
@@ -111,6 +119,8 @@ class ModelSpec:
         if self.is_encoder:
             _check_range("num_token_types", self.num_token_types, 1, 1 << 16)
             _check_range("max_text_tokens", self.max_text_tokens, 0, self.context_length)
+        if self.convolutions is not None and len(self.convolutions.taps) != self.num_layers:
+            raise ModelFileError(f"{len(self.convolutions.taps)} convolutions are given for {self.num_layers} layers.")
         self._check_heads()
         self._check_layers()
 

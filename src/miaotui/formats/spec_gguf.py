@@ -9,6 +9,7 @@ from miaotui.formats.gguf import GgufFile
 from miaotui.formats.spec import ARCHITECTURES, Architecture, ModelSpec, RopeScaling
 from miaotui.formats.spec_encoder import spec_from_gguf_bert
 from miaotui.formats.spec_fields import Fields
+from miaotui.formats.spec_text_cnn import spec_from_text_cnn
 
 _GEMMA3_PATTERN = 6  # five local layers, then a global one
 _GEMMA3_27B_LAYERS = 62
@@ -44,6 +45,8 @@ def _architecture(fields: Fields) -> Architecture:
 def _spec(file: GgufFile, fields: Fields, arch: Architecture) -> ModelSpec:
     if arch == "bert":
         return spec_from_gguf_bert(fields, fields.string("general.name", file.path.stem), _vocab_size(file))
+    if arch == "text_cnn":
+        return spec_from_text_cnn(fields, fields.string("general.name", file.path.stem), _vocab_size(file))
     if fields.integer(f"{arch}.expert_count", 0) > 0:
         raise UnsupportedModelError("mixtures of experts are not supported; take a dense model.")
     hidden_size = fields.integer(f"{arch}.embedding_length")

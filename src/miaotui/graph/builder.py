@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from miaotui.errors import ModelFileError, UnsupportedModelError
 from miaotui.formats.spec import ModelSpec
@@ -131,9 +131,33 @@ class GraphBuilder:
     def mlp(self, x: Value) -> Value:
         """`down(activation(up(x)))`, with biases."""
         hidden = self.linear(x, "up", self._spec.intermediate_size, bias=True)
-        activation = {"activation": self._spec.activation}
-        hidden = self._node("activate", (hidden,), "activated", hidden.width, attrs=activation)
-        return self.linear(hidden, "down", x.width, bias=True)
+        return self.linear(self.activate(hidden), "down", x.width, bias=True)
+
+    def convolution(self, x: Value, width: int, taps: int) -> Value:
+        """`width` filters over windows of `taps` tokens, zeros beyond the text's ends (arXiv:1408.5882, section 2).
+
+        A matrix [width, taps * x.width]: columns of the first tap, then of the next.
+        """
+        windows = self._node("windows", (x,), "windows", taps * x.width, attrs=_in_one_line(taps))
+        return self.linear(windows, "convolution", width, bias=True)
+
+    def separable_convolution(self, x: Value, width: int, taps: int, rank: int) -> Value:
+        """`rank` filters for each column alone, then a matrix [width, rank * x.width] (arXiv:1704.04861, section 3.1).
+
+        The filters are one vector: [rank, taps, columns].
+        """
+        filters = self._look_up("depthwise", ".weight", (rank * taps * x.width,))
+        attrs = _in_one_line(taps) | {"terms": rank}
+        columns = self._node("depthwise", (x,), "depthwise", rank * x.width, weights=(filters,), attrs=attrs)
+        return self.linear(columns, "pointwise", width, bias=True)
+
+    def max_pool(self, rows: Sequence[Value]) -> Value:
+        """Each column's largest value over the sequence, of several values side by side; one row for each sequence."""
+        return self._node("max_pool", tuple(rows), "largest", sum(x.width for x in rows), rows="logits")
+
+    def activate(self, x: Value) -> Value:
+        """The spec's activation of every element."""
+        return self._node("activate", (x,), "activated", x.width, attrs={"activation": self._spec.activation})
 
     def gated_mlp(self, x: Value) -> Value:
         """`down(activation(gate(x)) * up(x))` (GLU variants, arXiv:2002.05202)."""
@@ -175,6 +199,12 @@ class GraphBuilder:
         kind = "mean_pool" if self._spec.pooling == "mean" else "select_rows"
         x = self._node(kind, (x,), "pooled", x.width, rows="logits")
         self._node("norm", (x,), "unit", x.width, attrs={"kind": "unit", "eps": UNIT_EPS, "group": x.width})
+        self._refuse_unused_tensors()
+        return Graph(tuple(self._nodes)).validate()
+
+    def classified(self, x: Value, num_labels: int) -> Graph:
+        """A score for each label, in place of logits; ends the graph."""
+        self.linear(x, "head", num_labels, bias=True)
         self._refuse_unused_tensors()
         return Graph(tuple(self._nodes)).validate()
 
@@ -247,6 +277,11 @@ class GraphBuilder:
                     f"tensor '{name}' is not part of architecture {self._spec.architecture!r} as miaotui knows it; "
                     "the model is a variant that is not supported."
                 )
+
+
+def _in_one_line(taps: int) -> dict[str, int]:
+    """Windows along a text; those of an image have a height, and lines of so many tokens."""
+    return {"kernel_height": 1, "kernel_width": taps, "line": 0}
 
 
 def hugging_face_prefix(weights: Mapping[str, Tensor]) -> str:

@@ -85,6 +85,10 @@ def node_cost(node: Node, work: Workload) -> Cost:
         weight_bytes = sum(table.nbytes / table.num_rows * rows for table in node.matrices)
     elif node.kind == "attention":
         flops, kv_bytes = _attention_cost(node, work)
+    elif node.kind == "depthwise":
+        flops = 2.0 * rows * sum(w.num_cols for w in node.weights if w is not None)
+    elif node.kind == "max_pool":
+        flops = float(sum(v.width * work.num_rows(v) for v in node.inputs))
     elif node.kind == "self_attention":
         flops = 4.0 * node.output.width * work.context_tokens * work.num_tokens
     elif node.kind in ("kv_write", "rope_kv"):

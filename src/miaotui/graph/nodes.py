@@ -208,6 +208,29 @@ def _check_positions(node: Node) -> bool:
     return _form(node) == ("f32", "f32") and all(w.num_cols == node.output.width for w in node.matrices)
 
 
+def _num_taps(node: Node) -> int:
+    return int(node.attrs["kernel_height"]) * int(node.attrs["kernel_width"])
+
+
+def _check_windows(node: Node) -> bool:
+    (x,), (y,) = node.inputs, node.outputs
+    return x.rows == y.rows == "tokens" and x.dtype == y.dtype and y.width == _num_taps(node) * x.width
+
+
+def _check_depthwise(node: Node) -> bool:
+    """One vector of filters [terms, kernel_height, kernel_width, columns]."""
+    filters = node.weights[0]
+    x, y, terms = node.inputs[0], node.output, int(node.attrs["terms"])
+    fits = filters is not None and filters.shape == (terms * _num_taps(node) * x.width,)
+    return _form(node) in TO_ANY_ROWS and x.rows == y.rows == "tokens" and fits and y.width == terms * x.width
+
+
+def _check_max_pool(node: Node) -> bool:
+    floats = all(v.dtype == "f32" for v in (*node.inputs, *node.outputs))
+    rows = node.output.rows == "logits" and all(v.rows == "tokens" for v in node.inputs)
+    return floats and rows and node.output.width == sum(v.width for v in node.inputs)
+
+
 def _check_attention(node: Node) -> bool:
     return _form(node) in TO_ANY_ROWS and _same_width(node) and node.inputs[0].rows == "tokens"
 
@@ -226,8 +249,11 @@ CHECKS: Mapping[str, Callable[[Node], bool]] = {
     "rope_kv": lambda n: _form(n) == ("f32 f32 f32", "f32") and n.inputs[0].width == n.output.width,
     "attention": _check_attention,
     "self_attention": lambda n: _form(n)[0] == "f32 f32 f32" and _same_width(n) and _same_rows(n),
+    "windows": _check_windows,
+    "depthwise": _check_depthwise,
     "add": _check_rowwise({("f32 f32", "f32")}),
     "select_rows": lambda n: _form(n) == ("f32", "f32") and _same_width(n) and n.output.rows == "logits",
     "mean_pool": lambda n: _form(n) == ("f32", "f32") and _same_width(n) and n.output.rows == "logits",
+    "max_pool": _check_max_pool,
     "softcap": _check_rowwise({("f32", "f32")}),
 }

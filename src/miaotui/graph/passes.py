@@ -135,6 +135,29 @@ def merge_qkv(graph: Graph) -> Graph:
     return graph.replace(changes)
 
 
+def quantize_before_windows(graph: Graph) -> Graph:
+    """`quantize(windows(x))` → `windows(quantize(x))`: a row is quantized once, not at every place of a window.
+
+    No group reaches across taps, and what lies beyond an edge is zero either way.
+    """
+    producers, readers = graph.producers(), graph.consumers()
+    codes: dict[Value, Value] = {}
+    changes: dict[Node, list[Node]] = {}
+    for node in graph.nodes:
+        windows = producers.get(node.inputs[0]) if node.kind == "quantize" else None
+        if windows is None or windows.kind != "windows" or readers[windows.output] != [node]:
+            continue
+        (x,), dtype = windows.inputs, node.output.dtype
+        if x.width % Q8_GROUP_COLUMNS:
+            continue
+        changes |= {windows: [], node: []}
+        if x not in codes:
+            codes[x] = Value(f"{x.name}.{dtype}", x.width, x.rows, dtype)
+            changes[node].append(replace(node, inputs=(x,), outputs=(codes[x],)))
+        changes[node].append(replace(windows, inputs=(codes[x],), outputs=node.outputs))
+    return graph.replace(changes)
+
+
 def _is_plain_linear(node: Node) -> bool:
     return node.kind == "linear" and len(node.outputs) == len(node.inputs) == 1
 
@@ -156,8 +179,8 @@ def fuse_norm_both(graph: Graph) -> Graph:
 
 
 def fuse_quantize_output(graph: Graph) -> Graph:
-    """Attention, activations and gated MLP write quantized rows when only a quantized linear reads them."""
-    return _write_quantized(graph, {"attention", "self_attention", "activate", "gated_linear"})
+    """Attention, activations, gated MLP and filters write quantized rows when only a quantized linear reads them."""
+    return _write_quantized(graph, {"attention", "self_attention", "activate", "gated_linear", "depthwise"})
 
 
 def _write_quantized(graph: Graph, kinds: Collection[str]) -> Graph:
@@ -227,6 +250,7 @@ PASSES: Mapping[str, Pass] = MappingProxyType(
             select_rows_early,
             merge_gate_up,
             merge_qkv,
+            quantize_before_windows,
             fuse_norm_quantize,
             fuse_norm_both,
             fuse_quantize_output,

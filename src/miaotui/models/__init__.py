@@ -9,7 +9,7 @@ from miaotui.formats.spec import ModelSpec
 from miaotui.formats.weights import Tensor
 from miaotui.graph.builder import TensorTable
 from miaotui.graph.nodes import Graph, Weight
-from miaotui.models import bert, gemma3, llama, qwen2, qwen3
+from miaotui.models import bert, gemma3, llama, qwen2, qwen3, text_cnn
 
 _BUILDERS: Mapping[str, Callable[[ModelSpec, Mapping[str, Tensor]], Graph]] = {
     "llama": llama.build,
@@ -17,6 +17,7 @@ _BUILDERS: Mapping[str, Callable[[ModelSpec, Mapping[str, Tensor]], Graph]] = {
     "qwen3": qwen3.build,
     "gemma3": gemma3.build,
     "bert": bert.build,
+    "text_cnn": text_cnn.build,
 }
 
 TENSOR_TABLES: Mapping[str, TensorTable] = {
