@@ -129,7 +129,7 @@ struct Sums {
 };
 
 template <class G, bool kFeedback>
-MT_INLINE void state(Problem<G>& p, const float* targets, const float* costs, const float* feedback) {
+static void state(Problem<G>& p, const float* targets, const float* costs, const float* feedback) {
     p.feedback = feedback;
     p.extreme = p.low = p.high = load(targets);
     p.zz = p.rz = zero();
@@ -154,7 +154,7 @@ MT_INLINE void state(Problem<G>& p, const float* targets, const float* costs, co
 
 // The values that a scale (given as its inverse) and a minimum lead to, and what a fit to them needs; returns nothing else.
 template <class G, bool kFeedback>
-MT_INLINE Sums sweep(const Problem<G>& p, F32 inverse_scale, F32 minimum, F32* values, F32* y) {
+static Sums sweep(const Problem<G>& p, F32 inverse_scale, F32 minimum, F32* values, F32* y) {
     Sums s{zero(), zero(), zero()};
     const F32 shift = mul(sub(zero(), minimum), inverse_scale);
     for (int i = 0; i < G::kGroup; ++i) {
@@ -175,7 +175,7 @@ MT_INLINE Sums sweep(const Problem<G>& p, F32 inverse_scale, F32 minimum, F32* v
 }
 
 template <class G>
-MT_INLINE F32 cost_of(const Problem<G>& p, const F32* y, Fit fit) {
+static F32 cost_of(const Problem<G>& p, const F32* y, Fit fit) {
     F32 sum = zero();
     for (int i = 0; i < G::kGroup; ++i) {
         F32 e = sub(p.r[i], mul(fit.scale, y[i]));
@@ -243,7 +243,7 @@ struct Search {
 
 // The best fit over many scales (and minimums), before any rounding of them.
 template <class G, bool kFeedback>
-MT_INLINE Fit explore(const Problem<G>& p) {
+static Fit explore(const Problem<G>& p) {
     Search<G, kFeedback> search{p};
     constexpr float step = (G::kLast - G::kFirst) / (G::kTried - 1);
     if constexpr (!G::kAffine) {
@@ -278,7 +278,7 @@ struct Settled {
 
 // One way to round a fit; kept where it costs less than what is there.
 template <class G, bool kFeedback>
-MT_INLINE void consider(const Problem<G>& p, Fit kept, Fit real, Settled<G>& best) {
+static void consider(const Problem<G>& p, Fit kept, Fit real, Settled<G>& best) {
     F32 values[G::kGroup], y[G::kGroup];
     const Sums s = sweep<G, kFeedback>(p, inverse(real.scale), real.minimum, values, y);
     const F32 cost = cost_of(p, y, real);
@@ -369,7 +369,7 @@ static void search_codes(const GroupTask& task) {
 
 // The float16 unit whose multiples (at most `most`) come nearest to what the groups want, each as much as its values weigh.
 template <int kGroups>
-MT_INLINE F32 best_unit(const F32* wanted, const F32* weight, float least, float most) {
+static F32 best_unit(const F32* wanted, const F32* weight, float least, float most) {
     F32 top = zero();
     for (int g = 0; g < kGroups; ++g) top = where_less(absolute(top), absolute(wanted[g]), wanted[g], top);
     if (least >= 0.0F) top = max(top, zero());

@@ -27,6 +27,7 @@ from miaotui.formats.weights import TensorType
 
 Floats = NDArray[np.float32]
 
+FINE = (TensorType.Q6_K, TensorType.Q8_0)
 DAMPING = 0.01
 PASSES = 2
 PANEL = 256
@@ -34,11 +35,11 @@ PANEL = 256
 
 
 def quantizer(kind: TensorType, columns: int, statistics: InputStatistics | None) -> Quantizer:
-    """See `method.Method`. Without statistics of this matrix, and to Q6_K, as `search` does.
+    """See `method.Method`. Without statistics of this matrix, and to 6 or 8 bits, which lose little, as `search` does.
 
     Raises ConfigError where the calibration has no Hessian, ModelFileError for a damaged one.
     """
-    if statistics is None or kind is TensorType.Q6_K:
+    if statistics is None or kind in FINE:
         return search.quantizer(kind, columns, statistics)
     if statistics.hessian is None:
         raise ConfigError("gptq needs a calibration with Hessians; collect one with them, or choose search.")
