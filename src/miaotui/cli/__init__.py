@@ -19,6 +19,7 @@ COMMANDS = {
     "why": "which way a request took to its answer, and why",
     "embed": "turn texts into vectors",
     "config": "each setting in force and where it came from; new API keys",
+    "calibrate": "note what a model's matrices are fed, for compressing it well",
     "compress": "write a model with its weights in fewer bits",
     "pull": "download a model by name",
     "ls": "list the models that are here",
@@ -112,7 +113,7 @@ def _run(name: str, module_name: str, meaning: str, arguments: list[str]) -> int
 
 
 def _overview() -> str:
-    lines = [f"  {name:<8} {meaning}" for name, meaning in COMMANDS.items()]
+    lines = [f"  {name:<9} {meaning}" for name, meaning in COMMANDS.items()]
     return "\n".join(
         [
             "usage: miaotui COMMAND …        miaotui COMMAND --help",

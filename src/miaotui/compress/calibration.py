@@ -15,15 +15,19 @@ Floats = NDArray[np.float32]
 class InputStatistics:
     """The inputs x of one matrix over `tokens` tokens.
 
-    moments: mean of x_j² [columns]. means: mean of |x_j| [columns], or None where the source has none (imatrix files).
-    hessian: gives the mean of x xᵀ [columns, columns], computed or read when it is asked for; None where nobody
-    collected it.
+    moments: mean of x_j² [columns]. means: mean of |x_j| [columns]; lows, highs: the range of x_j [columns]; None where
+    the source has none (imatrix files). hessian: gives the mean of x xᵀ [columns, columns], computed or read when it is
+    asked for; None where nobody collected it.
+
+    Matrices that are fed the same rows share one of these.
     """
 
     tokens: int
     moments: Floats
     means: Floats | None = None
     hessian: Callable[[], Floats] | None = None
+    lows: Floats | None = None
+    highs: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)

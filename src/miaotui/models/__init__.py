@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from miaotui.errors import UnsupportedModelError
 from miaotui.formats.spec import ModelSpec
 from miaotui.formats.weights import Tensor
-from miaotui.graph.nodes import Graph
+from miaotui.graph.builder import TensorTable
+from miaotui.graph.nodes import Graph, Weight
 from miaotui.models import bert, gemma3, llama, qwen2, qwen3
 
 _BUILDERS: Mapping[str, Callable[[ModelSpec, Mapping[str, Tensor]], Graph]] = {
@@ -16,6 +17,14 @@ _BUILDERS: Mapping[str, Callable[[ModelSpec, Mapping[str, Tensor]], Graph]] = {
     "qwen3": qwen3.build,
     "gemma3": gemma3.build,
     "bert": bert.build,
+}
+
+_TENSORS: Mapping[str, TensorTable] = {
+    "llama": llama.TENSORS,
+    "qwen2": qwen2.TENSORS,
+    "qwen3": qwen3.TENSORS,
+    "gemma3": gemma3.TENSORS,
+    "bert": bert.TENSORS,
 }
 
 SUPPORTED: tuple[str, ...] = tuple(_BUILDERS)
@@ -34,3 +43,9 @@ def build_graph(spec: ModelSpec, weights: Mapping[str, Tensor]) -> Graph:
             f"architecture {spec.architecture!r} is not supported; supported are {', '.join(SUPPORTED)}."
         )
     return build(spec, weights)
+
+
+def gguf_name(architecture: str, weight: Weight) -> str:
+    """What a matrix of a model's graph is called in GGUF files, whatever file it is from."""
+    layer, _, name = weight.name.rpartition(".")
+    return _TENSORS[architecture][name][0].format(layer) + ".weight"
