@@ -26,6 +26,7 @@ TENSOR_TABLES: Mapping[str, TensorTable] = {
     "qwen3": qwen3.TENSORS,
     "gemma3": gemma3.TENSORS,
     "bert": bert.TENSORS,
+    "text_cnn": text_cnn.TENSORS,
 }
 """What each architecture's tensors are called in GGUF files and in Hugging Face folders."""
 

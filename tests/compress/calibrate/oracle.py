@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,30 +11,48 @@ import transformers
 
 from models import tiny
 
+Sequences = Sequence[Sequence[int]]
 
-def watched(
-    model: transformers.PreTrainedModel, sequences: Sequence[Sequence[int]]
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Rows that came into each linear, by GGUF name [tokens, columns], and 1 - cosine of every layer [layers]."""
+
+def fed(
+    model: transformers.PreTrainedModel, gguf_name: Callable[[str], str], sequences: Sequences
+) -> dict[str, np.ndarray]:
+    """Rows that came into each linear, by GGUF name [tokens, columns]."""
     rows: dict[str, list[np.ndarray]] = {}
-    cosines: list[list[np.ndarray]] = [[] for _ in model.model.layers]
     hooks = []
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear):
-            key = tiny.gguf_name(f"{name}.weight", tiny.gguf_architecture(model.config))
-            if name == "lm_head" and model.config.tie_word_embeddings:
-                key = "token_embd.weight"
-            kept = rows.setdefault(key, [])
+            kept = rows.setdefault(gguf_name(name), [])
             hooks.append(module.register_forward_pre_hook(lambda _, args, kept=kept: kept.append(flat(args[0]))))
-    for layer, kept in zip(model.model.layers, cosines, strict=True):
-        hooks.append(layer.register_forward_hook(lambda _, args, out, kept=kept: kept.append(cosine(args[0], out))))
+    run(model, sequences)
+    for hook in hooks:
+        hook.remove()
+    return {name: np.concatenate(kept) for name, kept in rows.items()}
+
+
+def watched(model: transformers.PreTrainedModel, sequences: Sequences) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """What came into the linears of a decoder, and 1 - cosine of every layer's input and output [layers]."""
+    cosines: list[list[np.ndarray]] = [[] for _ in model.model.layers]
+    hooks = [
+        layer.register_forward_hook(lambda _, args, out, kept=kept: kept.append(cosine(args[0], out)))
+        for layer, kept in zip(model.model.layers, cosines, strict=True)
+    ]
+    rows = fed(model, partial(decoder_name, model.config), sequences)
+    for hook in hooks:
+        hook.remove()
+    return rows, np.array([1 - np.concatenate(kept).mean() for kept in cosines])
+
+
+def decoder_name(config: transformers.PreTrainedConfig, name: str) -> str:
+    if name == "lm_head" and config.tie_word_embeddings:
+        return "token_embd.weight"
+    return tiny.gguf_name(f"{name}.weight", tiny.gguf_architecture(config))
+
+
+def run(model: transformers.PreTrainedModel, sequences: Sequences) -> None:
     with torch.no_grad():
         for ids in sequences:
             model(torch.tensor([list(ids)]))
-    for hook in hooks:
-        hook.remove()
-    influence = np.array([1 - np.concatenate(kept).mean() for kept in cosines])
-    return {name: np.concatenate(kept) for name, kept in rows.items()}, influence
 
 
 def flat(x: torch.Tensor) -> np.ndarray:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from compress.calibrate.oracle import watched
+from compress.calibrate.oracle import fed, watched
 from miaotui.compress.calibrate import CollectOptions, collect
 from miaotui.compress.calibrate.hessians import Hessians
 from miaotui.compress.calibrate.section_program import Arithmetic
 from miaotui.compress.calibration import Calibration
 from miaotui.errors import CapacityError, InvalidRequestError
+from miaotui.formats import open_model
 from models import tiny
 from models.conftest import Make, Tiny
 from models.conftest import make_tiny as make_tiny  # a fixture
+from models.test_bert import save_bert
 
 EXACT = Arithmetic("float32", "f32")
 CASES = ["llama", "llama-tied", "mistral-window", "qwen2", "qwen3", "gemma3"]
@@ -67,6 +71,33 @@ def test_sixteen_bits_give_the_same_figures(make_tiny: Make, case: str) -> None:
         near(fast.inputs[name].moments, one.moments, 1e-3)
         near(fast.inputs[name].hessian(), one.hessian(), 1e-3)
     np.testing.assert_allclose(fast.influence, exact.influence, atol=1e-4)
+
+
+BERT_NAMES = {
+    "attention.self.query": "attn_q",
+    "attention.self.key": "attn_k",
+    "attention.self.value": "attn_v",
+    "attention.output.dense": "attn_output",
+    "intermediate.dense": "ffn_up",
+    "output.dense": "ffn_down",
+}
+
+
+def test_text_encoders_are_read_too(tmp_path: Path) -> None:
+    model = save_bert(tmp_path)
+    options = CollectOptions(step_tokens=STEP_TOKENS, arithmetic=EXACT)
+    texts = [[token % 200 for token in ids[:40]] for ids in sequences()]
+    calibration = collect(open_model(tmp_path), texts, options=options)
+    rows = fed(model, bert_name, texts)
+    assert set(calibration.inputs) == set(rows)
+    for name, x in rows.items():
+        near(calibration.inputs[name].moments, (x * x).mean(axis=0))
+        near(calibration.inputs[name].hessian(), x.T @ x / len(x))
+
+
+def bert_name(name: str) -> str:
+    layer, part = name.removeprefix("encoder.layer.").split(".", 1)
+    return f"blk.{layer}.{BERT_NAMES[part]}.weight"
 
 
 def test_matrices_fed_the_same_rows_share_their_statistics(make_tiny: Make) -> None:

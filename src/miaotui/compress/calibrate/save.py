@@ -73,7 +73,9 @@ def save_imatrix(calibration: Calibration, path: Path, *, dataset: str = "") -> 
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({error}).") from None
         return
-    fields = imatrix_fields(calibration.tokens, WINDOW_TOKENS, [dataset] if dataset else [])
+    # The digest tells files apart whose writing was interrupted.
+    digest = {f"{KEY}digest": encode_field(calibration.digest)}
+    fields = {**imatrix_fields(calibration.tokens, WINDOW_TOKENS, [dataset] if dataset else []), **digest}
     _write(path, fields, list(_known(imatrix_tensors(calibration.inputs))), None)
 
 
@@ -99,6 +101,8 @@ def _write(path: Path, fields: Mapping[str, Field], tensors: list[Planned], step
     planned = [PlannedTensor(name, TensorType.F32, shape) for name, shape, _ in tensors]
     with GgufWriter(path, fields, planned) as writer:
         for index, (name, _, values) in enumerate(tensors):
+            if writer.is_written(name):
+                continue
             if step is not None:
                 step(index, len(tensors))
             writer.write(name, np.ascontiguousarray(values(), np.float32).reshape(-1).view(np.uint8))
