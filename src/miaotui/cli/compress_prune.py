@@ -106,13 +106,14 @@ def _without_layers(source: Source, args: Namespace, calibration: Calibration | 
     depth.check_count(count, num_layers)
     if args.prune_text is None:
         raise ConfigError("--prune-layers needs --prune-text FILE: a text like those the model is for.")
-    order, candidates = list(range(num_layers)), num_layers
-    if calibration is not None and calibration.influence is not None:
-        order, candidates = depth.influence_order(calibration.influence), depth.CANDIDATES
     file = open_model(source.path)
     trials = Trials(file, Tokenizer.from_model(file).encode(_text_of(args.prune_text)))
     show = None if args.json or not sys.stderr.isatty() else _show_trial
-    chosen = depth.choose(trials.kl, count, order, candidates=candidates, units=sliding.units(source), progress=show)
+    if calibration is not None and calibration.influence is not None:
+        order = depth.influence_order(calibration.influence)
+    else:
+        order = depth.order_alone(trials.kl, num_layers, show)
+    chosen = depth.choose(trials.kl, count, order, units=sliding.units(source), progress=show)
     _end_line(show)
     return depth.WithoutLayers(source, chosen)
 

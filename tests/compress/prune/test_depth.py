@@ -14,7 +14,7 @@ import transformers
 
 from engine.tiny_model import tiny_model as tiny_model  # a fixture
 from miaotui.compress.compress import compress, open_source
-from miaotui.compress.prune.depth import WithoutLayers, choose, influence_order
+from miaotui.compress.prune.depth import WithoutLayers, choose, influence_order, order_alone
 from miaotui.compress.prune.sliding import period_without, units
 from miaotui.compress.prune.trials import Trials, without_layers
 from miaotui.errors import ConfigError, InvalidRequestError, UnsupportedModelError
@@ -136,7 +136,7 @@ def test_the_layer_that_costs_least_goes_first_and_costs_are_measured_anew() -> 
 def test_only_the_layers_of_least_influence_are_tried() -> None:
     asked: list[int] = []
     order = influence_order(np.array([0.5, 0.1, 0.4, 0.2], np.float32))
-    assert order == [1, 3, 2, 0]
+    assert order == [1, 3, 2, 0] == order_alone(lambda layers: [0.5, 0.1, 0.4, 0.2][layers[0]], 4)
     chosen = choose(lambda layers: asked.append(layers[-1]) or -layers[-1], 2, order, candidates=2)
     assert asked == [1, 3, 1, 2]
     assert chosen == [3, 2]

@@ -28,21 +28,21 @@ def least_by_moments(weight: Floats, moments: Floats, group: int, keep: int) -> 
 
 def least_by_hessian(weight: Floats, hessian: Floats, group: int, keep: int) -> Indices:
     """The same with the Hessian [columns, columns]: what the other columns can make up for goes first."""
-    left = np.arange(weight.shape[1] // group)
-    removed = len(left) - keep
+    alive = np.ones(weight.shape[1] // group, np.bool_)
+    removed = len(alive) - keep
     at_once = max(-(-removed // STEPS), 1)
     inverse = np.linalg.inv(_damped(hessian)).astype(np.float32)
     weight = weight.copy()
-    while len(left) > keep:
-        cost = _costs(weight, inverse, group)
-        gone = np.argsort(cost, kind="stable")[: min(at_once, len(left) - keep)]
-        stays = np.setdiff1d(np.arange(len(left)), gone)
-        out, other = _columns(gone, group), _columns(stays, group)
-        factor = np.linalg.solve(inverse[np.ix_(out, out)], inverse[np.ix_(out, other)])
-        weight = weight[:, other] - weight[:, out] @ factor
-        inverse = inverse[np.ix_(other, other)] - inverse[np.ix_(other, out)] @ factor
-        left = left[stays]
-    return left
+    while removed > 0:
+        cost = np.where(alive, _costs(weight, inverse, alive), np.inf)
+        gone = np.argsort(cost, kind="stable")[: min(at_once, removed)]
+        out = _columns(gone, group)
+        factor = np.linalg.solve(inverse[np.ix_(out, out)], inverse[out])
+        weight -= weight[:, out] @ factor
+        inverse -= inverse[:, out] @ factor  # what is gone has zeros from here on
+        alive[gone] = False
+        removed -= len(gone)
+    return np.flatnonzero(alive)
 
 
 def compensation(hessian: Floats, kept: Indices) -> Floats:
@@ -52,16 +52,17 @@ def compensation(hessian: Floats, kept: Indices) -> Floats:
     return np.ascontiguousarray(solved.T, np.float32)
 
 
-def _costs(weight: Floats, inverse: Floats, group: int) -> NDArray[np.float64]:
-    """What each group costs [groups]."""
+def _costs(weight: Floats, inverse: Floats, alive: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """What each group costs [groups]; those that are gone cost nothing."""
+    group = weight.shape[1] // len(alive)
+    costs = np.zeros(len(alive))
     if group == 1:
-        costs: NDArray[np.float64] = np.square(weight, dtype=np.float64).sum(axis=0) / inverse.diagonal()
-        return costs
-    found = []
-    for start in range(0, weight.shape[1], group):
-        part = slice(start, start + group)
-        found.append(float((weight[:, part] * np.linalg.solve(inverse[part, part], weight[:, part].T).T).sum()))
-    return np.array(found)
+        norms = np.square(weight).sum(axis=0, dtype=np.float64)
+        return np.divide(norms, inverse.diagonal(), out=costs, where=alive)
+    for at in np.flatnonzero(alive):
+        part = slice(at * group, (at + 1) * group)
+        costs[at] = float((weight[:, part] * np.linalg.solve(inverse[part, part], weight[:, part].T).T).sum())
+    return costs
 
 
 def _columns(groups: Indices, group: int) -> Indices:

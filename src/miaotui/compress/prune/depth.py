@@ -115,6 +115,16 @@ def influence_order(influence: NDArray[np.float32]) -> list[int]:
     return [int(layer) for layer in np.argsort(influence, kind="stable")]
 
 
+def order_alone(measure: Measure, num_layers: int, progress: Progress | None = None) -> list[int]:
+    """Layers by what each costs alone, the least first: where nobody knows their influence."""
+    costs: list[float] = []
+    for layer in range(num_layers):
+        costs.append(measure([layer]))
+        if progress is not None:
+            progress([layer], costs[-1], num_layers - len(costs))
+    return influence_order(np.array(costs, np.float32))
+
+
 def _renumbered(tensors: Collection[str], kept: Sequence[int]) -> dict[str, str]:
     """New names of the tensors that stay, with their old ones."""
     place = {str(old): new for new, old in enumerate(kept)}
