@@ -5,9 +5,11 @@
 #include <nanobind/ndarray.h>
 
 #include <initializer_list>
+#include <optional>
 #include <string>
 
 #include "kernels/kv_layout.h"
+#include "kernels/table.h"
 
 namespace miaotui {
 
@@ -25,7 +27,11 @@ nb::object float_array(const float* values, std::initializer_list<size_t> shape)
 // "f32", "f16", "bf16", "int16" or "int8"; throws BadInput otherwise.
 KvType kv_type_of(const std::string& name);
 
+// The kernels of a tier by name, or those in use. Throws BadTier.
+const KernelTable& table_named(const std::optional<std::string>& tier);
+
 void bind_dequantize(nb::module_& m);
+void bind_quantize(nb::module_& m);
 void bind_sampler(nb::module_& m);
 void bind_program(nb::module_& m);
 void bind_kernels(nb::module_& m);

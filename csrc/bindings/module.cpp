@@ -34,6 +34,13 @@ nb::object float_array(const float* values, std::initializer_list<size_t> shape)
     return nb::cast(nb::ndarray<nb::numpy, float>(copy, shape, owner));
 }
 
+const KernelTable& table_named(const std::optional<std::string>& tier) {
+    if (!tier) return kernels();
+    for (int i = 0; i < kNumTiers; ++i)
+        if (*tier == tier_name(static_cast<Tier>(i))) return kernels_of(static_cast<Tier>(i));
+    throw BadTier("there is no instruction-set tier " + *tier);
+}
+
 }  // namespace miaotui
 
 NB_MODULE(_native, m) {
@@ -41,6 +48,7 @@ NB_MODULE(_native, m) {
     m.doc() = "The native core of miaotui.";
     nb::register_exception_translator(translate);
     bind_dequantize(m);
+    bind_quantize(m);
     bind_sampler(m);
     bind_program(m);
     bind_kernels(m);

@@ -15,13 +15,6 @@
 namespace miaotui {
 namespace {
 
-const KernelTable& table_named(const std::optional<std::string>& tier) {
-    if (!tier) return kernels();
-    for (int i = 0; i < kNumTiers; ++i)
-        if (*tier == tier_name(static_cast<Tier>(i))) return kernels_of(static_cast<Tier>(i));
-    throw BadTier("there is no instruction-set tier " + *tier);
-}
-
 nb::object dot_rows(const Matrix<int8_t>& rows, const Vector<int8_t>& query, const std::optional<std::string>& tier) {
     const size_t num_rows = rows.shape(0), n = rows.shape(1);
     if (query.size() != n || n % 32 != 0 || n > 65536)

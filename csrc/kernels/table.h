@@ -5,6 +5,7 @@
 #include "kernels/encoder_task.h"
 #include "kernels/kv_layout.h"
 #include "kernels/packed.h"
+#include "kernels/quantize_task.h"
 
 namespace miaotui {
 

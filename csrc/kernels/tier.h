@@ -8,6 +8,7 @@
 #include "kernels/linear.h"
 #include "kernels/linear_float.h"
 #include "kernels/peak.h"
+#include "kernels/quantize.h"
 #include "kernels/rows.h"
 #include "kernels/similarity.h"
 #include "kernels/table.h"

@@ -61,6 +61,10 @@ MT_INLINE F32 min(F32 a, F32 b) { return _mm256_min_ps(a, b); }
 MT_INLINE F32 zero_where_less(F32 x, F32 limit, F32 value) {  // x < limit ? 0 : value
     return _mm256_and_ps(_mm256_cmp_ps(x, limit, _CMP_NLT_UQ), value);
 }
+MT_INLINE F32 where_less(F32 a, F32 b, F32 x, F32 y) {  // a < b ? x : y
+    return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
+}
+MT_INLINE F32 lookup(const float* table, I32 index) { return _mm256_i32gather_ps(table, index, 4); }
 
 MT_INLINE I32 iset1(int32_t x) { return _mm256_set1_epi32(x); }
 MT_INLINE I32 iadd(I32 a, I32 b) { return _mm256_add_epi32(a, b); }

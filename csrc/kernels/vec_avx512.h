@@ -52,6 +52,10 @@ MT_INLINE F32 min(F32 a, F32 b) { return _mm512_min_ps(a, b); }
 MT_INLINE F32 zero_where_less(F32 x, F32 limit, F32 value) {  // x < limit ? 0 : value
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_NLT_UQ), value);
 }
+MT_INLINE F32 where_less(F32 a, F32 b, F32 x, F32 y) {  // a < b ? x : y
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x);
+}
+MT_INLINE F32 lookup(const float* table, I32 index) { return _mm512_i32gather_ps(index, table, 4); }
 
 MT_INLINE I32 iset1(int32_t x) { return _mm512_set1_epi32(x); }
 MT_INLINE I32 iadd(I32 a, I32 b) { return _mm512_add_epi32(a, b); }

@@ -76,6 +76,8 @@ MT_INLINE F32 fma(F32 a, F32 b, F32 c) { return __builtin_fmaf(a, b, c); }
 MT_INLINE F32 max(F32 a, F32 b) { return a > b ? a : b; }  // as the hardware: b where either is NaN
 MT_INLINE F32 min(F32 a, F32 b) { return a < b ? a : b; }
 MT_INLINE F32 zero_where_less(F32 x, F32 limit, F32 value) { return x < limit ? 0.0F : value; }
+MT_INLINE F32 where_less(F32 a, F32 b, F32 x, F32 y) { return a < b ? x : y; }
+MT_INLINE F32 lookup(const float* table, I32 index) { return table[index]; }
 
 MT_INLINE I32 iset1(int32_t x) { return x; }
 MT_INLINE I32 iadd(I32 a, I32 b) {  // wraps, as the hardware

@@ -52,6 +52,24 @@ def exercise_pool(threads: Sequence[int]) -> list[int]:
 def dequantize(type: int, data: _Bytes, count: int) -> _Floats:
     """Turn `count` weights of a file format into floats [count]; `data` must hold exactly their blocks."""
 
+def quantize(
+    type: int,
+    weights: _Floats,
+    importance: _Floats | None = None,
+    by_magnitude: bool = False,
+    feedback: _Floats | None = None,
+    units: _Floats | None = None,
+    tier: str | None = None,
+) -> tuple[_Bytes, _Floats, _Floats, _Floats]:
+    """Return the codes [rows, columns] that cost least, their scales and minimums [rows, groups] and units.
+
+    weights: [rows, columns], finite. importance: what a squared error costs in each column. by_magnitude: times the
+    root of the row's mean square + weight². Scales and minimums are float16 values, but in Q4_K and Q6_K multiples of
+    the units [rows, super-blocks, 2] (Q4_K's minimums of a unit that is not positive). With 32 columns, errors may be
+    fed back: feedback [32, 32] is strictly upper triangular, row i tells how much of weight i's error the later ones
+    are asked to make good; and units [rows, 2] may be given.
+    """
+
 def skip_strings(data: _Bytes, offset: int, count: int) -> int:
     """Return the offset behind `count` GGUF strings."""
 

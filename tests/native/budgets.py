@@ -82,6 +82,8 @@ BUDGETS: Final[dict[str, Budget]] = {
         "scores round head_dim + 1 times and enter weights twice (above and below); sums of num_tokens, and of a 16th",
     ),
     "dot_rows_i8": Budget(lambda: 0, "–", "integers are exact"),
+    "search_codes": Budget(lambda: 0, "–", "lanes never meet, so every tier finds the same bits"),
+    "search_super_codes": Budget(lambda: 0, "–", "as search_codes"),
     "peak_dot": Budget(lambda: 0, "–", "counts operations"),
     "peak_fma": Budget(lambda: 0, "–", "counts operations"),
     "peak_read": Budget(lambda: 0, "–", "reads only"),

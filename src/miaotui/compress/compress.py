@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from miaotui import __version__
 from miaotui.compress.calibration import Calibration
 from miaotui.compress.plan import Choice, plan
-from miaotui.compress.quantize import METHODS
+from miaotui.compress.quantize import METHODS, NEED_CALIBRATION
 from miaotui.compress.quantize.method import Quantizer
 from miaotui.compress.source import CHUNK_WEIGHTS, FileSource, Source, chunks
 from miaotui.errors import ConfigError, ModelFileError, UnsupportedModelError
@@ -76,6 +76,8 @@ def compress(
         raise ModelFileError(f"{output}: is the source itself; write elsewhere.")
     if method not in METHODS:
         raise ConfigError(f"{method!r:.40} is no method; choose one of {', '.join(METHODS)}.")
+    if method in NEED_CALIBRATION and calibration is None:
+        raise ConfigError(f"{method} needs a calibration of this model; collect one, or choose search.")
     choices = plan(source.tensors.values(), kind)
     fields: dict[str, Field] = {**source.fields, **_provenance(source, kind, method, calibration)}
     total = sum(_num_weights(choice) for choice in choices)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from miaotui.compress.quantize import rtn
+from miaotui.compress.quantize import gptq, rtn, search
 from miaotui.compress.quantize.method import Method
 
-METHODS: Mapping[str, Method] = {"rtn": rtn}
+METHODS: Mapping[str, Method] = {"rtn": rtn, "search": search, "gptq": gptq}
+NEED_CALIBRATION = frozenset({"gptq"})
+"""Methods that would do what another one does if nothing were known of any matrix's inputs."""

@@ -1,0 +1,47 @@
+"""llama.cpp's quantizer, in its own environment; started by quantizers.py.
+
+usage: quantizers_worker.py SOURCE.gguf TARGET.gguf FILE_TYPE HEAD_TYPE [IMPORTANCE.npz]
+All matrices get the file's type but the embedding and the head, which get HEAD_TYPE. Prints the seconds it took.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import time
+
+import llama_cpp
+import numpy as np
+
+
+def importance_list(path: str) -> tuple[object, list[object]]:
+    """The importance matrix of an archive of float32 vectors by tensor name, and what must live as long."""
+    archive = np.load(path)
+    entries = (llama_cpp.llama_model_imatrix_data * (len(archive.files) + 1))()  # a null name ends it
+    kept: list[object] = [entries]
+    for entry, name in zip(entries, archive.files, strict=False):
+        values, encoded = np.ascontiguousarray(archive[name], np.float32), name.encode()
+        kept += [values, encoded]
+        entry.name, entry.size = encoded, values.size
+        entry.data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+    return ctypes.cast(entries, ctypes.POINTER(llama_cpp.llama_model_imatrix_data)), kept
+
+
+def main() -> None:
+    source, target, file_type, head_type, *importance = sys.argv[1:]
+    parameters = llama_cpp.llama_model_quantize_default_params()
+    parameters.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{file_type}")
+    parameters.token_embedding_type = parameters.output_tensor_type = getattr(llama_cpp, f"GGML_TYPE_{head_type}")
+    parameters.pure = True
+    kept: list[object] = []
+    if importance:
+        parameters.imatrix, kept = importance_list(importance[0])
+    begin = time.monotonic()
+    if llama_cpp.llama_model_quantize(source.encode(), target.encode(), ctypes.byref(parameters)) != 0:
+        sys.exit(f"llama.cpp could not quantize {source}.")
+    print(f"seconds {time.monotonic() - begin:.1f}")
+    del kept
+
+
+if __name__ == "__main__":
+    main()
