@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from miaotui.compress.calibration import Calibration, InputStatistics
 from miaotui.compress.changed_inputs import with_inputs
-from miaotui.compress.factors import Factors, factorize
+from miaotui.compress.factors import Factors, factorize, spectrum
 from miaotui.compress.source import Change, Changed, Source
 from miaotui.errors import ConfigError
 from miaotui.formats.gguf_write import encode_field
@@ -69,7 +69,7 @@ def low_rank(
     for done, name in enumerate(names):
         if told is not None:
             told(name, done, len(names))
-        energies[name] = factorize(source.floats(name), _inputs(calibration, name), 1).energies
+        energies[name] = spectrum(source.floats(name), _inputs(calibration, name))
         source.release(name)
     curves = [_options(name, source.tensors[name].shape, energies[name], step) for name in names]
     saved = (1 - keep) * sum(math.prod(source.tensors[name].shape) for name in names)

@@ -58,8 +58,7 @@ def corrections(
         source.release(name)
         quantized.release(name)
         found = factorize(error, calibration.inputs.get(name) if calibration else None, rank)
-        total = float(found.energies.sum(dtype=np.float64)) or 1.0
-        removed = float(found.energies[:rank].sum(dtype=np.float64)) / total
+        removed = float(found.energies.sum(dtype=np.float64)) / (found.total or 1.0)
         yield Correction(name, *_balanced(found.right, found.left), removed)
 
 

@@ -29,7 +29,7 @@ Floats = NDArray[np.float32]
 
 ALPHAS = tuple(step / 10 for step in range(11))
 """0 changes nothing."""
-SAMPLED_ROWS = 512
+SAMPLED_ROWS = 128
 """Of each matrix, evenly spread, on which an alpha is tried."""
 _LEAST = 1e-4
 """Of a scale before it is normalized: channels that are never fed anything are not blown up."""
