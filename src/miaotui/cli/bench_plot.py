@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-from xml.sax.saxutils import escape
+
+from miaotui.drawing.svg import COLORS, escaped, text
 
 if TYPE_CHECKING:
     from miaotui.cli.bench_ops import OpTime
 
 WIDTH, PANEL, MARGIN, GAP = 1120, 420, 70, 60
-COLORS = ("#4363d8", "#f58231", "#3cb44b", "#e6194b", "#911eb4", "#42d4f4", "#9a6324", "#808000", "#f032e6", "#469990")
 SMALLEST_SHARE = 0.01
 """Operators with less of a step than this are drawn as one."""
 
@@ -23,7 +23,7 @@ def write_plot(path: Path, title: str, ops: Mapping[str, Sequence[OpTime]], ceil
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" font-family="sans-serif">',
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
-        _text(MARGIN, 34, title, size=18),
+        text(MARGIN, 34, title, size=18),
     ]
     for row, (phase, times) in enumerate(ops.items()):
         top = MARGIN + row * (PANEL + GAP)
@@ -55,15 +55,15 @@ def _roofline(top: int, phase: str, colors: Mapping[OpTime, str], ceilings: Mapp
         return bottom - (max(math.log10(gops), y_low) - y_low) / (y_high - y_low) * PANEL
 
     yield f'<rect x="{left}" y="{top}" width="{right - left}" height="{PANEL}" fill="none" stroke="#999"/>'
-    yield _text(left, top - 8, f"{phase}: GOPS over operations per byte of weights and KV pages")
+    yield text(left, top - 8, f"{phase}: GOPS over operations per byte of weights and KV pages")
     for exponent in range(math.ceil(x_low), math.floor(x_high) + 1):
         at = x(10.0**exponent)
         yield f'<line x1="{at:.1f}" y1="{top}" x2="{at:.1f}" y2="{bottom}" stroke="#eee"/>'
-        yield _text(at - 8, bottom + 16, f"{10.0**exponent:g}", size=11)
+        yield text(at - 8, bottom + 16, f"{10.0**exponent:g}", size=11)
     for exponent in range(math.ceil(y_low), math.floor(y_high) + 1):
         at = y(10.0**exponent)
         yield f'<line x1="{left}" y1="{at:.1f}" x2="{right}" y2="{at:.1f}" stroke="#eee"/>'
-        yield _text(left - 44, at + 4, f"{10.0**exponent:g}", size=11)
+        yield text(left - 44, at + 4, f"{10.0**exponent:g}", size=11)
     bandwidth = ceilings["read_gb_per_s"]
     for name, unit in (("int8_gops", "GOPS int8"), ("f32_gflops", "GFLOPS float32")):
         roof = ceilings[name]
@@ -71,18 +71,18 @@ def _roofline(top: int, phase: str, colors: Mapping[OpTime, str], ceilings: Mapp
         points = ((start, start * bandwidth), (bend, roof), (10.0**x_high, roof))
         line = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
         yield f'<polyline points="{line}" fill="none" stroke="#333" stroke-width="1.5"/>'
-        yield _text(right - 130, y(roof) - 5, f"{roof:.0f} {unit}", size=11)
-    yield _text(x(start) + 6, y(start * bandwidth) - 8, f"{bandwidth:.0f} GB/s", size=11)
+        yield text(right - 130, y(roof) - 5, f"{roof:.0f} {unit}", size=11)
+    yield text(x(start) + 6, y(start * bandwidth) - 8, f"{bandwidth:.0f} GB/s", size=11)
     for op in shown:
         gops = op.operations / op.seconds / 1e9
         place = f'cx="{x(op.operations / op.bytes):.1f}" cy="{y(gops):.1f}"'
-        yield f'<circle {place} r="6" fill="{colors[op]}"><title>{escape(op.name)}: {gops:.0f} GOPS</title></circle>'
+        yield f'<circle {place} r="6" fill="{colors[op]}"><title>{escaped(op.name)}: {gops:.0f} GOPS</title></circle>'
 
 
 def _bar(top: int, times: Sequence[OpTime], colors: Mapping[OpTime, str]) -> Iterator[str]:
     """A step from top to bottom, beside it what each part is and how much of its roofline it reaches."""
     left, total, at = MARGIN + 620, sum(op.seconds for op in times), float(top)
-    yield _text(left, top - 8, f"one step, {total * 1e3:.2f} ms; of roofline")
+    yield text(left, top - 8, f"one step, {total * 1e3:.2f} ms; of roofline")
     label = top + 12.0
     for op in [*colors, None]:
         seconds = op.seconds if op else total - sum(other.seconds for other in colors)
@@ -93,9 +93,5 @@ def _bar(top: int, times: Sequence[OpTime], colors: Mapping[OpTime, str]) -> Ite
         yield f'<rect x="{left}" y="{at:.1f}" width="90" height="{size:.1f}" fill="{color}" stroke="white"/>'
         label = max(label, at + min(size / 2, 12) + 4)
         name = f"{op.kind} {op.name}, {op.ceiling_s / op.seconds:.0%}" if op else "everything else"
-        yield _text(left + 104, label, f"{seconds / total:.0%} {name}", size=12, color=color)
+        yield text(left + 104, label, f"{seconds / total:.0%} {name}", size=12, color=color)
         at, label = at + size, label + 16
-
-
-def _text(x: float, y: float, text: str, *, size: int = 13, color: str = "#222") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{color}">{escape(text)}</text>'

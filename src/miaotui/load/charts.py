@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
-COLORS = ("#4363d8", "#f58231", "#3cb44b", "#e6194b", "#911eb4", "#42d4f4", "#9a6324", "#808000", "#f032e6", "#469990")
+from miaotui.drawing.svg import COLORS, round_up, text
+
 WIDTH, PANEL_WIDTH, PANEL_HEIGHT = 1120, 470, 240
 LEFT, GAP_X, GAP_Y = 60, 70, 76
 
@@ -43,8 +41,8 @@ def draw(report: dict[str, Any]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
         'font-family="sans-serif">',
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
-        _text(20, 28, f"{report['model']} at {report['url']}", size=18),
-        _text(20, 50, f"{report['demand']}, {report['endpoint']}, {report['date']}"),
+        text(20, 28, f"{report['model']} at {report['url']}", size=18),
+        text(20, 50, f"{report['demand']}, {report['endpoint']}, {report['date']}"),
         *_legend(runs),
     ]
     for index, chart in enumerate(charts):
@@ -77,29 +75,29 @@ def _legend(runs: list[dict[str, Any]]) -> Iterator[str]:
     for index, run in enumerate(runs):
         x, y = 20 + 215 * (index % 5), 62 + 18 * (index // 5)
         yield f'<rect x="{x}" y="{y}" width="12" height="12" fill="{COLORS[index % len(COLORS)]}"/>'
-        yield _text(x + 18, y + 11, run["label"])
+        yield text(x + 18, y + 11, run["label"])
 
 
 def _panel(left: float, top: float, chart: Chart) -> Iterator[str]:
     points = [point for _, line in chart.lines for point in line]
-    x_high = _round_up(max((point[0] for point in points), default=1.0))
-    y_high = _round_up(max((point[1] for point in points), default=1.0))
+    x_high = round_up(max((point[0] for point in points), default=1.0))
+    y_high = round_up(max((point[1] for point in points), default=1.0))
     bottom = top + PANEL_HEIGHT
 
     def place(point: Sequence[float]) -> tuple[float, float]:
         return left + point[0] / x_high * PANEL_WIDTH, bottom - point[1] / y_high * PANEL_HEIGHT
 
-    yield _text(left, top - 10, chart.title, size=14)
+    yield text(left, top - 10, chart.title, size=14)
     yield from _grid(left, top, x_high, y_high)
-    yield _text(left + PANEL_WIDTH, bottom + 34, chart.x_name, size=11, anchor="end")
+    yield text(left + PANEL_WIDTH, bottom + 34, chart.x_name, size=11, anchor="end")
     for index, (line_name, line) in enumerate(chart.lines):
         color = COLORS[index % len(COLORS)]
         yield from _joined(line, place, color) if chart.joined else _dots(line, place, color)
         if chart.named and line:
             x, y = place(line[-1])
-            yield _text(x - 6, y - 6, line_name, size=11, anchor="end")
+            yield text(x - 6, y - 6, line_name, size=11, anchor="end")
     if not points:
-        yield _text(left + PANEL_WIDTH / 2, top + PANEL_HEIGHT / 2, "nothing was measured", anchor="middle")
+        yield text(left + PANEL_WIDTH / 2, top + PANEL_HEIGHT / 2, "nothing was measured", anchor="middle")
 
 
 def _grid(left: float, top: float, x_high: float, y_high: float) -> Iterator[str]:
@@ -109,8 +107,8 @@ def _grid(left: float, top: float, x_high: float, y_high: float) -> Iterator[str
         x, y = left + PANEL_WIDTH * part / 4, bottom - PANEL_HEIGHT * part / 4
         yield f'<line x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{bottom}" stroke="#eee"/>'
         yield f'<line x1="{left}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" stroke="#eee"/>'
-        yield _text(x, bottom + 16, f"{x_high * part / 4:.4g}", size=11, anchor="middle")
-        yield _text(left - 6, y + 4, f"{y_high * part / 4:.4g}", size=11, anchor="end")
+        yield text(x, bottom + 16, f"{x_high * part / 4:.4g}", size=11, anchor="middle")
+        yield text(left - 6, y + 4, f"{y_high * part / 4:.4g}", size=11, anchor="end")
 
 
 Place = Callable[[Sequence[float]], tuple[float, float]]
@@ -127,21 +125,3 @@ def _joined(line: Sequence[Sequence[float]], place: Place, color: str) -> Iterat
 def _dots(line: Sequence[Sequence[float]], place: Place, color: str) -> Iterator[str]:
     for x, y in map(place, line):
         yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{color}"/>'
-
-
-def _round_up(value: float) -> float:
-    """The next of 1, 2, 4, 8 times a power of ten, so that quarters of an axis are short numbers."""
-    if not 0 < value < math.inf:
-        return 1.0
-    unit = 10.0 ** math.floor(math.log10(value))
-    return next(step * unit for step in (1, 2, 4, 8, 10, 20) if step * unit >= value)
-
-
-def escaped(text: str) -> str:
-    """Text for HTML and XML; characters that these forbid are shown as U+FFFD."""
-    shown = re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]", "\ufffd", text)
-    return escape(shown)
-
-
-def _text(x: float, y: float, text: str, *, size: int = 13, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="#222" text-anchor="{anchor}">{escaped(text)}</text>'

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from miaotui.load.charts import draw, escaped
+from miaotui.drawing import html
+from miaotui.drawing.svg import escaped
+from miaotui.load.charts import draw
 from miaotui.load.text import facts, latencies, notes, overview
 
 STYLE = """
@@ -20,28 +21,7 @@ svg { max-width: 100%; height: auto; }
 
 def page(report: dict[str, Any]) -> str:
     """The whole document."""
-    title = escaped(f"{report['model']} under load")
-    pairs = "".join(f"<dt>{escaped(name)}</dt><dd>{escaped(value)}</dd>\n" for name, value in facts(report))
-    parts = [
-        f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{title}</title>',
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
-        f"<style>{STYLE}</style></head>\n<body>\n<h1>{title}</h1>\n<dl>\n{pairs}</dl>",
-        *_table(*overview(report)),
-        *_list(notes(report)),
-        draw(report),
-    ]
+    body = [html.pairs(facts(report)), *html.table(*overview(report)), *html.bullets(notes(report)), draw(report)]
     for run in report["runs"]:
-        parts += [f"<h2>{escaped(run['label'])}</h2>", *_table(*latencies(run))]
-    return "\n".join([*parts, "</body>\n</html>\n"])
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    yield "<table>\n<tr>" + "".join(f"<th>{escaped(head)}</th>" for head in heads) + "</tr>"
-    for row in rows:
-        yield "<tr>" + "".join(f"<td>{escaped(cell)}</td>" for cell in row) + "</tr>"
-    yield "</table>"
-
-
-def _list(items: Sequence[str]) -> Iterator[str]:
-    if items:
-        yield "<ul>\n" + "\n".join(f"<li>{escaped(item)}</li>" for item in items) + "\n</ul>"
+        body += [f"<h2>{escaped(run['label'])}</h2>", *html.table(*latencies(run))]
+    return html.page(f"{report['model']} under load", STYLE, body)
