@@ -344,6 +344,26 @@ def test_logits_are_those_that_scores_and_samples_come_from(llm: LLM, tiny_model
         assert (chunked.logits(ids) == logits).all()
 
 
+def test_logits_of_a_part_are_those_of_the_whole(llm: LLM) -> None:
+    ids = llm.tokenizer.encode("the cat sat on the mat and the dog in the house. " * 3)
+    logits = llm.logits(ids)
+    for first, last in ((0, len(ids)), (32, 64), (64, len(ids)), (len(ids) - 1, len(ids))):
+        assert (llm.logits(ids[:last], first=first) == logits[first:last]).all()
+    for first in (-1, len(ids)):
+        with pytest.raises(InvalidRequestError, match="first must be one of"):
+            llm.logits(ids, first=first)
+
+
+def test_scores_of_many_are_those_of_each(llm: LLM) -> None:
+    pairs = [("the cat", " and the dog"), ("the", " end"), ("the cat", " in the house")]
+    logits = llm.logits("the cat and")
+    best = int(logits[-1].argmax())
+    scores = llm.score_all([*pairs, ("the cat and", [best])])
+    assert [one.logprobs for one in scores[:3]] == [llm.score(*pair).logprobs for pair in pairs]
+    assert [one.is_greedy for one in scores] == [False, False, False, True]
+    assert llm.score("the cat").is_greedy is None
+
+
 @pytest.mark.parametrize(("prompt", "continuation"), [("t", None), ("the", ""), ("", "x"), ("", None)])
 def test_there_must_be_something_to_score(llm: LLM, prompt: str, continuation: str | None) -> None:
     with pytest.raises(InvalidRequestError):

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from collections.abc import Sequence as Row
 from contextlib import contextmanager
+from itertools import repeat
 from numbers import Integral
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeGuard, cast, overload
@@ -195,6 +196,19 @@ class LLM:
 
         The two are encoded apart, so tokens never span the seam.
         """
+        ids, first = self._joined(prompt, continuation)
+        params = SamplingParams(max_tokens=0, prompt_logprobs=0)
+        return _score_of(self._complete([ids], params, first_scored=[first])[0], ids, first)
+
+    def score_all(self, pairs: Row[tuple[Prompt, Prompt]]) -> list[Score]:
+        """`score` of many prompts and continuations, which run together; `Score.is_greedy` is told, too."""
+        joined = [self._joined(prompt, continuation) for prompt, continuation in pairs]
+        params = SamplingParams(max_tokens=0, prompt_logprobs=1)
+        done = self._complete([ids for ids, _ in joined], params, first_scored=[first for _, first in joined])
+        return [_score_of(one, ids, first) for one, (ids, first) in zip(done, joined, strict=True)]
+
+    def _joined(self, prompt: Prompt, continuation: Prompt | None) -> tuple[list[int], int]:
+        """Ids of both, and which of them is the first to be scored."""
         ids = self._encode(prompt)
         first = 1
         if continuation is not None:
@@ -202,9 +216,7 @@ class LLM:
             ids = ids + self._encode(continuation, add_special=False)
         if len(ids) <= first or first < 1:
             raise InvalidRequestError("there is no token to score behind another one; give a longer text.")
-        params = SamplingParams(max_tokens=0, prompt_logprobs=0)
-        scored = self._complete([ids], params, first_scored=first)[0].prompt_logprobs or ()
-        return Score(tuple(ids[first:]), tuple(entry.logprob for entry in scored[first:] if entry is not None))
+        return ids, first
 
     def encode_chat(
         self,
@@ -272,18 +284,22 @@ class LLM:
         wanted = params.structured_outputs
         return None if wanted is None else self.loaded.grammars.compile(wanted)
 
-    def logits(self, prompt: Prompt) -> NDArray[np.float32]:
-        """The model's raw scores, float32 [tokens, vocab_size]: row i predicts the token behind token i of the prompt.
+    def logits(self, prompt: Prompt, *, first: int = 0) -> NDArray[np.float32]:
+        """The model's raw scores, float32 [tokens - first, vocab_size], of the tokens from `first` on.
 
-        For measuring one model against another; a long prompt takes 4 bytes x tokens x vocabulary.
+        The row of token i predicts the token behind it. For measuring one model against another; a long prompt takes 4
+        bytes x rows x vocabulary.
         """
         import numpy as np
 
         rows: list[NDArray[np.float32]] = []
         ids, sequences = self._encode(prompt), list[Sequence]()
+        if not 0 <= first < max(len(ids), 1):
+            raise InvalidRequestError(f"first must be one of the {len(ids)} tokens, not {brief(first)}.")
         with self._cancelling(sequences):
             with self._lock, DeferredInterrupt():
-                sequences += self._engine.add(ids, SamplingParams(max_tokens=0, prompt_logprobs=0))
+                params = SamplingParams(max_tokens=0, prompt_logprobs=0)
+                sequences += self._engine.add(ids, params, first_scored=first + 1)
                 sequences[0].kept_logits = rows
             self._finish(sequences)
         return np.concatenate(rows)
@@ -373,16 +389,16 @@ class LLM:
         self,
         prompts: list[list[int]],
         params: SamplingParams,
-        first_scored: int = 1,
+        first_scored: Row[int] | None = None,
         report: ProgressCallback = lambda progress: None,
     ) -> list[Completion]:
         grammar = self.compile_grammar(params)
         groups: list[list[Sequence]] = []
         sequences: list[Sequence] = []
         with self._cancelling(sequences):
-            for prompt_ids in prompts:
+            for prompt_ids, first in zip(prompts, repeat(1) if first_scored is None else first_scored, strict=False):
                 with self._lock, DeferredInterrupt():
-                    groups.append(self._engine.add(prompt_ids, params, grammar=grammar, first_scored=first_scored))
+                    groups.append(self._engine.add(prompt_ids, params, grammar=grammar, first_scored=first))
                     sequences += groups[-1]
             self._finish(sequences, report)
         return [completion_of(group) for group in groups]
@@ -464,6 +480,13 @@ def _open_embedder(file: ModelFile, options: LoadOptions) -> Embedder:
         max_tokens_per_step=options.max_tokens_per_step,
         disabled_passes=options.disabled_passes,
     )
+
+
+def _score_of(done: Completion, ids: list[int], first: int) -> Score:
+    scored = [entry for entry in (done.prompt_logprobs or ())[first:] if entry is not None]
+    tops = [entry.top[0][0] for entry in scored if entry.top]
+    greedy = tops == ids[first:] if tops else None
+    return Score(tuple(ids[first:]), tuple(entry.logprob for entry in scored), greedy)
 
 
 def resolve_params(params: SamplingParams | None, changes: Mapping[str, Any]) -> SamplingParams:

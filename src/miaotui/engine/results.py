@@ -63,10 +63,14 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How likely the model finds given tokens: `logprobs[i]` (nats) is that of `token_ids[i]` after all before it."""
+    """How likely the model finds given tokens: `logprobs[i]` (nats) is that of `token_ids[i]` after all before it.
+
+    is_greedy: whether each is the most likely token in its place; None where that was not asked for.
+    """
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
+    is_greedy: bool | None = None
 
     @property
     def total(self) -> float:
