@@ -99,6 +99,10 @@ class TraceError(MiaotuiError, ValueError):
     """A file of requests to replay cannot be read."""
 
 
+class TaskFileError(MiaotuiError, ValueError):
+    """A file of tasks or prompts for an evaluation cannot be read; the message names line and field."""
+
+
 class ConfigError(MiaotuiError, ValueError):
     """A flag, environment variable or configuration file holds an unusable value."""
 

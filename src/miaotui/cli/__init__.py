@@ -20,6 +20,7 @@ COMMANDS = {
     "embed": "turn texts into vectors",
     "config": "each setting in force and where it came from; new API keys",
     "compress": "write a model with its weights in fewer bits",
+    "compare": "put models side by side: size, speed, quality, tasks, answers",
     "pull": "download a model by name",
     "ls": "list the models that are here",
     "show": "what a model is made of, what it needs, how fast it can be",

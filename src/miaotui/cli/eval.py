@@ -26,7 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Measure, with the figure so far on standard error."""
-    text = _read_text(args.text)
+    text = read_text(args.text)
     config = config_of(args)
     from miaotui.engine.perplexity import evaluate_perplexity
 
@@ -49,7 +49,7 @@ def _show_progress(done: int, total: int, ppl: float) -> None:
         )
 
 
-def _read_text(name: str) -> str:
+def read_text(name: str) -> str:
     """The whole text. Raises InvalidRequestError when it cannot be read or is not UTF-8."""
     try:
         content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()

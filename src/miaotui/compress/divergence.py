@@ -45,13 +45,19 @@ class DivergenceMeter:
         """Logits [positions, vocabulary] of both, and the tokens [positions] that came."""
         for start in range(0, len(targets), ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
-            p, q = _log_softmax(reference[rows]), _log_softmax(other[rows])
-            kl: NDArray[np.float64] = np.einsum("ij,ij->i", np.exp(p), p - q, dtype=np.float64)
-            self._kl.extend(kl.tolist())
-            self._agree += int((p.argmax(axis=1) == q.argmax(axis=1)).sum())
-            at = np.arange(len(p)), targets[rows]
-            self._reference_loss -= float(p[at].sum(dtype=np.float64))
-            self._loss -= float(q[at].sum(dtype=np.float64))
+            p, q = log_softmax(reference[rows]), log_softmax(other[rows])
+            self.add_log_probs(p, q, targets[rows], p.argmax(axis=1))
+
+    def add_log_probs(
+        self, p: NDArray[np.float32], q: NDArray[np.float32], targets: NDArray[np.int64], best: NDArray[np.int64]
+    ) -> None:
+        """Log-probabilities [positions, vocabulary] of both, the tokens that came, and the reference's most likely."""
+        kl: NDArray[np.float64] = np.einsum("ij,ij->i", np.exp(p), p - q, dtype=np.float64)
+        self._kl.extend(kl.tolist())
+        self._agree += int((best == q.argmax(axis=1)).sum())
+        at = np.arange(len(p)), targets
+        self._reference_loss -= float(p[at].sum(dtype=np.float64))
+        self._loss -= float(q[at].sum(dtype=np.float64))
 
     def result(self) -> Divergence:
         """The figures so far. Raises ValueError before anything was added."""
@@ -79,7 +85,8 @@ def wilson(share: float, count: int) -> tuple[float, float]:
     return max(center - half, 0.0), min(center + half, 1.0)
 
 
-def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Log-probabilities of logits, row by row; the sum is taken in float64."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     total = np.exp(shifted).sum(axis=1, keepdims=True, dtype=np.float64)
     normalized: NDArray[np.float32] = np.subtract(shifted, np.log(total), dtype=np.float32)
