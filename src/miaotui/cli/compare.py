@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -169,11 +169,11 @@ def _measure(found: Comparison, entrants: Sequence[Entrant], plan: _Plan) -> Non
     if not entrants[0].keeps_open:
         found.notes.append("There is no room for all models at once: each was opened whenever it was its turn.")
     if "load" in plan.parts:
-        found.starts = [
-            entrant.start()
-            for at, entrant in enumerate(entrants)
-            if _progress(f"load: {entrant.name}", at, len(entrants))
-        ]
+        starts = []
+        for at, entrant in enumerate(entrants):
+            _progress(f"load: {entrant.name}", at, len(entrants))
+            starts.append(entrant.start())
+        found.starts = starts
     if "speed" in plan.parts:
         energy, found.energy = find_energy()
         found.has_energy = energy is not None
@@ -219,16 +219,15 @@ def _solve(found: Comparison, entrants: Sequence[Entrant], task: Task, most_toke
     found.tasks.append((task, solved))
 
 
-def _stage(what: str) -> Any:
+def _stage(what: str) -> Callable[[str, int, int], None]:
     return lambda name, done, total: _progress(f"{what}: {name}" if name else what, done, total)
 
 
-def _progress(what: str, done: int, total: int) -> bool:
+def _progress(what: str, done: int, total: int) -> None:
     """One line on a terminal, gone when all is done; nothing elsewhere."""
     if sys.stderr.isatty():
         line = f"{done / total:4.0%} {what:.70}" if done < total else ""
         print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
-    return True
 
 
 def _show(report: dict[str, Any], args: Namespace) -> None:
