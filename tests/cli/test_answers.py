@@ -146,6 +146,21 @@ def test_a_near_answer_that_a_request_was_given_is_told_apart_from_it(do: Any, s
         do("cache", "reject", one.id, "--request", unknown, code=1)
 
 
+def test_why_is_told_in_words(do: Any, stored: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    one = kept("How do I reset my password?", "m")
+    seen = {"entry": one.id, "matched": one.question, "similarity": 0.97, "distance": 0.2, "why": "close enough"}
+    decision = Decision(
+        "r1", "", "near", "all guards passed", time.time(), "How can I reset it?", one.id, candidates=[seen]
+    )
+    stored(one.row(), replace(decision, guards={"numbers": "passed"}, times_s={"look_up": 0.0021}).row())
+    assert main(["why", "r1"]) == 0
+    told = {line[:23].strip(): line[23:].strip() for line in capsys.readouterr().out.splitlines()}
+    assert told["time to look up"] == "2.1 ms"
+    assert told["guard numbers"] == "passed"
+    assert told["looked at (0.9700)"] == "How do I reset my password?: close enough"
+    assert not any("{" in value for value in told.values())
+
+
 def test_asking_keeps_the_model_s_answer(do: Any, tiny_model: Path) -> None:
     first = do("answers", "ask", "the cat", "-m", str(tiny_model))
     assert first["path"] == "model"

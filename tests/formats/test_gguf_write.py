@@ -15,6 +15,7 @@ from engine.tiny_model import tiny_model as tiny_model  # a fixture
 from miaotui.errors import ModelFileError, OutputError
 from miaotui.formats.gguf import read_gguf
 from miaotui.formats.gguf_write import GgufWriter, PlannedTensor, encode_field, encode_u32
+from miaotui.formats.part_file import PartFile
 from miaotui.formats.weights import TensorType
 
 MATRIX = PlannedTensor("m.weight", TensorType.F16, (3, 5))  # 30 bytes: the next tensor begins behind a gap
@@ -91,21 +92,71 @@ def test_tensors_come_as_they_were_announced(tmp_path: Path, name: str, data: An
 def test_an_unfinished_file_never_appears_and_an_older_one_stays(tmp_path: Path) -> None:
     path = write(tmp_path / "a.gguf")
     before = path.read_bytes()
-    for error in (KeyboardInterrupt, ValueError):
-        with pytest.raises(error), GgufWriter(path, FIELDS, [MATRIX, VECTOR]) as writer:  # noqa: PT012 (interrupted)
-            writer.write("m.weight", matrix())
-            raise error
+    with pytest.raises(ValueError, match="no"), GgufWriter(path, FIELDS, [MATRIX, VECTOR]) as writer:  # noqa: PT012
+        writer.write("m.weight", matrix())
+        raise ValueError("no")
     with pytest.raises(ModelFileError, match=r"v\.weight"), GgufWriter(path, FIELDS, [MATRIX, VECTOR]) as writer:
         writer.write("m.weight", matrix())
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
 
+def interrupted(path: Path, fields: dict[str, bytes] = FIELDS) -> None:
+    with pytest.raises(KeyboardInterrupt), GgufWriter(path, fields, [MATRIX, VECTOR]) as writer:  # noqa: PT012
+        writer.write("m.weight", matrix())
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_file_is_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "a[1].gguf"
+    interrupted(path)
+    assert not path.exists()
+    with GgufWriter(path, FIELDS, [MATRIX, VECTOR]) as writer:
+        assert writer.is_written("m.weight")
+        assert not writer.is_written("v.weight")
+        writer.write("v.weight", vector())
+    whole = write(tmp_path / "b.gguf")
+    assert path.read_bytes() == whole.read_bytes()
+    assert sorted(tmp_path.iterdir()) == [path, whole]
+
+
+@pytest.mark.parametrize("harm", ["part", "journal", "flip"])
+def test_what_is_damaged_is_written_again(tmp_path: Path, harm: str) -> None:
+    path = tmp_path / "a.gguf"
+    interrupted(path)
+    part = next(tmp_path.glob(".*.part"))
+    damaged = part.with_suffix(".journal") if harm == "journal" else part
+    data = bytearray(damaged.read_bytes())
+    data[-20] ^= 1
+    damaged.write_bytes(data if harm == "flip" else data[:-5])
+    with GgufWriter(path, FIELDS, [MATRIX, VECTOR]) as writer:
+        assert not writer.is_written("m.weight")
+        writer.write("m.weight", matrix())
+        writer.write("v.weight", vector())
+    assert path.read_bytes() == write(tmp_path / "b.gguf").read_bytes()
+
+
+def test_other_contents_begin_anew(tmp_path: Path) -> None:
+    path = tmp_path / "a.gguf"
+    interrupted(path, {"other": encode_field(True)})
+    write(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_do_not_write_the_same_file(tmp_path: Path) -> None:
+    with GgufWriter(tmp_path / "a.gguf", FIELDS, [MATRIX, VECTOR]) as writer:
+        with pytest.raises(OutputError, match="another process"):
+            GgufWriter(tmp_path / "a.gguf", FIELDS, [MATRIX, VECTOR])
+        writer.write("m.weight", matrix())
+        writer.write("v.weight", vector())
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_a_disk_without_room_is_said_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
-    with pytest.raises(OutputError, match=r"needs .* bytes, and the disk has 1000"):
+    with pytest.raises(OutputError, match=r"needs .* more bytes, and the disk has 1000"):
         GgufWriter(tmp_path / "a.gguf", FIELDS, [MATRIX])
     assert list(tmp_path.iterdir()) == []
 
@@ -114,11 +165,11 @@ def test_a_disk_without_room_is_said_before_anything_is_written(
 def test_a_disk_that_fails_while_writing_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: int
 ) -> None:
-    def full(data: object) -> None:
+    def full(*parts: object) -> None:
         raise OSError(problem, "no")
 
     writer = GgufWriter(tmp_path / "a.gguf", {}, [MATRIX])
-    monkeypatch.setattr(writer, "_put", full)
+    monkeypatch.setattr(PartFile, "append", full)
     with pytest.raises(OutputError, match="cannot be written"), writer:
         writer.write("m.weight", matrix())
     assert list(tmp_path.iterdir()) == []

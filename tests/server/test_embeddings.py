@@ -69,6 +69,18 @@ def test_one_text_and_fewer_dimensions(both: Running, expected: Embedder) -> Non
     np.testing.assert_array_equal(got, expected.embed(["the cat"], dimensions=5))
 
 
+def test_a_model_asked_for_what_the_other_does_is_told_apart(both: Running) -> None:
+    said = ask(both, input="the cat", model="tiny")
+    assert (said.status_code, said.json()["error"]["message"]) == (
+        404,
+        "'tiny' writes text; 'tiny-bert' makes embeddings.",
+    )
+    body = {"model": "tiny-bert", "prompt": "the cat", "max_tokens": 1}
+    said = httpx.post(f"{both.url}/v1/completions", json=body)
+    assert said.status_code == 404
+    assert said.json()["error"]["message"].startswith("'tiny-bert' makes embeddings")
+
+
 @pytest.mark.parametrize(
     ("body", "says"),
     [

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from miaotui.answers.cache import AnswerCache, opened
+from miaotui.answers.decision import Decision
 from miaotui.answers.entry import Entry, entry_of
 from miaotui.answers.setup import open_cache
 from miaotui.answers.store import Filter
@@ -124,10 +125,32 @@ async def show_why(request_id: str, args: Namespace, cache: AnswerCache) -> int:
     if decision is None:
         raise NotKeptError("no request of that id is known; the id is in the reply's x-request-id header.")
     entry = await cache.entry(bytes.fromhex(decision.entry or ""), args.tenant) if decision.entry else None
-    now = {"answer kept now": one_line(entry.answer) if entry else "none"}
     if args.json:
         print_json(asdict(decision) | {"answer": entry and entry.answer})
         return 0
-    shown = {name: value for name, value in asdict(decision).items() if value not in (None, "", {}, (), [])}
-    print_pairs(f"request {decision.request_id}", [(name, str(value)) for name, value in (shown | now).items()])
+    now = one_line(entry.answer) if entry else "none"
+    print_pairs(f"request {decision.request_id}", [*_told(decision), ("answer kept now", now)])
     return 0
+
+
+def _told(decision: Decision) -> Iterator[tuple[str, str]]:
+    """A decision as lines of a name and a value, without what it has none of."""
+    yield "time", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(decision.created_s))
+    yield "question", one_line(decision.question)
+    yield "path", decision.path
+    yield "why", decision.why
+    if decision.matched:
+        yield "matched", f"{one_line(decision.matched)} (similarity {decision.similarity or 0:.4f})"
+    if decision.entry:
+        yield "answer's id", decision.entry
+    for name, seconds in decision.times_s.items():
+        yield f"time to {name.replace('_', ' ')}", f"{seconds * 1000:.1f} ms"
+    if decision.saved_s:
+        yield "saved", f"{decision.saved_s:.2f} s"
+    for guard, said in decision.guards.items():
+        yield f"guard {guard}", said
+    for seen in decision.candidates:
+        yield (
+            f"looked at ({seen.get('similarity', 0):.4f})",
+            f"{one_line(seen.get('matched', ''))}: {seen.get('why', '')}",
+        )

@@ -87,7 +87,8 @@ def compress(
         for choice in choices:
             if step is not None:
                 step(choice, done, total)
-            writer.write(choice.name, _converted(source, choice, method, calibration))
+            if not writer.is_written(choice.name):
+                writer.write(choice.name, _converted(source, choice, method, calibration))
             done += _num_weights(choice)
             source.release(choice.name)
     return Compressed(output, source.path.stat().st_size, output.stat().st_size, tuple(choices))

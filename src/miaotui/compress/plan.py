@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from miaotui.compress.source import SourceTensor
@@ -37,16 +37,27 @@ def type_named(name: str) -> TensorType:
     return TensorType[name.upper()]
 
 
-def plan(tensors: Iterable[SourceTensor], wanted: TensorType) -> list[Choice]:
-    """One type for all matrices; the output head, or the embedding that doubles as one, keeps 6 bits at least.
+def plan(
+    tensors: Iterable[SourceTensor], wanted: TensorType, types: Mapping[str, TensorType] | None = None
+) -> list[Choice]:
+    """One type for all matrices but those that `types` names; a head that it does not name keeps 6 bits at least.
 
-    Vectors, what has no whole blocks, and factors that correct a matrix stay as they are.
+    The embedding doubles as the head where there is none. Vectors, what has no whole blocks, and factors that correct a
+    matrix stay as they are. Raises ConfigError for a type in `types` whose blocks do not fit the rows.
     """
     tensors = list(tensors)
     names = {tensor.name for tensor in tensors}
     head = "output.weight" if any(t.name == "output.weight" for t in tensors) else "token_embd.weight"
-    kinds = [t.type if _corrects(t.name, names) else _type_of(t, wanted, t.name == head) for t in tensors]
-    return [Choice(t.name, t.shape, t.type, kind) for t, kind in zip(tensors, kinds, strict=True)]
+    named = types or {}
+    choices = []
+    for tensor in tensors:
+        after = named.get(tensor.name) or _type_of(tensor, wanted, tensor.name == head)
+        if tensor.name in named and after is not fitting_type(after, tensor.shape):
+            raise ConfigError(f"tensor '{tensor.name}' {list(tensor.shape)} has no whole blocks of {after.name}.")
+        if _corrects(tensor.name, names):
+            after = tensor.type
+        choices.append(Choice(tensor.name, tensor.shape, tensor.type, after))
+    return choices
 
 
 def _corrects(name: str, names: Collection[str]) -> bool:
@@ -62,9 +73,14 @@ def _type_of(tensor: SourceTensor, wanted: TensorType, is_head: bool) -> TensorT
     kind: TensorType = wanted
     if is_head and _bits(kind) < _bits(TensorType.Q6_K):
         kind = TensorType.Q6_K
-    if tensor.shape[1] % kind.block_weights:
+    return fitting_type(kind, tensor.shape) or tensor.type
+
+
+def fitting_type(kind: TensorType, shape: tuple[int, ...]) -> TensorType | None:
+    """That type, or what stands in for it where rows are no whole super-blocks; None where none fits."""
+    if shape[-1] % kind.block_weights:
         kind = _FALLBACKS.get(kind, kind)
-    return kind if tensor.shape[1] % kind.block_weights == 0 else tensor.type
+    return kind if shape[-1] % kind.block_weights == 0 else None
 
 
 def _bits(kind: TensorType) -> float:

@@ -6,11 +6,9 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import struct
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +19,7 @@ from numpy.typing import NDArray
 from miaotui.errors import ModelFileError, OutputError
 from miaotui.formats.gguf import DEFAULT_ALIGNMENT, MAGIC
 from miaotui.formats.gguf_values import BOOL, STRING, UINT32
+from miaotui.formats.part_file import PartFile
 from miaotui.formats.weights import TensorType
 
 VERSION = 3
@@ -71,25 +70,31 @@ class GgufWriter:
     """A file that appears at `path` when it is whole, as a context manager; until then nothing is there.
 
     fields: metadata by key, as `GgufFile.fields` or `encode_field` give it. tensors: in the order in which `write` gets
-    their bytes. Raises OutputError where there is no room for it, or it cannot be written.
+    their bytes. What an interrupt or a crash left behind is gone on with by whoever writes the same header again; an
+    error leaves nothing. Raises OutputError where there is no room for it, it cannot be written, or another process
+    writes it now.
     """
 
     def __init__(self, path: Path, fields: Mapping[str, Field], tensors: Iterable[PlannedTensor]) -> None:
         self._path = path
-        self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
         self._left = list(tensors)
         header = _header(fields, self._left)
         self._num_bytes = len(header) + sum(_padded(tensor.nbytes) for tensor in self._left)
         try:
+            self._part = PartFile(path, header)
+            self._skip(len(header))
             free = shutil.disk_usage(path.parent).free
-            if free < self._num_bytes + _SPARE_BYTES:
+            missing = self._num_bytes - self._part.size
+            if free < missing + _SPARE_BYTES:
                 raise OutputError(
-                    f"{path}: needs {self._num_bytes} bytes, and the disk has {free}; free some, or write elsewhere."
+                    f"{path}: needs {missing} more bytes, and the disk has {free}; free some, or write elsewhere."
                 )
-            self._file = self._part.open("wb")
-            self._put(header)
         except OSError as error:
             raise self._failed(error) from None
+
+    def is_written(self, name: str) -> bool:
+        """Whether an earlier run has written that tensor already."""
+        return all(tensor.name != name for tensor in self._left)
 
     def write(self, name: str, data: NDArray[np.uint8]) -> None:
         """The bytes of the next tensor. Raises ModelFileError if that is another one, or has another size."""
@@ -97,8 +102,7 @@ class GgufWriter:
             raise ModelFileError(f"tensor '{name}' of {data.nbytes} bytes was not to be written here.")
         self._left.pop(0)
         try:
-            self._put(data.data)
-            self._put(bytes(_padded(data.nbytes) - data.nbytes))
+            self._part.append(data.data, bytes(_padded(data.nbytes) - data.nbytes))
         except OSError as error:
             raise self._failed(error) from None
 
@@ -109,30 +113,25 @@ class GgufWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            self._drop()
+            self._part.close(keep=not issubclass(kind, Exception))
             return
         if self._left:
-            self._drop()
+            self._part.close(keep=False)
             raise ModelFileError(f"tensor '{self._left[0].name}' was not written.")
         try:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            self._part.replace(self._path)
+            self._part.finish()
         except OSError as problem:
             raise self._failed(problem) from None
 
-    def _put(self, data: bytes | memoryview) -> None:
-        self._file.write(data)
-
-    def _drop(self) -> None:
-        if hasattr(self, "_file"):
-            with suppress(OSError):  # what is still to be flushed is not wanted
-                self._file.close()
-        self._part.unlink(missing_ok=True)
+    def _skip(self, header_bytes: int) -> None:
+        """Take over what an earlier run has written: the header and whole tensors."""
+        end = header_bytes
+        while self._left and end + _padded(self._left[0].nbytes) <= self._part.size:
+            end += _padded(self._left.pop(0).nbytes)
 
     def _failed(self, error: OSError) -> OutputError:
-        self._drop()
+        if hasattr(self, "_part"):
+            self._part.close(keep=False)
         return error if isinstance(error, OutputError) else OutputError(f"{self._path}: cannot be written ({error}).")
 
 

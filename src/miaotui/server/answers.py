@@ -124,7 +124,13 @@ class Service:
             raise self.unknown(model)
 
     def unknown(self, model: str) -> ModelNotFoundError:
-        """The error for a model that is not this server's."""
+        """The error for a model that is not this server's, or not for what it was asked."""
+        if model == self.embed_model_name:
+            return ModelNotFoundError(
+                f"{model!r} makes embeddings (/v1/embeddings); {self.settings.model_name!r} writes."
+            )
+        if model == self.settings.model_name:
+            return ModelNotFoundError(f"{model!r} writes text; {self.embed_model_name!r} makes embeddings.")
         here = " and ".join(repr(name) for name in self.model_names)
         return ModelNotFoundError(f"the model {model[:100]!r} is not served here; it is {here}.")
 

@@ -49,7 +49,7 @@ _STATUS: tuple[tuple[type[Exception], int, str, str | None], ...] = (
     (MiaotuiError, 500, "server_error", None),
 )
 RETRY_AFTER_S = 1
-STOPPED = "the engine has stopped and is being started anew; try again in a moment."
+STOPPED = "the engine has stopped; try again in a moment."
 
 
 def json_reply(body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -1,0 +1,95 @@
+"""From limits to types: sensitivities are measured, a mix is chosen, and its own loss is measured before it counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from miaotui.compress.calibration import Calibration
+from miaotui.compress.mixed import Item, Mix, choose, frontier
+from miaotui.compress.quantize.method import Method
+from miaotui.compress.sensitivity import Blocks, KlOf, Progress, measure, quantized
+from miaotui.compress.source import Source
+from miaotui.errors import ConfigError
+from miaotui.formats.weights import TensorType
+
+ROUNDS = 4
+"""So many mixes are tried: the estimates are corrected by what one was measured to lose."""
+CLOSE = 1.1
+"""Estimates that are off by less than this factor are good enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the matrices may take: bytes, seconds a token, and what all of them may lose in KL.
+
+    fastest: of those within `max_loss` the fastest is wanted, not the smallest.
+    """
+
+    max_bytes: float = math.inf
+    max_seconds: float = math.inf
+    max_loss: float | None = None
+    fastest: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """The types that were chosen, the KL that was measured with them, and the frontier they were chosen from."""
+
+    mix: Mix
+    kl: float
+    frontier: tuple[Mix, ...]
+
+
+def mixture(
+    source: Source,
+    names: Sequence[str],
+    kinds: Sequence[TensorType],
+    kl_of: KlOf,
+    method: Method,
+    limits: Limits,
+    *,
+    calibration: Calibration | None = None,
+    progress: Progress | None = None,
+) -> Mixture:
+    """Types for the matrices `names`. The losses of single groups do not quite add up, so a mix's own KL is measured,
+    and the estimates are scaled by what they were off, up to three times.
+
+    Raises ConfigError with what would be possible where nothing keeps within the limits.
+    """
+    items = measure(source, names, kinds, kl_of, method, calibration=calibration, progress=progress)
+    best: tuple[Mix, float] | None = None
+    for _ in range(ROUNDS):
+        mix = choose(
+            items,
+            max_bytes=limits.max_bytes,
+            max_seconds=limits.max_seconds,
+            max_loss=limits.max_loss,
+            fastest=limits.fastest,
+        )
+        kl = max(kl_of(_blocks(source, mix.types, method, calibration)), 0.0)
+        if limits.max_loss is None or kl <= limits.max_loss:
+            best = mix, kl  # each is closer to the limit than the one before
+        if limits.max_loss is None or mix.loss <= 0 or max(kl, mix.loss) <= CLOSE * min(kl, mix.loss):
+            break
+        items = _scaled(items, kl / mix.loss)
+    if best is None:
+        raise ConfigError(f"the mixes tried lose {kl:.3g} and more, not {limits.max_loss:g}; allow more.")
+    return Mixture(*best, tuple(frontier(items, lambda option: option.num_bytes)))
+
+
+def _blocks(
+    source: Source, types: Mapping[str, TensorType], method: Method, calibration: Calibration | None
+) -> dict[str, Blocks]:
+    return {
+        name: quantized(source, name, kind, method, calibration.inputs.get(name) if calibration else None)[0]
+        for name, kind in types.items()
+    }
+
+
+def _scaled(items: Sequence[Item], factor: float) -> list[Item]:
+    return [
+        replace(item, options=tuple(replace(option, loss=option.loss * factor) for option in item.options))
+        for item in items
+    ]

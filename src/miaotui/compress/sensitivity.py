@@ -1,0 +1,131 @@
+"""What each tensor loses in each type: one measured KL for each group of tensors, other types by their error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miaotui import _native
+from miaotui.compress.calibration import Calibration, InputStatistics
+from miaotui.compress.mixed import Item, Option
+from miaotui.compress.plan import fitting_type
+from miaotui.compress.quantize.method import Method
+from miaotui.compress.source import Source, chunks
+from miaotui.compress.speed import seconds_per_token
+from miaotui.formats.weights import TensorType
+
+Floats = NDArray[np.float32]
+
+TOGETHER = (("attn_q", "attn_k", "attn_v"), ("ffn_gate", "ffn_up"))
+"""Matrices of a layer that read the same rows and run as one product: they get one type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """A matrix as a file would hold it."""
+
+    type: TensorType
+    data: NDArray[np.uint8]
+    shape: tuple[int, ...]
+
+
+KlOf = Callable[[Mapping[str, Blocks]], float]
+"""Mean KL in nats of the model with some matrices replaced from the whole one, over a text."""
+
+Progress = Callable[[int, int], None]
+"""Told how many groups are measured, of how many."""
+
+
+def measure(
+    source: Source,
+    names: Sequence[str],
+    kinds: Sequence[TensorType],
+    kl_of: KlOf,
+    method: Method,
+    *,
+    calibration: Calibration | None = None,
+    progress: Progress | None = None,
+) -> list[Item]:
+    """An item for each group of the matrices `names`, with an option for each of the types that fits its rows.
+
+    For each group the KL is measured with the type that errs most. That of the other types is taken as proportional to
+    their squared error, weighted with the inputs' moments where a calibration has them: KL grows with the square of a
+    small error. Memory: one group in all types. Raises what `method` does.
+    """
+    items = []
+    groups = list(_groups(names))
+    for index, group in enumerate(groups):
+        if progress is not None:
+            progress(index, len(groups))
+        items.append(_item(source, group, kinds, kl_of, method, calibration))
+    if progress is not None:
+        progress(len(groups), len(groups))
+    return items
+
+
+def _groups(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(_group_of(name), []).append(name)
+    yield from map(tuple, found.values())
+
+
+def _group_of(name: str) -> str:
+    for index, together in enumerate(TOGETHER):
+        for part in together:
+            if f".{part}." in name:
+                return name.split(f".{part}.", 1)[0] + f" {index}"
+    return name
+
+
+def _item(
+    source: Source,
+    group: tuple[str, ...],
+    kinds: Sequence[TensorType],
+    kl_of: KlOf,
+    method: Method,
+    calibration: Calibration | None,
+) -> Item:
+    found: dict[TensorType, dict[str, Blocks]] = {}
+    errors: dict[TensorType, float] = {}
+    for kind in kinds:
+        made = {name: fitting_type(kind, source.tensors[name].shape) for name in group}
+        if any(kind_of is not kind for kind_of in made.values()):
+            continue
+        blocks, error = {}, 0.0
+        for name in group:
+            statistics = calibration.inputs.get(name) if calibration else None
+            blocks[name], added = quantized(source, name, kind, method, statistics)
+            error += added
+        found[kind], errors[kind] = blocks, error
+    worst = max(errors, key=errors.__getitem__)
+    loss = max(kl_of(found[worst]), 0.0)
+    options = tuple(
+        Option(
+            kind,
+            sum(blocks.data.nbytes for blocks in found[kind].values()),
+            sum(seconds_per_token(kind, *blocks.shape) for blocks in found[kind].values()),
+            loss * (errors[kind] / errors[worst] if errors[worst] > 0 else 0.0),
+        )
+        for kind in found
+    )
+    return Item(group, options)
+
+
+def quantized(
+    source: Source, name: str, kind: TensorType, method: Method, statistics: InputStatistics | None
+) -> tuple[Blocks, float]:
+    """The blocks, and their squared error over the outputs: of independent inputs of those moments."""
+    shape = source.tensors[name].shape
+    quantize = method.quantizer(kind, shape[1], statistics)
+    weigh = np.ones(shape[1], np.float32) if statistics is None else statistics.moments
+    parts, error = [], 0.0
+    for rows in chunks(source, name):
+        data = quantize(rows)
+        away = _native.dequantize(int(kind), data, rows.size).reshape(rows.shape) - rows
+        error += float(np.einsum("ij,ij,j->", away, away, weigh, dtype=np.float64))
+        parts.append(data)
+    return Blocks(kind, np.concatenate(parts), shape), error
