@@ -37,7 +37,7 @@ def quantized(source: Source, tmp_path: Path) -> FileSource:
 def adapter(source: Source, quantized: FileSource, tmp_path: Path) -> Path:
     names = correctable(source, quantized, RANK)
     found = corrections(source, quantized, names, calibration(source), RANK)
-    return write_adapter(tmp_path / "adapter.gguf", source, names, RANK, found)
+    return write_adapter(tmp_path / "adapter.gguf", quantized, names, RANK, found)
 
 
 def test_more_rank_leaves_less_error(source: Source, quantized: FileSource) -> None:
@@ -74,7 +74,7 @@ def test_only_layers_matrices_that_changed_are_corrected(source: Source, quantiz
 
 def test_the_corrected_model_is_nearer_to_the_source(source: Source, quantized: FileSource, tmp_path: Path) -> None:
     names = correctable(source, quantized, 24)
-    path = write_adapter(tmp_path / "a.gguf", source, names, 24, corrections(source, quantized, names, None, 24))
+    path = write_adapter(tmp_path / "a.gguf", quantized, names, 24, corrections(source, quantized, names, None, 24))
     merged = write_merged(quantized.path, path, tmp_path / "merged.gguf")
     whole = logits_of(source, tmp_path / "whole.gguf")
     errors = []

@@ -25,29 +25,33 @@ Told = Callable[[Correction, int, int], None]
 
 
 def write_adapter(
-    path: Path, source: Source, names: list[str], rank: int, found: Iterable[Correction], *, told: Told | None = None
+    path: Path, model: Source, names: list[str], rank: int, found: Iterable[Correction], *, told: Told | None = None
 ) -> Path:
-    """Write corrections of the matrices `names`, in that order, as they are found; the file appears when it is whole.
+    """Write corrections of the matrices `names` of the quantized model, in that order, as they are found.
 
-    `told` hears each, how many are done, of how many. Raises OutputError where the file cannot be written.
+    The file appears when it is whole, and says what the model's file says of its making, so that an interrupted one is
+    only gone on with for the same model. `told` hears each, how many are done, of how many. Raises OutputError where
+    the file cannot be written.
     """
     fields: dict[str, Field] = {
         "general.type": encode_field("adapter"),
-        "general.architecture": source.fields["general.architecture"],
+        "general.architecture": model.fields["general.architecture"],
         "adapter.type": encode_field("lora"),
         "adapter.lora.alpha": encode_f32(float(rank)),
+        **{key: value for key, value in model.fields.items() if key.startswith("miaotui.")},
     }
     planned = []
     for name in names:
-        rows, columns = source.tensors[name].shape
+        rows, columns = model.tensors[name].shape
         planned.append(PlannedTensor(f"{name}.lora_a", kind_of_a(columns), (rank, columns)))
         planned.append(PlannedTensor(f"{name}.lora_b", TensorType.F16, (rows, rank)))
     with GgufWriter(path, fields, planned) as writer:
         for done, one in enumerate(found):
             if told is not None:
                 told(one, done, len(names))
-            writer.write(f"{one.name}.lora_a", _as_bytes(kind_of_a(one.a.shape[1]), one.a, one.name))
-            writer.write(f"{one.name}.lora_b", _as_bytes(TensorType.F16, one.b, one.name))
+            for factor, kind, weights in (("a", kind_of_a(one.a.shape[1]), one.a), ("b", TensorType.F16, one.b)):
+                if not writer.is_written(f"{one.name}.lora_{factor}"):
+                    writer.write(f"{one.name}.lora_{factor}", _as_bytes(kind, weights, one.name))
     return path
 
 
@@ -65,7 +69,8 @@ def write_merged(model: Path, adapter: Path, output: Path, fields: dict[str, Fie
     with GgufWriter(output, {**files[0].fields, **(fields or {})}, planned) as writer:
         for file in files:
             for name, tensor in file.weights.items():
-                writer.write(name, tensor.data)
+                if not writer.is_written(name):
+                    writer.write(name, tensor.data)
                 file.weights.release(name)
     return output
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from miaotui.compress.adapter import Told, write_adapter, write_merged
 from miaotui.compress.calibration import Calibration
 from miaotui.compress.compress import Compressed, open_source
-from miaotui.compress.quantize.correction import correctable, corrections
+from miaotui.compress.quantize.correction import check_rank, correctable, corrections
 from miaotui.compress.source import Source
 from miaotui.errors import ConfigError
 from miaotui.formats.gguf_write import encode_field
@@ -41,7 +40,8 @@ def write_corrected(
     adapters. Otherwise all is in `output`, which only miaotui runs, and which appears when it is whole. Raises
     ConfigError for a rank that is out of range or pays nowhere, and what `compress` raises.
     """
-    part = output.with_name(f".{output.stem}.{os.getpid()}.quantized.gguf")
+    check_rank(rank)
+    part = output.with_name(f".{output.stem}.quantized.gguf")
     factors = output.with_suffix(".lora.gguf") if beside else part.with_suffix(".lora.gguf")
     try:
         done = quantize(output if beside else part)
@@ -49,7 +49,9 @@ def write_corrected(
         names = correctable(source, quantized, rank)
         if not names:
             raise ConfigError(f"no matrix was quantized for which rank {rank} pays; leave the correction out.")
-        write_adapter(factors, source, names, rank, corrections(source, quantized, names, calibration, rank), told=told)
+        write_adapter(
+            factors, quantized, names, rank, corrections(source, quantized, names, calibration, rank), told=told
+        )
         factor_bytes = factors.stat().st_size
         if beside:
             return Corrected(done, factors, factor_bytes)

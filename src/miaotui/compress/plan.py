@@ -57,6 +57,8 @@ def plan(
         after = named.get(tensor.name, usual)
         if tensor.name in named and after is not fitting_type(after, tensor.shape):
             raise ConfigError(f"tensor '{tensor.name}' {list(tensor.shape)} has no whole blocks of {after.name}.")
+        if _corrects(tensor.name, names):
+            after = tensor.type
         choices.append(Choice(tensor.name, tensor.shape, tensor.type, after))
     return choices
 

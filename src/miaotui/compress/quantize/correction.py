@@ -33,13 +33,18 @@ class Correction:
     removed: float
 
 
+def check_rank(rank: int) -> None:
+    """Raises ConfigError for a rank out of range."""
+    if not 1 <= rank <= MAX_RANK:
+        raise ConfigError(f"the rank of a correction is 1 to {MAX_RANK}, not {rank}.")
+
+
 def correctable(source: Source, quantized: Source, rank: int) -> list[str]:
     """The layers' matrices that quantization changed and that are wide enough for factors of that rank to pay.
 
     Raises ConfigError for a rank out of range.
     """
-    if not 1 <= rank <= MAX_RANK:
-        raise ConfigError(f"the rank of a correction is 1 to {MAX_RANK}, not {rank}.")
+    check_rank(rank)
     return [
         name
         for name, before in source.tensors.items()
