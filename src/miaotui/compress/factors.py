@@ -64,7 +64,8 @@ def _gram(matrix: Floats, statistics: InputStatistics | None) -> tuple[Floats, F
     else:
         rooted = matrix if statistics is None else _rooted(matrix, statistics)
         square = rooted.T @ rooted
-    return (square + square.T) / 2, rooted
+    symmetric: Floats = np.multiply(square + square.T, 0.5, dtype=np.float32)
+    return symmetric, rooted
 
 
 def _leading(square: Floats, rank: int) -> tuple[Floats, Floats]:

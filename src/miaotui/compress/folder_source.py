@@ -104,7 +104,8 @@ def _rope_factors(file: ModelFile) -> Floats | None:
     if spec.rope_scaling.kind != "llama3":
         return None
     plain = np.array(plain_rope_table(spec.rope_dim, spec.rope_theta).inv_freq)
-    return (plain / np.array(main_rope_table(spec, file.weights).inv_freq)).astype(np.float32)
+    factors: Floats = (plain / np.array(main_rope_table(spec, file.weights).inv_freq)).astype(np.float32)
+    return factors
 
 
 def _metadata(path: Path, spec: ModelSpec) -> dict[str, StandardValue]:

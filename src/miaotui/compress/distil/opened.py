@@ -16,7 +16,7 @@ from miaotui.compress.distil.rounding import Rounding
 from miaotui.compress.distil.settings import DistilSettings
 from miaotui.compress.distil.student import Student
 from miaotui.compress.plan import TYPES, plan
-from miaotui.compress.source import Change, Changed, FileSource
+from miaotui.compress.source import Change, Changed, Source
 from miaotui.errors import ConfigError, ModelFileError
 from miaotui.formats import open_model
 from miaotui.formats.gguf_write import Field, encode_field
@@ -92,7 +92,7 @@ def _strings(value: object) -> Sequence[object]:
     return value if isinstance(value, Sequence) else ()
 
 
-def _parameters(source: FileSource, trained: Trained, rounding: Rounding, settings: DistilSettings) -> Parameters:
+def _parameters(source: Source, trained: Trained, rounding: Rounding, settings: DistilSettings) -> Parameters:
     if settings.lora_rank is None:
         return FullParameters(source, trained, rounding)
     return LoraParameters(source, trained, rounding, settings.lora_rank, settings.seed)
@@ -105,7 +105,7 @@ def _rows(parameters: Parameters, name: str, first: int, last: int) -> NDArray[n
     return merged[first:last]
 
 
-def _usual_type(source: FileSource) -> TensorType:
+def _usual_type(source: Source) -> TensorType:
     """What most weights in matrices of layers have, as long as it can be written; F16 otherwise."""
     kinds: Counter[TensorType] = Counter()
     for tensor in source.tensors.values():

@@ -68,7 +68,8 @@ def _linear(node: Node, inputs: list[Tensor], run: Pass) -> Tensor:
 
 def _rope(node: Node, inputs: list[Tensor], run: Pass) -> Tensor:
     x = _grouped(inputs[0], int(node.attrs["head_dim"]))
-    turned, rest = x.split([int(node.attrs["rope_dim"]), x.shape[-1] - int(node.attrs["rope_dim"])], dim=-1)
+    turning = int(node.attrs["rope_dim"])
+    turned, rest = x[..., :turning], x[..., turning:]
     cosine, sine = _turns(str(node.attrs["table"]), run)
     if node.attrs["pairing"] == "interleaved":
         a, b = turned[..., 0::2], turned[..., 1::2]

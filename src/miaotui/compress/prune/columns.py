@@ -58,7 +58,8 @@ def _costs(weight: Floats, inverse: Floats, alive: NDArray[np.bool_]) -> NDArray
     costs = np.zeros(len(alive))
     if group == 1:
         norms = np.square(weight).sum(axis=0, dtype=np.float64)
-        return np.divide(norms, inverse.diagonal(), out=costs, where=alive)
+        np.divide(norms, inverse.diagonal(), out=costs, where=alive)
+        return costs
     for at in np.flatnonzero(alive):
         part = slice(at * group, (at + 1) * group)
         costs[at] = float((weight[:, part] * np.linalg.solve(inverse[part, part], weight[:, part].T).T).sum())
