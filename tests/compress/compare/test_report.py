@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from compress.compare.report import EVIL, NAMES, comparison, report
+from miaotui.compress.compare.answers import Answer
 from miaotui.compress.compare.document import document
 from miaotui.compress.compare.page import DARK, LIGHT, page
 from miaotui.compress.compare.plot import BOTTOM, HEIGHT, LEFT, NUM_COLORS, RIGHT, TOP, WIDTH, draw
@@ -108,7 +109,8 @@ def test_tables_say_what_is_real() -> None:
 
 def test_the_page_stands_alone_and_shows_hostile_text_as_text() -> None:
     names = (EVIL, "b")
-    found = report(names, prompts=[EVIL], notes=[EVIL])
+    answers = [[Answer(EVIL, True, 0, True), Answer("x" + EVIL, True, 0, False)]]
+    found = report(names, prompts=[EVIL], notes=[EVIL], answers=answers)
     html = page(found)
     seen = Seen(html)
     assert "script" not in seen.tags
@@ -117,6 +119,7 @@ def test_the_page_stands_alone_and_shows_hostile_text_as_text() -> None:
     assert "@import" not in html
     assert seen.text.count("alert(") >= 8  # title, heading, legend, tables, prompt, answer, note
     assert {"table", "svg", "circle", "mark", "blockquote"} <= set(seen.tags)
+    assert "<script" not in html
 
 
 def test_pictures_are_xml_with_a_dot_for_each_model_and_a_frontier() -> None:
