@@ -21,13 +21,14 @@ from typing import Any
 
 import numpy as np
 
+from array_file import Arrays, load_arrays, save_arrays
 from common import data_file, machine_facts, peer_python, resolve
 
 CONTEXT = 512
-STATISTICS_TOKENS = 30_000
+STATISTICS_TOKENS = 20_000
+TEXTS_AT_ONCE = 100
 BATCH = 32
 ACTIVATIONS = ("int8", "float32")
-Arrays = dict[str, np.ndarray]
 Texts = list[list[int]]
 
 
@@ -47,13 +48,9 @@ def read_texts(name: str, encode: Callable[[list[str]], Texts]) -> tuple[list[st
 
 def save_texts(path: Path, texts: Texts, labels: np.ndarray, **more: np.ndarray) -> Path:
     offsets = np.cumsum([0, *map(len, texts)])
-    np.savez(path, ids=np.concatenate([np.array(t, np.int32) for t in texts]), offsets=offsets, labels=labels, **more)
+    ids = np.concatenate([np.array(text, np.int32) for text in texts])
+    save_arrays(path, {"ids": ids, "offsets": offsets, "labels": labels, **more})
     return path
-
-
-def load(path: Path) -> Arrays:
-    with np.load(path, allow_pickle=False) as file:
-        return dict(file)
 
 
 def write_model(path: Path, arrays: Arrays, taps: tuple[int, ...], ranks: tuple[int, ...]) -> Path:
@@ -77,22 +74,30 @@ def calibration(embedding: np.ndarray, texts: Texts, taps: tuple[int, ...]) -> A
     """Hessians of the windows that each convolution sees."""
     from miaotui.compress.calibration import Calibration, InputStatistics
 
-    inputs, count = {}, 0
+    inputs, chosen, count = {}, [], 0
+    for text in texts:
+        chosen.append(text)
+        count += len(text)
+        if count >= STATISTICS_TOKENS:
+            break
     for layer, width in enumerate(taps):
         columns = width * embedding.shape[1]
-        hessian, count = np.zeros((columns, columns), np.float32), 0
-        for text in texts:
-            if count >= STATISTICS_TOKENS:
-                break
-            rows = np.pad(embedding[text], (((width - 1) // 2, width // 2), (0, 0)))
-            windows = np.lib.stride_tricks.sliding_window_view(rows, width, axis=0).transpose(0, 2, 1)
-            flat = np.ascontiguousarray(windows).reshape(len(text), columns)
-            hessian += flat.T @ flat
-            count += len(text)
+        hessian = np.zeros((columns, columns), np.float32)
+        for first in range(0, len(chosen), TEXTS_AT_ONCE):
+            some = chosen[first : first + TEXTS_AT_ONCE]
+            rows = np.concatenate([windows_of(embedding[text], width) for text in some])
+            hessian += rows.T @ rows
         hessian /= count
         moments = hessian.diagonal().copy()
         inputs[f"blk.{layer}.conv.weight"] = InputStatistics(count, moments, hessian=lambda h=hessian: h)
     return Calibration("", count, inputs)
+
+
+def windows_of(rows: np.ndarray, width: int) -> np.ndarray:
+    """The rows under the taps of each window [tokens, taps * channels], zeros beyond the ends."""
+    padded = np.pad(rows, (((width - 1) // 2, width // 2), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, width, axis=0).transpose(0, 2, 1)
+    return np.ascontiguousarray(windows).reshape(len(rows), -1)
 
 
 def arrays_of(path: Path) -> Arrays:
@@ -195,18 +200,20 @@ def folder_of(keep: Path | None) -> Iterator[Path]:
 
 def one_seed(args: argparse.Namespace, folder: Path, data: dict[str, Any], seed: int) -> dict[str, Any]:
     taps, start = args.taps, time.perf_counter()
-    trained = folder / f"whole-{seed}.npz"
-    worker("train", data["train_file"], trained, ",".join(map(str, taps)), args.filters, args.epochs, seed)
-    arrays = load(trained)
+    trained = folder / f"whole-{seed}.arrays"
+    if not trained.exists():
+        worker("train", data["train_file"], trained, ",".join(map(str, taps)), args.filters, args.epochs, seed)
+    arrays = load_arrays(trained)
     paths = {"whole": write_model(folder / f"whole-{seed}.gguf", arrays, taps, (0,) * len(taps))}
     paths["by the weights"], told = take_apart(paths["whole"], folder / f"plain-{seed}.gguf", args.rank)
     statistics = calibration(arrays["token_embd.weight"], data["train"], taps)
     paths["by the inputs"], fitted = take_apart(paths["whole"], folder / f"fitted-{seed}.gguf", args.rank, statistics)
-    student, tuned = folder / f"student-{seed}.npz", folder / f"tuned-{seed}.npz"
-    np.savez(student, **arrays_of(paths["by the inputs"]))
-    worker("tune", data["train_file"], trained, student, tuned, args.epochs, seed)
+    student, tuned = folder / f"student-{seed}.arrays", folder / f"tuned-{seed}.arrays"
+    save_arrays(student, arrays_of(paths["by the inputs"]))
+    if not tuned.exists():
+        worker("tune", data["train_file"], trained, student, tuned, args.epochs, seed)
     ranks = tuple(one["rank"] for one in fitted)
-    paths["tuned"] = write_model(folder / f"tuned-{seed}.gguf", load(tuned), taps, ranks)
+    paths["tuned"] = write_model(folder / f"tuned-{seed}.gguf", load_arrays(tuned), taps, ranks)
     print(f"seed {seed}: trained, taken apart and tuned in {time.perf_counter() - start:.0f} s")
     found = accuracies(paths, data["dev"], data["dev_labels"])
     return {"paths": paths, "by_weights": told, "by_inputs": fitted, "accuracy": found}
@@ -220,8 +227,8 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     embedding = minilm_embedding(minilm)
     _, train, train_labels = read_texts("sst2-train.tsv", encoder.encode)
     sentences, dev, dev_labels = read_texts("sst2-dev.tsv", encoder.encode)
-    train_file = save_texts(folder / "train.npz", train, train_labels, embedding=embedding)
-    dev_file = save_texts(folder / "dev.npz", dev, dev_labels)
+    train_file = save_texts(folder / "train.arrays", train, train_labels, embedding=embedding)
+    dev_file = save_texts(folder / "dev.arrays", dev, dev_labels)
     data = {"train_file": train_file, "train": train, "dev": dev, "dev_labels": dev_labels}
     seeds = [one_seed(args, folder, data, seed) for seed in range(args.seeds)]
     last = seeds[-1]
@@ -235,8 +242,10 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     for sentence in sentences:
         encoder.encode([sentence])
     tokenizer_ms = 1e3 * (time.perf_counter() - start) / len(sentences)
-    torch_ms = {name: float(json.loads(worker("time", dev_file, folder / f"{file}-{args.seeds - 1}.npz", 2))["p50_ms"])
-                for name, file in (("whole", "whole"), ("tuned", "tuned"))}  # fmt: skip
+    torch_ms = {}
+    for name in ("whole", "tuned"):
+        said = worker("time", dev_file, folder / f"{name}-{args.seeds - 1}.arrays", 2)
+        torch_ms[name] = float(json.loads(said)["p50_ms"])
     print(f"besides, tokenizing a sentence takes {tokenizer_ms:.3f} ms; PyTorch, a sentence alone: {torch_ms}")
     shown = [{k: v for k, v in seed.items() if k != "paths"} for seed in seeds]
     return {
@@ -269,7 +278,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--runs", type=int, default=2, help="passes over the sentences for each speed")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--keep", type=Path, help="folder for the models that are made")
+    parser.add_argument(
+        "--keep", type=Path, help="folder for the models that are made; what is there is not trained again"
+    )
     args = parser.parse_args()
     with folder_of(args.keep) as folder:
         results = measure(args, folder)

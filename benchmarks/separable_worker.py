@@ -1,8 +1,8 @@
-"""Trains TextCNN (arXiv:1408.5882) in PyTorch, in an environment of its own. Arrays come and go as .npz files.
+"""Trains TextCNN (arXiv:1408.5882) in PyTorch, in an environment of its own. Arrays come and go in files.
 
-usage: separable_worker.py train DATA.npz OUT.npz TAPS FILTERS EPOCHS SEED
-       separable_worker.py tune DATA.npz TEACHER.npz STUDENT.npz OUT.npz EPOCHS SEED
-       separable_worker.py time DATA.npz MODEL.npz THREADS
+usage: separable_worker.py train DATA.arrays OUT.arrays TAPS FILTERS EPOCHS SEED
+       separable_worker.py tune DATA.arrays TEACHER.arrays STUDENT.arrays OUT.arrays EPOCHS SEED
+       separable_worker.py time DATA.arrays MODEL.arrays THREADS
 DATA: ids, offsets, labels of the training texts, and the embedding to begin with. Models: arrays by GGUF name.
 `tune` trains a separable model on the labels and on the scores of the whole one (arXiv:1503.02531, section 2).
 """
@@ -18,10 +18,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from array_file import Arrays, load_arrays, save_arrays
+
 BATCH, DROPOUT = 50, 0.5
 LEARNING_RATE, EMBEDDING_RATE = 1e-3, 3e-4
 TEMPERATURE = 2.0
-Arrays = dict[str, np.ndarray]
 
 
 class Separable(nn.Module):
@@ -170,13 +171,8 @@ def distillation(scores: torch.Tensor, teacher: TextCnn, ids: torch.Tensor) -> t
     return TEMPERATURE**2 * F.kl_div((scores / TEMPERATURE).log_softmax(1), wanted, reduction="batchmean")
 
 
-def load(path: str) -> Arrays:
-    with np.load(path, allow_pickle=False) as file:
-        return dict(file)
-
-
 def main() -> None:
-    command, data, *rest = sys.argv[1], load(sys.argv[2]), *sys.argv[3:]
+    command, data, *rest = sys.argv[1], load_arrays(sys.argv[2]), *sys.argv[3:]
     if command == "train":
         out, taps, filters, epochs, seed = rest[0], [int(t) for t in rest[1].split(",")], *map(int, rest[2:])
         torch.manual_seed(seed)
@@ -185,15 +181,15 @@ def main() -> None:
         with torch.no_grad():
             model.embedding.weight.copy_(torch.from_numpy(data["embedding"]))
         train(model, data, epochs, seed)
-        np.savez(out, **to_arrays(model))
+        save_arrays(out, to_arrays(model))
     elif command == "tune":
-        teacher, student = (from_arrays(load(path)) for path in rest[:2])
+        teacher, student = (from_arrays(load_arrays(path)) for path in rest[:2])
         torch.manual_seed(int(rest[4]))
         train(student, data, int(rest[3]), int(rest[4]), teacher.eval())
-        np.savez(rest[2], **to_arrays(student))
+        save_arrays(rest[2], to_arrays(student))
     else:
         torch.set_num_threads(int(rest[1]))
-        model, times = from_arrays(load(rest[0])).eval(), []
+        model, times = from_arrays(load_arrays(rest[0])).eval(), []
         with torch.inference_mode():
             for i in range(len(data["labels"])):
                 ids = padded(data, torch.tensor([i]))

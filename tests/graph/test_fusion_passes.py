@@ -216,6 +216,13 @@ def test_rows_are_quantized_before_windows_repeat_them():
     np.testing.assert_array_equal(*results)
 
 
+def test_groups_that_would_reach_across_taps_are_quantized_behind_windows():
+    attrs = {"kernel_height": 1, "kernel_width": 4, "line": 0}
+    x, seen, codes = Value("x", 16), Value("seen", 64), Value("codes", 64, dtype="q8")
+    nodes = Node("windows", (x,), (seen,), attrs=attrs), Node("quantize", (seen,), (codes,))
+    assert PASSES["quantize_before_windows"](Graph(nodes)).nodes == nodes
+
+
 def test_an_unknown_pass_is_refused_with_the_names_of_all():
     with pytest.raises(ConfigError, match=r"fuse_everything; the passes are .*merge_qkv"):
         optimize(toy()[0], activations="int8", disabled={"fuse_everything"})
