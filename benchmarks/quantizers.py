@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from array_file import save_arrays
 from common import ROOT, data_file, machine_facts, peer_python, resolve
 from miaotui import LLM
 from miaotui.compress.calibrate import collect
@@ -83,7 +84,7 @@ def with_llama(source: Path, kind: str, head: str, importance: Path | None, targ
 
 
 def save_importance(calibration: Calibration, path: Path) -> None:
-    np.savez(path, **{name: one.moments for name, one in calibration.inputs.items()})
+    save_arrays(path, {name: one.moments for name, one in calibration.inputs.items()})
 
 
 def types_of(path: Path) -> dict[str, str]:
@@ -118,7 +119,7 @@ def made(
     model: Path, source: Path, kind: str, calibration: Calibration, work: Path
 ) -> Iterator[tuple[str, Path, float]]:
     """Every quantizer's file of that type, and the seconds it took."""
-    importance = work / f"{model.stem}-importance.npz"
+    importance = work / f"{model.stem}-importance.bin"
     save_importance(calibration, importance)
     types: dict[str, str] = {}
     for method in OURS:

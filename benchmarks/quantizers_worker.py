@@ -1,6 +1,6 @@
 """llama.cpp's quantizer, in its own environment; started by quantizers.py.
 
-usage: quantizers_worker.py SOURCE.gguf TARGET.gguf FILE_TYPE HEAD_TYPE [IMPORTANCE.npz]
+usage: quantizers_worker.py SOURCE.gguf TARGET.gguf FILE_TYPE HEAD_TYPE [IMPORTANCE]
 All matrices get the file's type but the embedding and the head, which get HEAD_TYPE. Prints the seconds it took.
 """
 
@@ -11,16 +11,17 @@ import sys
 import time
 
 import llama_cpp
-import numpy as np
+
+from array_file import load_arrays
 
 
 def importance_list(path: str) -> tuple[object, list[object]]:
-    """The importance matrix of an archive of float32 vectors by tensor name, and what must live as long."""
-    archive = np.load(path)
-    entries = (llama_cpp.llama_model_imatrix_data * (len(archive.files) + 1))()  # a null name ends it
+    """The importance matrix of a file of float32 vectors by tensor name, and what must live as long."""
+    vectors = load_arrays(path)
+    entries = (llama_cpp.llama_model_imatrix_data * (len(vectors) + 1))()  # a null name ends it
     kept: list[object] = [entries]
-    for entry, name in zip(entries, archive.files, strict=False):
-        values, encoded = np.ascontiguousarray(archive[name], np.float32), name.encode()
+    for entry, (name, values) in zip(entries, vectors.items(), strict=False):
+        encoded = name.encode()
         kept += [values, encoded]
         entry.name, entry.size = encoded, values.size
         entry.data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
