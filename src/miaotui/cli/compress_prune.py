@@ -28,16 +28,16 @@ def add_arguments(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("pruning: a model with parts left out")
     group.add_argument(
         "--prune-layers",
-        metavar="N|20%",
+        metavar="N|SHARE",
         type=_amount,
-        help="leave out whole layers, those that --prune-text misses least; faster in proportion",
+        help="leave out so many whole layers, or 20%%: those that --prune-text misses least; faster in proportion",
     )
     group.add_argument("--prune-text", metavar="FILE", type=Path, help="UTF-8 text on which that is measured")
     group.add_argument(
         "--prune-width",
-        metavar="20%",
+        metavar="SHARE",
         type=_share,
-        help="leave out neurons until the layers have lost that share of their weights; faster in proportion",
+        help="leave out neurons (20%%) until the layers have lost that share of their weights; faster in proportion",
     )
     group.add_argument(
         "--keep-kv-heads", metavar="N", type=at_least(1), help="with --prune-width: leave out groups of heads, too"
@@ -46,7 +46,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--mask",
         metavar="KIND",
         type=_mask,
-        help=f"{MASKS}: weights that matter least become 0. No speed on CPU, and the file is as large as before; only "
+        help=MASKS.replace("%", "%%")
+        + ": weights that matter least become 0. No speed on CPU, and the file is as large as before; only "
         "compressed it gets smaller",
     )
 
@@ -95,9 +96,10 @@ def report(args: Namespace, source: Source, output: Path) -> None:
 
 
 def _without_layers(source: Source, args: Namespace, calibration: Calibration | None) -> Source:
+    from miaotui.compress.calibrate.text import read_text
     from miaotui.compress.prune import depth, sliding
     from miaotui.compress.prune.dimensions import dimensions
-    from miaotui.compress.prune.trials import Trials
+    from miaotui.compress.trials import Trials
     from miaotui.formats import open_model
     from miaotui.formats.tokenizer import Tokenizer
 
@@ -107,13 +109,13 @@ def _without_layers(source: Source, args: Namespace, calibration: Calibration | 
     if args.prune_text is None:
         raise ConfigError("--prune-layers needs --prune-text FILE: a text like those the model is for.")
     file = open_model(source.path)
-    trials = Trials(file, Tokenizer.from_model(file).encode(_text_of(args.prune_text)))
+    trials = Trials(file, Tokenizer.from_model(file).encode(read_text(args.prune_text)))
     show = None if args.json or not sys.stderr.isatty() else _show_trial
     if calibration is not None and calibration.influence is not None:
         order = depth.influence_order(calibration.influence)
     else:
-        order = depth.order_alone(trials.kl, num_layers, show)
-    chosen = depth.choose(trials.kl, count, order, units=sliding.units(source), progress=show)
+        order = depth.order_alone(trials.kl_without, num_layers, show)
+    chosen = depth.choose(trials.kl_without, count, order, units=sliding.units(source), progress=show)
     _end_line(show)
     return depth.WithoutLayers(source, chosen)
 
@@ -143,13 +145,6 @@ def _needed(calibration: Calibration | None, option: str) -> Calibration:
     if calibration is None:
         raise ConfigError(f"{option} needs a calibration, to know what matters; give one.")
     return calibration
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read {str(path)!r} ({error}); give a file of UTF-8 text.") from None
 
 
 def _amount(text: str) -> int | float:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the transforms, all of them off unless asked for."""
     group = parser.add_argument_group("transforms (off by default; what each buys and costs is in the guide)")
-    group.add_argument("--fold", choices=("awq",), help="move scales into the norms, by the calibration")
+    group.add_argument("--fold", choices=("awq",), metavar="awq", help="move scales into the norms, by the calibration")
     group.add_argument("--rotate", choices=("heads", "stream"), help="turn value heads, or the residual stream too")
     group.add_argument(
         "--low-rank", type=float, metavar="SHARE", help="matrices as two factors; weights to keep, 0 to 1"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -69,11 +69,12 @@ def compress(
     output: Path,
     kind: TensorType,
     *,
+    types: Mapping[str, TensorType] | None = None,
     method: str = "rtn",
     calibration: Calibration | None = None,
     step: Step | None = None,
 ) -> Compressed:
-    """Write the model to `output` with matrices of that type, as a standard GGUF file.
+    """Write the model to `output` with matrices of that type, or of those in `types`, as a standard GGUF file.
 
     The file appears when it is whole. Needs memory for some million weights beside the mapped source. Raises
     ModelFileError for weights that no scale can hold, ConfigError for a method that there is not or that needs a
@@ -85,8 +86,8 @@ def compress(
         raise ConfigError(f"{method!r:.40} is no method; choose one of {', '.join(METHODS)}.")
     if method in NEED_CALIBRATION and calibration is None:
         raise ConfigError(f"{method} needs a calibration of this model; collect one, or choose search.")
-    choices = plan(source.tensors.values(), kind)
-    fields: dict[str, Field] = {**source.fields, **_provenance(source, kind, method, calibration)}
+    choices = plan(source.tensors.values(), kind, types)
+    fields: dict[str, Field] = {**source.fields, **_provenance(source, kind, method, calibration, is_mixed=bool(types))}
     total = sum(_num_weights(choice) for choice in choices)
     done = 0
     planned = [PlannedTensor(choice.name, choice.after, choice.shape) for choice in choices]
@@ -126,12 +127,14 @@ def _as_floats(kind: TensorType, weights: NDArray[np.float32]) -> NDArray[np.uin
     return weights.astype(np.float16 if kind is TensorType.F16 else np.float32).reshape(-1).view(np.uint8)
 
 
-def _provenance(source: Source, kind: TensorType, method: str, calibration: Calibration | None) -> dict[str, bytes]:
+def _provenance(
+    source: Source, kind: TensorType, method: str, calibration: Calibration | None, *, is_mixed: bool
+) -> dict[str, bytes]:
     told = {
         "general.file_type": encode_u32(_FILE_TYPES[kind]),
         "general.quantization_version": encode_u32(2),
         "miaotui.version": encode_field(__version__),
-        "miaotui.compress.recipe": encode_field(f"{kind.name.lower()} {method}"),
+        "miaotui.compress.recipe": encode_field(f"{'mixed' if is_mixed else kind.name.lower()} {method}"),
         "miaotui.compress.source_sha256": encode_field(source_digest(source.path)),
     }
     if calibration is not None:

@@ -29,7 +29,7 @@ class Blocks:
 
     type: TensorType
     data: NDArray[np.uint8]
-    shape: tuple[int, ...]
+    shape: tuple[int, int]
 
 
 KlOf = Callable[[Mapping[str, Blocks]], float]
@@ -119,13 +119,13 @@ def quantized(
     source: Source, name: str, kind: TensorType, method: Method, statistics: InputStatistics | None
 ) -> tuple[Blocks, float]:
     """The blocks, and their squared error over the outputs: of independent inputs of those moments."""
-    shape = source.tensors[name].shape
-    quantize = method.quantizer(kind, shape[1], statistics)
-    weigh = np.ones(shape[1], np.float32) if statistics is None else statistics.moments
+    rows_in_all, columns = source.tensors[name].shape
+    quantize = method.quantizer(kind, columns, statistics)
+    weigh = np.ones(columns, np.float32) if statistics is None else statistics.moments
     parts, error = [], 0.0
     for rows in chunks(source, name):
         data = quantize(rows)
         away = _native.dequantize(int(kind), data, rows.size).reshape(rows.shape) - rows
         error += float(np.einsum("ij,ij,j->", away, away, weigh, dtype=np.float64))
         parts.append(data)
-    return Blocks(kind, np.concatenate(parts), shape), error
+    return Blocks(kind, np.concatenate(parts), (rows_in_all, columns)), error

@@ -16,7 +16,7 @@ from engine.tiny_model import tiny_model as tiny_model  # a fixture
 from miaotui.compress.compress import compress, open_source
 from miaotui.compress.prune.depth import WithoutLayers, choose, influence_order, order_alone
 from miaotui.compress.prune.sliding import period_without, units
-from miaotui.compress.prune.trials import Trials, without_layers
+from miaotui.compress.trials import Trials, without_layers
 from miaotui.errors import ConfigError, InvalidRequestError, UnsupportedModelError
 from miaotui.formats import open_model
 from miaotui.formats.gguf import read_gguf
@@ -84,8 +84,8 @@ def test_trials_measure_the_divergence_of_the_model_without_layers(make_tiny: Ma
     trials = Trials(tiny.file, text, activations="float32")
     left = written_without(tiny, [1], tmp_path)
     whole, other = (logits(model, text)[127:255] for model in (tiny, left))
-    assert trials.kl([1]) == pytest.approx(mean_kl(other, whole), rel=1e-2)
-    assert trials.kl([]) == pytest.approx(0, abs=1e-5)
+    assert trials.kl_without([1]) == pytest.approx(mean_kl(other, whole), rel=1e-2)
+    assert trials.kl_without([]) == pytest.approx(0, abs=1e-5)
     with pytest.raises(InvalidRequestError, match="255 tokens"):
         Trials(tiny.file, text[:-1])
 

@@ -1,9 +1,9 @@
-"""What leaving out layers costs, measured in seconds: the layers' operators are dropped from the graph, nothing is
-packed anew."""
+"""What a change to a model costs, measured in seconds: layers' operators are dropped from the graph, or single matrices
+are replaced; nothing else is packed anew."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,17 +11,20 @@ from numpy.typing import NDArray
 
 from miaotui import _native
 from miaotui.compress.divergence import DivergenceMeter
+from miaotui.compress.sensitivity import Blocks
 from miaotui.core import Activations
 from miaotui.errors import InvalidRequestError
 from miaotui.formats import ModelFile
 from miaotui.graph.compile import CompileOptions, compile_graph, pack_matrices
 from miaotui.graph.nodes import Graph, Value
+from miaotui.graph.pack_cache import Packed
 from miaotui.models import build_graph
 
 WINDOW_TOKENS = 256
 MAX_WINDOWS = 8
-MAX_REFERENCE_BYTES = 128 << 20
-"""For the whole model's logits, kept as float16; they bound how many positions are compared."""
+MAX_REFERENCE_BYTES = 256 << 20
+"""For the whole model's logits, which bound how many positions are compared. As float32: half precision would add more
+to a KL than a single matrix in 5 bits does."""
 
 
 def without_layers(graph: Graph, layers: Collection[int]) -> Graph:
@@ -59,7 +62,7 @@ class Trials:
         self._file = file
         self._graph = build_graph(file.spec, file.weights)
         self._packed = pack_matrices(self._graph, file.weights)
-        share = MAX_REFERENCE_BYTES // (2 * file.spec.vocab_size * len(self._windows))
+        share = MAX_REFERENCE_BYTES // (4 * file.spec.vocab_size * len(self._windows))
         half = WINDOW_TOKENS // 2
         num_rows = max(min(half, share), 1)
         self._rows = np.linspace(half - 1, WINDOW_TOKENS - 2, num_rows).astype(np.int32)
@@ -70,18 +73,29 @@ class Trials:
         spec = file.spec
         self._kv = _native.KvPool(spec.num_layers, spec.num_kv_heads, spec.head_dim, num_blocks, "f32")
         self._table = np.arange(num_blocks, dtype=np.int32)[None]
-        self._reference = [logits.astype(np.float16) for logits in self._logits(())]
+        self._reference = self._logits(self._graph, self._packed)
 
-    def kl(self, layers: Collection[int]) -> float:
+    def kl_without(self, layers: Collection[int]) -> float:
         """Mean KL(whole model || model without these layers) in nats."""
+        return self._kl(without_layers(self._graph, layers), self._packed)
+
+    def kl_with(self, changes: Mapping[str, Blocks]) -> float:
+        """The same for the model with some matrices, by the names in its file, replaced wherever they multiply.
+
+        Rows that an embedding looks up stay as they are.
+        """
+        items = [(int(blocks.type), blocks.data, blocks.shape[0], blocks.shape[1]) for blocks in changes.values()]
+        packed = dict(zip(changes, _native.pack_weights(items), strict=True))
+        return self._kl(self._graph, {**self._packed, **packed})
+
+    def _kl(self, graph: Graph, packed: Packed) -> float:
         meter = DivergenceMeter()
-        for window, reference, logits in zip(self._windows, self._reference, self._logits(layers), strict=True):
-            meter.add(reference.astype(np.float32), logits, window[self._rows + 1].astype(np.int64))
+        for window, reference, logits in zip(self._windows, self._reference, self._logits(graph, packed), strict=True):
+            meter.add(reference, logits, window[self._rows + 1].astype(np.int64))
         return meter.result().kl
 
-    def _logits(self, layers: Collection[int]) -> list[NDArray[np.float32]]:
-        graph = without_layers(self._graph, layers)
-        program = compile_graph(graph, self._file.weights, options=self._options, packed=self._packed).program
+    def _logits(self, graph: Graph, packed: Packed) -> list[NDArray[np.float32]]:
+        program = compile_graph(graph, self._file.weights, options=self._options, packed=packed).program
         positions = np.arange(WINDOW_TOKENS, dtype=np.int32)
         offsets = np.array([0, WINDOW_TOKENS], np.int32)
         found = []

@@ -1,0 +1,157 @@
+"""`miaotui compress --mix … --budget-mb|--max-kl|--min-speedup`: each tensor's type by what was measured."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from miaotui.cli.parsing import number
+from miaotui.errors import ConfigError
+
+if TYPE_CHECKING:
+    from miaotui.compress.calibration import Calibration
+    from miaotui.compress.mixing import Limits, Mixture
+    from miaotui.compress.source import Source
+    from miaotui.formats.weights import TensorType
+
+DEFAULT_MIX = "q4_0,iq4_nl,q4_1,q5_0,q5_1,q6_k,q8_0"
+SHOWN = 8
+"""Mixes of the frontier that are shown."""
+
+
+class Recipe(argparse.Action):
+    """Reads a recipe's options into the namespace at once, so that options behind it override it."""
+
+    def __call__(self, parser: ArgumentParser, namespace: Namespace, values: Any, option: str | None = None) -> None:
+        """Raises what the options' own parsing does."""
+        from miaotui.compress.recipe import arguments_of, read_recipe
+
+        given = vars(namespace).copy()
+        words = arguments_of(read_recipe(values))
+        if any(word.startswith("--recipe") for word in words):
+            raise ConfigError(f"the recipe {values!r:.60} names a recipe; write that one's options in it.")
+        known, unknown = parser.parse_known_args(["MODEL", "--output=OUT", *words])
+        if unknown := [word for word in unknown if word.startswith("--")]:
+            raise ConfigError(
+                f"the recipe {values!r:.60} has an option that `miaotui compress` has not: {unknown[0]:.60}"
+            )
+        for word in words:
+            name = word[2:].partition("=")[0].replace("-", "_")
+            given[name] = getattr(known, name)
+        vars(namespace).update(given)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare what limits a mix of types."""
+    group = parser.add_argument_group("mixed types: each tensor's by its measured loss and the kernels' measured speed")
+    group.add_argument("--mix", metavar="TYPES", help=f"types to choose from (default with a limit: {DEFAULT_MIX})")
+    group.add_argument("--budget-mb", type=_positive, metavar="MB", help="most megabytes of the file")
+    group.add_argument("--max-kl", type=_positive, metavar="NATS", help="most mean KL from the source, per token")
+    group.add_argument(
+        "--min-speedup", type=_positive, metavar="FACTOR", help="matrices so many times faster in decoding, estimated"
+    )
+    group.add_argument("--prefer", choices=("bytes", "speed"), help="with --max-kl: the smallest (default) or fastest")
+    group.add_argument("--mix-text", metavar="FILE", type=Path, help="UTF-8 text that losses are measured on")
+
+
+def wants_mix(args: Namespace) -> bool:
+    """Whether any limit was given."""
+    limits = (args.budget_mb, args.max_kl, args.min_speedup)
+    if all(limit is None for limit in limits):
+        if args.mix or args.prefer or args.mix_text:
+            raise ConfigError("--mix chooses types within a limit; give --budget-mb, --max-kl or --min-speedup.")
+        return False
+    return True
+
+
+def mixed_types(
+    args: Namespace, source: Source, calibration: Calibration | None
+) -> tuple[Mapping[str, TensorType], Mixture]:
+    """A type for every matrix. Raises ConfigError where nothing keeps within the limits, or no text was given."""
+    from miaotui.compress.calibrate.text import read_text
+    from miaotui.compress.mixing import mixture
+    from miaotui.compress.plan import type_named
+    from miaotui.compress.quantize import METHODS
+    from miaotui.compress.source import FileSource
+    from miaotui.compress.trials import Trials
+    from miaotui.formats import open_model
+    from miaotui.formats.tokenizer import Tokenizer
+
+    if not isinstance(source, FileSource):
+        raise ConfigError("types are mixed for a GGUF file as it is; write what comes before as --type f16, then mix.")
+    if args.mix_text is None:
+        raise ConfigError("the loss of types is measured on text: give --mix-text FILE, like what the model will read.")
+    kinds = [type_named(name.strip()) for name in (args.mix or DEFAULT_MIX).split(",")]
+    names = [t.name for t in source.tensors.values() if len(t.shape) == 2]
+    file = open_model(source.path)
+    trials = Trials(file, Tokenizer.from_model(file).encode(read_text(args.mix_text)))
+    shown = None if args.json or not sys.stderr.isatty() else _show
+    found = mixture(
+        source,
+        names,
+        kinds,
+        trials.kl_with,
+        METHODS[args.method],
+        _limits(args, source, names),
+        calibration=calibration,
+        progress=shown,
+    )
+    return found.mix.types, found
+
+
+def _limits(args: Namespace, source: Source, names: Sequence[str]) -> Limits:
+    import math
+
+    from miaotui.compress.mixing import Limits
+    from miaotui.compress.speed import seconds_per_token
+
+    others = sum(t.raw.nbytes for t in source.tensors.values() if t.raw is not None and t.name not in names)
+    room = math.inf if args.budget_mb is None else args.budget_mb * 1e6 - others - _header_bytes(source)
+    seconds = math.inf
+    if args.min_speedup is not None:
+        now = sum(seconds_per_token(source.tensors[name].type, *source.tensors[name].shape) for name in names)
+        seconds = now / args.min_speedup
+    return Limits(room, seconds, args.max_kl, args.prefer == "speed")
+
+
+def _header_bytes(source: Source) -> int:
+    """About as many as the output's metadata will have."""
+    return sum(len(bytes(value)) + len(key) + 16 for key, value in source.fields.items()) + 128 * len(source.tensors)
+
+
+def document(found: Mixture) -> dict[str, Any]:
+    """For JSON: the KL measured, and the frontier as estimated."""
+    return {
+        "kl": found.kl,
+        "frontier": [
+            {"bytes": mix.num_bytes, "seconds_per_token": mix.seconds, "kl": mix.loss} for mix in found.frontier
+        ],
+    }
+
+
+def report(found: Mixture) -> None:
+    """The same for people: some mixes of the frontier, and the one that was taken."""
+    from miaotui.cli.output import print_table
+
+    mixes = found.frontier
+    some = [mixes[round(at * (len(mixes) - 1) / (SHOWN - 1))] for at in range(SHOWN)] if len(mixes) > SHOWN else mixes
+    rows = [[f"{m.num_bytes / 1e6:.0f}", f"{m.seconds * 1e3:.2f}", f"{m.loss:.4f}"] for m in some]
+    print("frontier, as estimated:")
+    print_table(["MB of matrices", "ms a token", "KL"], rows)
+    taken = found.mix
+    print(f"taken: {taken.num_bytes / 1e6:.0f} MB, {taken.seconds * 1e3:.2f} ms; KL measured: {found.kl:.4f}")
+
+
+def _show(done: int, total: int) -> None:
+    print(f"\r{done / total:4.0%} measuring losses\r", end="", file=sys.stderr, flush=True)
+
+
+def _positive(text: str) -> float:
+    value = number(text)
+    if value <= 0:
+        raise ArgumentTypeError(f"it must be above 0, not {text[:40]!r}")
+    return value
