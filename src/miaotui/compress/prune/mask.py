@@ -45,10 +45,9 @@ def masked(source: Source, calibration: Calibration, mask: Mask, told: str) -> C
                 raise ConfigError(f"the calibration knows no inputs of '{name}'; calibrate this model.")
             norms = np.sqrt(calibration.inputs[name].moments)
             changes[name] = Change(source.tensors[name].shape, partial(_masked_rows, source, name, norms, mask))
-    said = f"{told}; {NO_SPEED}"
-    return Changed(
-        source, changes, metadata={"miaotui.prune.mask": said}, fields={"miaotui.prune.mask": encode_field(said)}
-    )
+    said = {"miaotui.prune.mask": f"{told}; {NO_SPEED}", "miaotui.prune.calibration": calibration.digest}
+    fields = {key: encode_field(value) for key, value in said.items()}
+    return Changed(source, changes, metadata=said, fields=fields)
 
 
 def _masked_rows(source: Source, name: str, norms: Floats, mask: Mask, first: int, last: int) -> Floats:

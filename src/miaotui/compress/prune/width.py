@@ -19,7 +19,7 @@ from miaotui.compress.prune.columns import compensation, least_by_hessian, least
 from miaotui.compress.prune.dimensions import Dimensions, dimensions
 from miaotui.compress.source import Change, Changed, Source
 from miaotui.errors import ConfigError
-from miaotui.formats.gguf_write import encode_field, encode_u32
+from miaotui.formats.gguf_write import Field, encode_field, encode_u32
 
 MULTIPLE = 64
 """Neurons stay a multiple of it: whole blocks of weights, whole tiles of the kernels."""
@@ -86,15 +86,22 @@ def narrowed(
             changes |= _rows(source, [block + "attn_q"], queries)
             changes |= _rows(source, [block + "attn_k", block + "attn_v"], keys)
             changes |= _inputs(source, calibration, block + "attn_output.weight", queries, compensate)
+    told = {
+        "miaotui.prune.width": f"{kept.neurons} of {size.num_neurons} neurons, "
+        f"{kept.kv_heads} of {size.num_kv_heads} groups of heads",
+        "miaotui.prune.calibration": f"{calibration.digest}, {_method(calibration, compensate)}",
+    }
     numbers = _metadata(size, kept)
-    told = f"{kept.neurons} of {size.num_neurons} neurons, {kept.kv_heads} of {size.num_kv_heads} groups of heads"
-    return Changed(
-        source,
-        changes,
-        metadata=numbers | {"miaotui.prune.width": told},
-        fields={key: encode_u32(value) for key, value in numbers.items()}
-        | {"miaotui.prune.width": encode_field(told), "general.size_label": None},
-    )
+    fields: dict[str, Field | None] = {key: encode_u32(value) for key, value in numbers.items()}
+    fields |= {key: encode_field(value) for key, value in told.items()} | {"general.size_label": None}
+    return Changed(source, changes, metadata=numbers | told, fields=fields)
+
+
+def _method(calibration: Calibration, compensate: bool) -> str:
+    """Told in the file, whose interrupted writing is only gone on with under the same header."""
+    if not any(inputs.hessian for inputs in calibration.inputs.values()):
+        return "by moments"
+    return "by Hessians, made up for" if compensate else "by Hessians"
 
 
 def _check(kept: Widths, size: Dimensions) -> None:
