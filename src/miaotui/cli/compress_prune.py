@@ -68,6 +68,8 @@ def pruned(
             "--prune-layers, --prune-width and --mask change the inputs that the others judge by; write the result of "
             "one as --type f16, calibrate that, and go on with it."
         )
+    if args.mask is not None and args.method == "gptq":
+        raise ConfigError("gptq would fill the mask's zeros with others' errors; give --method search or rtn.")
     if args.prune_layers is not None:
         return _without_layers(source, args, calibration), None
     if args.prune_width is not None:

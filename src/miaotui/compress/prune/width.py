@@ -92,9 +92,10 @@ def narrowed(
         "miaotui.prune.calibration": f"{calibration.digest}, {_method(calibration, compensate)}",
     }
     numbers = _metadata(size, kept)
+    metadata: dict[str, object] = {**numbers, **told}
     fields: dict[str, Field | None] = {key: encode_u32(value) for key, value in numbers.items()}
     fields |= {key: encode_field(value) for key, value in told.items()} | {"general.size_label": None}
-    return Changed(source, changes, metadata=numbers | told, fields=fields)
+    return Changed(source, changes, metadata=metadata, fields=fields)
 
 
 def _method(calibration: Calibration, compensate: bool) -> str:
