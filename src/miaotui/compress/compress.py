@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miaotui import __version__
+from miaotui.compress.calibrate.digest import source_digest
 from miaotui.compress.calibration import Calibration
 from miaotui.compress.folder_source import FolderSource
 from miaotui.compress.plan import Choice, plan
@@ -22,7 +22,6 @@ from miaotui.compress.source import FileSource, Source, chunks
 from miaotui.errors import ConfigError, ModelFileError, UnsupportedModelError
 from miaotui.formats.gguf import read_gguf
 from miaotui.formats.gguf_write import Field, GgufWriter, PlannedTensor, encode_field, encode_u32
-from miaotui.formats.store_files import digest_file
 from miaotui.formats.weights import TensorType
 
 _FILE_TYPES = {
@@ -135,17 +134,11 @@ def _provenance(
         "general.quantization_version": encode_u32(2),
         "miaotui.version": encode_field(__version__),
         "miaotui.compress.recipe": encode_field(f"{'mixed' if is_mixed else kind.name.lower()} {method}"),
-        "miaotui.compress.source_sha256": encode_field(source_digest(source.path)),
+        "miaotui.compress.source_sha256": encode_field(source_digest(_files_of(source.path))),
     }
     if calibration is not None:
         told["miaotui.compress.calibration"] = encode_field(calibration.digest)
     return told
-
-
-def source_digest(path: Path) -> str:
-    """SHA-256 of a model's file; of a folder with several, that of their digests one after the other."""
-    digests = [digest_file(file) for file in _files_of(path)]
-    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode("ascii")).hexdigest()
 
 
 def _files_of(path: Path) -> list[Path]:

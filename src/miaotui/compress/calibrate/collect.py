@@ -80,7 +80,7 @@ def collect(
     walk.restart()
     if progress is not None:
         progress(len(parts), len(parts))
-    source, values = source_digest(file.weights.files), np.array(influence, np.float32)
+    source, values = source_digest([one.path for one in file.weights.files]), np.array(influence, np.float32)
     digest = contents_digest(source, steps.num_tokens, inputs, values)
     return Calibration(source, steps.num_tokens, inputs, values, digest)
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from miaotui.compress.calibration import InputStatistics
 from miaotui.formats.store_files import digest_file
-from miaotui.formats.weights import MappedFile
 
 
-def source_digest(files: Sequence[MappedFile]) -> str:
+def source_digest(files: Sequence[Path]) -> str:
     """The sha256 of a model's file; of several, that of their digests one after the other."""
-    digests = [digest_file(file.path) for file in files]
+    digests = [digest_file(file) for file in files]
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode("ascii")).hexdigest()
 
 

@@ -8,6 +8,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from miaotui.compress.calibrate.digest import source_digest
 from miaotui.compress.compress import Compressed
 from miaotui.compress.distil.checkpoint import Position
 from miaotui.compress.distil.corpus import Corpus
@@ -140,8 +141,7 @@ def _material_digest(material: Material) -> str:
 
 
 def _file_digest(path: Path) -> str:
+    files = [path]
     if path.is_dir():  # a Hugging Face folder
         files = sorted(file for file in path.iterdir() if file.suffix in (".json", ".safetensors"))
-        return hashlib.sha256("".join(_file_digest(file) for file in files).encode()).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return source_digest(files)

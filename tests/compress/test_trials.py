@@ -1,0 +1,47 @@
+"""A trial of other matrices is the model with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from miaotui.compress.compress import compress, open_source
+from miaotui.compress.divergence import DivergenceMeter
+from miaotui.compress.quantize import rtn
+from miaotui.compress.sensitivity import Blocks
+from miaotui.compress.trials import Trials
+from miaotui.formats import open_model
+from miaotui.formats.weights import TensorType
+from models.conftest import Make, Tiny
+from models.conftest import make_tiny as make_tiny  # a fixture
+from models.sessions import open_session
+
+
+def logits(model: Tiny, tokens: list[int]) -> np.ndarray:
+    with open_session("native", model, activations="float32") as session:
+        return session.step([(0, tokens)])
+
+
+def test_trials_measure_the_divergence_of_the_file_with_those_matrices(make_tiny: Make, tmp_path: Path) -> None:
+    tiny = make_tiny("llama", "gguf", "q8_0")
+    source = open_source(tiny.file.path)
+    names = [name for name in source.tensors if name.startswith("blk.") and "norm" not in name]
+    types = {
+        t.name: TensorType.Q4_0 if t.name in names else t.type for t in source.tensors.values() if len(t.shape) == 2
+    }
+    written = compress(source, tmp_path / "o.gguf", TensorType.Q4_0, types=types, method="rtn")
+    text = np.random.default_rng(1).integers(0, 320, 256).tolist()
+    changes = {}
+    for name in names:
+        rows = source.floats(name)
+        changes[name] = Blocks(TensorType.Q4_0, rtn.quantize(TensorType.Q4_0, rows), rows.shape)
+    trials = Trials(tiny.file, text, activations="float32")
+    meter = DivergenceMeter()
+    quantized = Tiny(tiny.model, open_model(written.path), tiny.tokens)
+    whole, other = (logits(model, text)[127:255] for model in (tiny, quantized))
+    meter.add(whole, other, np.array(text[128:256]))
+    assert trials.kl_with(changes) == pytest.approx(meter.result().kl, rel=1e-3)
+    assert trials.kl_with({}) == 0
+    assert trials.kl_with({names[0]: changes[names[0]]}) < trials.kl_with(changes)
