@@ -47,9 +47,9 @@ def run(args: Namespace) -> int:
     from miaotui.errors import OutputError
     from miaotui.formats.store import resolve
 
+    kind = type_named(args.type)
     if args.output.exists() and not args.force:
         raise OutputError(f"{args.output}: exists; give --force to replace it, or another name.")
-    kind = type_named(args.type)
     step = None if args.json or not sys.stderr.isatty() else _show
     source: Source = open_source(resolve(args.model))
     calibration = _calibration(args.calibration)
