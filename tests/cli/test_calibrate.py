@@ -31,7 +31,9 @@ def test_it_writes_a_calibration(tiny_model: Path, text: Path, tmp_path: Path, c
     assert said["bytes"] == output.stat().st_size
     assert len(said["influence"]) == 2
     assert calibration.inputs["blk.1.ffn_down.weight"].hessian().shape == (128, 128)
-    assert main(command) == 0
+    assert main(command) == 1
+    assert "--force" in capsys.readouterr().err
+    assert main([*command, "--force"]) == 0
     assert "15 matrices over 300 tokens" in capsys.readouterr().out
     assert load_calibration(output).inputs["blk.1.ffn_down.weight"].hessian is None
 

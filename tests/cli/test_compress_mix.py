@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from engine.tiny_model import tiny_model as tiny_model  # a fixture
 from miaotui.cli import main
 from miaotui.compress import speed
+from miaotui.compress.calibration import Calibration, InputStatistics, check_fits
+from miaotui.compress.compress import open_source
+from miaotui.errors import ConfigError
 from miaotui.formats.gguf import read_gguf
 
 
@@ -67,3 +71,55 @@ def test_what_a_mix_needs_is_said(command: list[str], tmp_path: Path, capsys: py
     assert main([*command, "--budget-mb", "10"]) == 1
     assert "--force" in capsys.readouterr().err
     assert (tmp_path / "out.gguf").read_text() == "mine"
+
+
+def test_gptq_calibrates_on_the_way(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = command[command.index("--mix-text") + 1]
+    plain = [*command[:4], "--json", "--method", "gptq", "--type", "q4_0"]
+    assert main(plain) == 2
+    assert "--text FILE" in capsys.readouterr().err
+    assert main([*plain, "--text", text]) == 0
+    told = read_gguf(tmp_path / "out.gguf").metadata
+    assert str(told["miaotui.compress.calibration"]).endswith("with Hessians")
+    assert main([*plain[:-4], "--recipe", "small", "--text", text, "--max-kl", "9", "--force"]) == 0
+    assert read_gguf(tmp_path / "out.gguf").metadata["miaotui.compress.recipe"] == "mixed gptq"
+
+
+def test_options_that_would_spoil_each_other_are_refused(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = [*command[:4], "--json", "--type", "q4_0"]
+    for wrong, problem in (
+        (["--method", "nonsense"], "no method"),
+        (["--adapter"], "--rank-correction"),
+        (["--mask", "2:4", "--rotate", "stream", "--type", "q8_0"], "fill the mask"),
+        (["--rank-correction", "2", "--budget-mb", "9", "--mix-text", "x"], "budget"),
+    ):
+        assert main([*plain, *wrong]) == 2
+        assert problem in capsys.readouterr().err
+    assert main([*plain, "--rank-correction", "2"]) == 0
+    corrected = tmp_path / "corrected.gguf"
+    (tmp_path / "out.gguf").rename(corrected)
+    capsys.readouterr()
+    assert main(["compress", str(corrected), *plain[2:], "--rotate", "stream"]) == 2
+    assert "holds factors already" in capsys.readouterr().err
+
+
+def test_a_model_is_never_written_over(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    model, text = Path(command[1]), command[command.index("--mix-text") + 1]
+    before = model.read_bytes()
+    for words in (
+        ["compress", str(model), "-o", str(model), "--force", "--type", "q4_0", "--rank-correction", "2"],
+        ["compress", str(model), "-o", str(model), "--force", "--type", "q4_0"],
+        ["calibrate", str(model), "-o", str(model), "--force", "--text", text],
+    ):
+        assert main(words) == 1
+        assert "is the model itself" in capsys.readouterr().err
+    assert model.read_bytes() == before
+
+
+@pytest.mark.parametrize(("name", "columns"), [("blk.0.attn_q.weight", 5), ("encoder.layer", 64)])
+def test_a_calibration_of_another_model_is_refused(name: str, columns: int, tiny_model: Path) -> None:
+    inputs = {name: InputStatistics(7, np.ones(columns, np.float32))}
+    with pytest.raises(ConfigError, match="of another model"):
+        check_fits(Calibration("", 7, inputs), open_source(tiny_model))

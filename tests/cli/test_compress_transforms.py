@@ -21,9 +21,9 @@ def compressed(model: Path, output: Path, *args: str) -> dict[str, object]:
 
 def test_nothing_is_transformed_unless_asked_for(tiny_model: Path, tmp_path: Path) -> None:
     told = compressed(tiny_model, tmp_path / "plain.gguf")
-    assert not [
-        key for key in told if key.startswith("miaotui.compress.") and "recipe" not in key and "source" not in key
-    ]
+    always = {f"miaotui.compress.{name}" for name in ("recipe", "source_sha256", "calibration")}
+    assert {key for key in told if key.startswith("miaotui.compress.")} == always
+    assert told["miaotui.compress.calibration"] == "none"
 
 
 def test_what_was_done_is_written_down(tiny_model: Path, tmp_path: Path) -> None:

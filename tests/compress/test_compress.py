@@ -15,9 +15,10 @@ from miaotui import LLM
 from miaotui.cli import main
 from miaotui.compress.compress import compress, open_source
 from miaotui.compress.plan import TYPES, type_named
+from miaotui.compress.source import read_rows
 from miaotui.errors import ConfigError, ModelFileError, ModelNotFoundError
 from miaotui.formats.gguf import read_gguf
-from miaotui.formats.weights import TensorType
+from miaotui.formats.weights import Tensor, TensorType
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -76,3 +77,13 @@ def test_the_command_says_what_it_did(tiny_model: Path, tmp_path: Path, capsys: 
     assert said["tensors"]["blk.0.attn_q.weight"] == {"before": "Q8_0", "after": "Q4_0"}
     assert main(["compress", str(tiny_model), "-o", str(output), "--type", "q9"]) == 2
     assert "choose one of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("weight", [np.nan, np.inf, 1e19, 1e30])
+def test_weights_that_no_model_has_are_refused(weight: float) -> None:
+    rows = np.full((2, 32), 0.5, np.float32)
+    rows[1, 3] = weight
+    tensor = Tensor("m", TensorType.F32, rows.shape, rows.reshape(-1).view(np.uint8))
+    with pytest.raises(ModelFileError, match="'m' holds weights"):
+        read_rows(tensor, 0, 2)
+    assert read_rows(tensor, 0, 1).shape == (1, 32)

@@ -17,8 +17,8 @@ def test_named_recipes_are_there() -> None:
 
 def test_a_file_s_options_become_words(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text('method = "search"\nbudget-mb = 300\nrotate = false\nforce = true\n')
-    assert arguments_of(read_recipe(str(path))) == ["--method=search", "--budget-mb=300", "--force"]
+    path.write_text('method = "search"\nbudget-mb = 300\nadapter = false\nmask = "2:4"\n')
+    assert arguments_of(read_recipe(str(path))) == ["--method=search", "--budget-mb=300", "--mask=2:4"]
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,8 @@ def test_a_file_s_options_become_words(tmp_path: Path) -> None:
         ("method = ", "cannot be read"),
         ("[a]\nb = 1", "no option"),
         ("a = [1]", "no option"),
+        ("force = true", "not for a recipe"),
+        ('recipe = "small"', "not for a recipe"),
         ("#" * (MAX_FILE_BYTES + 1), "no recipe"),
     ],
 )

@@ -106,9 +106,9 @@ def test_the_command_takes_convolutions_apart(tmp_path: Path, capsys: pytest.Cap
     assert f"{FILTERS * HIDDEN * 7} → {multiply_adds((FILTERS, HIDDEN, 7), 2)} multiply-adds" in said.err
     metadata = read_gguf(out).metadata
     assert metadata["miaotui.compress.separable"] == "rank 2"
-    assert main([*command, "--separable", "0.05", "--json"]) == 0
+    assert main([*command, "--separable", "0.05", "--json", "--force"]) == 0
     assert "blk.0.conv_pointwise.weight" in json.loads(capsys.readouterr().out)["tensors"]
-    assert main([*command, "--separable", "1.5"]) == 2
+    assert main([*command, "--separable", "1.5", "--force"]) == 2
     assert "error between 0 and 1" in capsys.readouterr().err
     assert main(["show", str(out), "--graph"]) == 0
     assert "depthwise" in capsys.readouterr().out

@@ -178,3 +178,24 @@ def test_a_disk_that_fails_while_writing_leaves_nothing(
 def test_a_folder_that_is_not_there_is_a_typed_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="nowhere"):
         GgufWriter(tmp_path / "nowhere" / "a.gguf", {}, [MATRIX])
+
+
+def test_a_disk_that_is_full_at_once_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*parts: object) -> None:
+        raise OSError(errno.ENOSPC, "no")
+
+    monkeypatch.setattr(PartFile, "append", full)
+    with pytest.raises(OutputError, match="cannot be written"):
+        GgufWriter(tmp_path / "a.gguf", FIELDS, [MATRIX])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_output_s_part_is_left_alone(tmp_path: Path) -> None:
+    interrupted(tmp_path / "small.gguf")
+    write(tmp_path / "small")
+    assert len(list(tmp_path.glob(".small.gguf.*.part"))) == 1
+
+
+def test_a_text_that_is_none_is_a_typed_error() -> None:
+    with pytest.raises(ModelFileError, match="no text"):
+        encode_field("\ud800")

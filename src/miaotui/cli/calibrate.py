@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from miaotui.cli.output import note, peak_memory_bytes, print_json
 from miaotui.cli.parsing import at_least, config_of
@@ -36,6 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--imatrix", action="store_true", help="write only what llama.cpp's files hold; in its older format as .dat"
     )
+    parser.add_argument("--force", action="store_true", help="replace FILE where it exists")
     parser.add_argument("--threads", metavar="N", help="1 to 1024 (default: the CPUs this process may use)")
 
 
@@ -51,16 +53,18 @@ def run(args: Namespace) -> int:
     if args.imatrix and args.hessians:
         raise ConfigError("--imatrix files hold no Hessians; leave one of --imatrix and --hessians out.")
     begin = time.monotonic()
-    file = open_model(resolve(args.model))
+    path = resolve(args.model)
+    check_output(args, path)
+    file = open_model(path)
     quiet = args.json or not sys.stderr.isatty()
-    progress = None if quiet else _shower("reading, layer", begin)
+    progress = None if quiet else shower("reading, layer", begin)
     options = CollectOptions(hessians=args.hessians)
-    calibration = collect(file, _sequences(args, file, options.step_tokens), options=options, progress=progress)
+    calibration = collect(file, sequences(args, file), options=options, progress=progress)
     dataset = (args.text or args.prompts).name
     if args.imatrix:
         save_imatrix(calibration, args.output, dataset=dataset)
     else:
-        step = None if quiet else _shower("writing, tensor", begin)
+        step = None if quiet else shower("writing, tensor", begin)
         save_calibration(calibration, args.output, hessians=args.hessians, dataset=dataset, step=step)
     if not quiet:
         note("")
@@ -68,7 +72,22 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def _sequences(args: Namespace, file: ModelFile, step_tokens: int) -> list[list[int]]:
+def check_output(args: Namespace, model: Path) -> None:
+    """Raises OutputError where nothing can be written to `args.output`, or what is there is not to be replaced."""
+    from miaotui.errors import OutputError
+
+    output: Path = args.output
+    if not output.parent.is_dir():
+        raise OutputError(f"{output.parent}: is no folder; make it first, or write elsewhere.")
+    if output.exists() and output.samefile(model):
+        raise OutputError(f"{output}: is the model itself; write elsewhere.")
+    if output.exists() and not args.force:
+        raise OutputError(f"{output}: exists; give --force to replace it, or another name.")
+
+
+def sequences(args: Namespace, file: ModelFile) -> list[list[int]]:
+    """Tokens of `args.text` or `args.prompts`, at most `args.tokens`."""
+    from miaotui.compress.calibrate.collect import STEP_TOKENS
     from miaotui.compress.calibrate.prompts import read_prompts
     from miaotui.compress.calibrate.text import read_text, windows_of_prompts, windows_of_text
     from miaotui.formats.tokenizer import Tokenizer
@@ -76,10 +95,12 @@ def _sequences(args: Namespace, file: ModelFile, step_tokens: int) -> list[list[
     tokenizer = Tokenizer.from_model(file)
     if args.prompts is None:
         return windows_of_text(tokenizer, read_text(args.text), tokens=args.tokens)
-    return windows_of_prompts(tokenizer, read_prompts(args.prompts), tokens=args.tokens, step_tokens=step_tokens)
+    return windows_of_prompts(tokenizer, read_prompts(args.prompts), tokens=args.tokens, step_tokens=STEP_TOKENS)
 
 
-def _shower(what: str, begin: float) -> Any:
+def shower(what: str, begin: float) -> Callable[[int, int], None]:
+    """A progress line on standard error."""
+
     def show(done: int, total: int) -> None:
         spent = time.monotonic() - begin
         print(f"\r{what} {done}/{total}, {spent:.0f} s \r", end="", file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from miaotui.cli.output import note, peak_memory_bytes, print_json, print_pairs, print_table
 from miaotui.cli.parsing import add_model_options, at_least, config_of, cpu_info
-from miaotui.errors import ConfigError
+from miaotui.errors import ConfigError, MiaotuiError
 
 if TYPE_CHECKING:
     from miaotui.cli.compare_models import Entrant
@@ -100,16 +100,21 @@ def run(args: Namespace) -> int:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     machine = {name: cpu[name] for name in ("model", "tier", "threads")}
     found = Comparison([entrant.facts() for entrant in entrants], machine, now, prompts=prompts)
+    problem: MiaotuiError | None = None
     try:
         _measure(found, entrants, plan)
     except KeyboardInterrupt:
         found.is_whole = False
+    except MiaotuiError as error:  # what was measured before is still shown
+        found.is_whole, problem = False, error
     finally:
         _progress("", 1, 1)
         for entrant in entrants:
             entrant.close()
     found.peak_memory_bytes = peak_memory_bytes()
     _show(document(found), args)
+    if problem is not None:
+        raise problem
     return 0 if found.is_whole else 130
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+import time
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from miaotui.cli import compress_mix, compress_prune, compress_separable, compress_transforms
+from miaotui.cli.calibrate import DEFAULT_TOKENS, check_output, sequences, shower
 from miaotui.cli.output import print_json
+from miaotui.cli.parsing import at_least
 
 if TYPE_CHECKING:
     from miaotui.compress.calibration import Calibration
@@ -30,10 +33,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--method", default="search", metavar="METHOD", help=text)
     text = "what `miaotui calibrate` wrote, or an imatrix file of llama.cpp"
-    parser.add_argument("--calibration", metavar="FILE", type=Path, help=text)
+    known = parser.add_mutually_exclusive_group()
+    known.add_argument("--calibration", metavar="FILE", type=Path, help=text)
+    known.add_argument("--text", metavar="FILE", type=Path, help="or text to calibrate with now")
+    known.add_argument("--prompts", metavar="JSONL", type=Path, help="or prompts, as for `miaotui calibrate`")
+    text = f"read so many of them (default {DEFAULT_TOKENS})"
+    parser.add_argument("--tokens", type=at_least(1), metavar="N", default=DEFAULT_TOKENS, help=text)
     parser.add_argument("--force", action="store_true", help="replace OUT where it exists")
     text = "small, balanced, fast, or a .toml file of options; options behind it override it"
-    parser.add_argument("--recipe", action=compress_mix.Recipe, metavar="RECIPE", help=text)
+    parser.add_argument("--recipe", action=compress_mix.ReadRecipe, metavar="RECIPE", help=text)
     compress_mix.add_arguments(parser)
     compress_prune.add_arguments(parser)
     compress_transforms.add_arguments(parser)
@@ -42,17 +50,20 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """The file appears when it is whole."""
+    from miaotui.compress.calibration import check_fits
     from miaotui.compress.compress import compress, open_source
     from miaotui.compress.plan import type_named
-    from miaotui.errors import OutputError
     from miaotui.formats.store import resolve
 
     kind = type_named(args.type)
-    if args.output.exists() and not args.force:
-        raise OutputError(f"{args.output}: exists; give --force to replace it, or another name.")
+    path = resolve(args.model)
+    _check(args, path)
     step = None if args.json or not sys.stderr.isatty() else _show
-    source: Source = open_source(resolve(args.model))
-    calibration = _calibration(args.calibration)
+    source: Source = open_source(path)
+    _check_factors(args, source)
+    calibration = _calibration(args, path)
+    if calibration is not None:
+        check_fits(calibration, source)
     source = compress_separable.separated(args, source, calibration)
     source, calibration = compress_prune.pruned(args, source, calibration, kind)
     source, calibration = compress_transforms.transformed(args, source, calibration, kind, args.method)
@@ -73,12 +84,52 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def _calibration(path: Path | None) -> Calibration | None:
-    if path is None:
-        return None
-    from miaotui.compress.calibrate.load import load_calibration
+def _check(args: Namespace, model: Path) -> None:
+    """Whatever can be told to be wrong before hours of work. Raises ConfigError, OutputError."""
+    from miaotui.compress.quantize import METHODS, NEED_CALIBRATION
+    from miaotui.errors import ConfigError
 
-    return load_calibration(path)
+    check_output(args, model)
+    compress_prune.check(args)
+    if args.method not in METHODS:
+        raise ConfigError(f"{args.method!r:.40} is no method; choose one of {', '.join(METHODS)}.")
+    if args.method in NEED_CALIBRATION and args.calibration is None and args.text is None and args.prompts is None:
+        raise ConfigError(
+            f"{args.method} needs to know what matrices are fed: give --text FILE or --prompts JSONL, "
+            "or a --calibration with Hessians."
+        )
+    if args.adapter and args.rank_correction is None:
+        raise ConfigError("--adapter says where a correction goes; give --rank-correction, too.")
+    if compress_mix.wants_mix(args) and args.rank_correction is not None:
+        raise ConfigError("--rank-correction is not in the budget of a mix; leave one of them out.")
+
+
+def _check_factors(args: Namespace, source: Source) -> None:
+    from miaotui.errors import ConfigError
+
+    changing = ("rotate", "fold", "low_rank", "rank_correction", "prune_width", "mask", "mix")
+    wanted = [name for name in changing if getattr(args, name) is not None]
+    if wanted and any(".lora_" in name for name in source.tensors):
+        raise ConfigError(
+            f"this model holds factors already, which --{wanted[0].replace('_', '-')} would not fit; "
+            "begin with the model that they were made for."
+        )
+
+
+def _calibration(args: Namespace, model: Path) -> Calibration | None:
+    """What was given, or collected now; Hessians of the latter are computed when a method asks, layer by layer."""
+    if args.calibration is not None:
+        from miaotui.compress.calibrate.load import load_calibration
+
+        return load_calibration(args.calibration)
+    if args.text is None and args.prompts is None:
+        return None
+    from miaotui.compress.calibrate import collect
+    from miaotui.formats import open_model
+
+    file = open_model(model)
+    progress = None if args.json or not sys.stderr.isatty() else shower("reading, layer", time.monotonic())
+    return collect(file, sequences(args, file), progress=progress)
 
 
 def _show(choice: Choice, done: int, total: int) -> None:

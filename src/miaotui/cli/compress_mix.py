@@ -23,7 +23,7 @@ SHOWN = 8
 """Mixes of the frontier that are shown."""
 
 
-class Recipe(argparse.Action):
+class ReadRecipe(argparse.Action):
     """Reads a recipe's options into the namespace at once, so that options behind it override it."""
 
     def __call__(self, parser: ArgumentParser, namespace: Namespace, values: Any, option: str | None = None) -> None:
@@ -32,8 +32,6 @@ class Recipe(argparse.Action):
 
         given = vars(namespace).copy()
         words = arguments_of(read_recipe(values))
-        if any(word.startswith("--recipe") for word in words):
-            raise ConfigError(f"the recipe {values!r:.60} names a recipe; write that one's options in it.")
         known, unknown = parser.parse_known_args(["MODEL", "--output=OUT", *words])
         if unknown := [word for word in unknown if word.startswith("--")]:
             raise ConfigError(
@@ -55,7 +53,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--min-speedup", type=_positive, metavar="FACTOR", help="matrices so many times faster in decoding, estimated"
     )
     group.add_argument("--prefer", choices=("bytes", "speed"), help="with --max-kl: the smallest (default) or fastest")
-    group.add_argument("--mix-text", metavar="FILE", type=Path, help="UTF-8 text that losses are measured on")
+    group.add_argument(
+        "--mix-text", metavar="FILE", type=Path, help="UTF-8 text that losses are measured on (default: --text)"
+    )
 
 
 def wants_mix(args: Namespace) -> bool:
@@ -83,12 +83,15 @@ def mixed_types(
 
     if not isinstance(source, FileSource):
         raise ConfigError("types are mixed for a GGUF file as it is; write what comes before as --type f16, then mix.")
-    if args.mix_text is None:
-        raise ConfigError("the loss of types is measured on text: give --mix-text FILE, like what the model will read.")
+    text = args.mix_text or args.text
+    if text is None:
+        raise ConfigError("the loss of types is measured on text: give --text FILE, or --mix-text FILE for that alone.")
     kinds = [type_named(name.strip()) for name in (args.mix or DEFAULT_MIX).split(",")]
     names = [t.name for t in source.tensors.values() if len(t.shape) == 2]
     file = open_model(source.path)
-    trials = Trials(file, Tokenizer.from_model(file).encode(read_text(args.mix_text)))
+    tokenizer = Tokenizer.from_model(file)
+    bos = tokenizer.bos_id if tokenizer.add_bos else None
+    trials = Trials(file, tokenizer.encode(read_text(text)), bos=bos)
     shown = None if args.json or not sys.stderr.isatty() else _show
     found = mixture(
         source,

@@ -32,7 +32,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=_amount,
         help="leave out so many whole layers, or 20%%: those that --prune-text misses least; faster in proportion",
     )
-    group.add_argument("--prune-text", metavar="FILE", type=Path, help="UTF-8 text on which that is measured")
+    group.add_argument(
+        "--prune-text", metavar="FILE", type=Path, help="UTF-8 text on which that is measured (default: --text)"
+    )
     group.add_argument(
         "--prune-width",
         metavar="SHARE",
@@ -52,13 +54,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def pruned(
-    args: Namespace, source: Source, calibration: Calibration | None, kind: TensorType
-) -> tuple[Source, Calibration | None]:
-    """The source without what the arguments leave out, and the calibration where it still fits: behind a mask.
-
-    Raises ConfigError for what cannot be left out, or needs a calibration or text that was not given.
-    """
+def check(args: Namespace) -> None:
+    """Raises ConfigError for options that say nothing alone, or that undo each other."""
     if args.prune_layers is None and args.prune_text is not None:
         raise ConfigError("--prune-text says on what layers are chosen; give --prune-layers, too.")
     if args.prune_width is None and args.keep_kv_heads is not None:
@@ -70,6 +67,17 @@ def pruned(
         )
     if args.mask is not None and args.method == "gptq":
         raise ConfigError("gptq would fill the mask's zeros with others' errors; give --method search or rtn.")
+    if args.mask is not None and (args.rotate or args.low_rank is not None or args.rank_correction is not None):
+        raise ConfigError("--rotate, --low-rank and --rank-correction would fill the mask's zeros; leave them out.")
+
+
+def pruned(
+    args: Namespace, source: Source, calibration: Calibration | None, kind: TensorType
+) -> tuple[Source, Calibration | None]:
+    """The source without what the arguments leave out, and the calibration where it still fits: behind a mask.
+
+    Raises ConfigError for what cannot be left out, or needs a calibration or text that was not given.
+    """
     if args.prune_layers is not None:
         return _without_layers(source, args, calibration), None
     if args.prune_width is not None:
@@ -108,10 +116,13 @@ def _without_layers(source: Source, args: Namespace, calibration: Calibration | 
     num_layers = dimensions(source).num_layers
     count = args.prune_layers if isinstance(args.prune_layers, int) else round(args.prune_layers * num_layers)
     depth.check_count(count, num_layers)
-    if args.prune_text is None:
+    text = args.prune_text or args.text
+    if text is None:
         raise ConfigError("--prune-layers needs --prune-text FILE: a text like those the model is for.")
     file = open_model(source.path)
-    trials = Trials(file, Tokenizer.from_model(file).encode(read_text(args.prune_text)))
+    tokenizer = Tokenizer.from_model(file)
+    bos = tokenizer.bos_id if tokenizer.add_bos else None
+    trials = Trials(file, tokenizer.encode(read_text(text)), bos=bos)
     show = None if args.json or not sys.stderr.isatty() else _show_trial
     if calibration is not None and calibration.influence is not None:
         order = depth.influence_order(calibration.influence)

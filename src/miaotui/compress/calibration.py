@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from miaotui.compress.source import Source
+from miaotui.errors import ConfigError
+
 Floats = NDArray[np.float32]
 
 
@@ -44,3 +47,16 @@ class Calibration:
     inputs: Mapping[str, InputStatistics]
     influence: Floats | None = None
     digest: str = ""
+
+
+def check_fits(calibration: Calibration, source: Source) -> None:
+    """Raises ConfigError for a calibration of another model, as far as names and widths tell."""
+    known = [name for name in calibration.inputs if name in source.tensors]
+    if not known:
+        raise ConfigError("the calibration names none of this model's matrices; it is of another model.")
+    for name in known:
+        shape, columns = source.tensors[name].shape, len(calibration.inputs[name].moments)
+        if len(shape) == 2 and shape[1] != columns:
+            raise ConfigError(
+                f"the calibration has {columns} inputs of '{name}', which has {shape[1]}; it is of another model."
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -41,6 +41,9 @@ def turned(statistics: InputStatistics, turn: Callable[[Floats], Floats]) -> Inp
     return InputStatistics(statistics.tokens, np.ascontiguousarray(of_turned().diagonal()), None, of_turned)
 
 
-def with_inputs(calibration: Calibration, inputs: Mapping[str, InputStatistics]) -> Calibration:
-    """The same pass over text, with other statistics for some matrices."""
-    return replace(calibration, inputs={**calibration.inputs, **inputs})
+def with_inputs(
+    calibration: Calibration, inputs: Mapping[str, InputStatistics], *, without: Collection[str] = ()
+) -> Calibration:
+    """The same pass over text, with other statistics for some matrices, and none for those `without`."""
+    kept = {name: known for name, known in calibration.inputs.items() if name not in without}
+    return replace(calibration, inputs={**kept, **inputs})

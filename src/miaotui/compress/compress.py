@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -75,18 +76,19 @@ def compress(
 ) -> Compressed:
     """Write the model to `output` with matrices of that type, or of those in `types`, as a standard GGUF file.
 
-    The file appears when it is whole. Needs memory for some million weights beside the mapped source. Raises
+    The file appears when it is whole. Needs memory for the largest tensor as it is written, and for some million
+    weights as floats, beside the mapped source. Raises
     ModelFileError for weights that no scale can hold, ConfigError for a method that there is not or that needs a
     calibration, OutputError where the file cannot be written.
     """
-    if output.exists() and output.samefile(source.path):
-        raise ModelFileError(f"{output}: is the source itself; write elsewhere.")
+    check_output(source, output)
     if method not in METHODS:
         raise ConfigError(f"{method!r:.40} is no method; choose one of {', '.join(METHODS)}.")
     if method in NEED_CALIBRATION and calibration is None:
         raise ConfigError(f"{method} needs a calibration of this model; collect one, or choose search.")
     choices = plan(source.tensors.values(), kind, types)
-    fields: dict[str, Field] = {**source.fields, **_provenance(source, kind, method, calibration, is_mixed=bool(types))}
+    provenance = _provenance(source, kind, method, calibration, _most(choices), is_mixed=bool(types))
+    fields: dict[str, Field] = {**source.fields, **provenance}
     total = sum(_num_weights(choice) for choice in choices)
     done = 0
     planned = [PlannedTensor(choice.name, choice.after, choice.shape) for choice in choices]
@@ -100,6 +102,21 @@ def compress(
             source.release(choice.name)
     source_bytes = sum(path.stat().st_size for path in _files_of(source.path))
     return Compressed(output, source_bytes, output.stat().st_size, tuple(choices))
+
+
+def check_output(source: Source, output: Path) -> None:
+    """Raises ModelFileError where the output would be written over its own source."""
+    if output.exists() and output.samefile(source.path):
+        raise ModelFileError(f"{output}: is the source itself; write elsewhere.")
+
+
+def _most(choices: list[Choice]) -> TensorType:
+    """The type of most weights of the layers."""
+    counts: Counter[TensorType] = Counter()
+    for choice in choices:
+        if len(choice.shape) == 2 and choice.name.startswith("blk."):
+            counts[choice.after] += _num_weights(choice)
+    return counts.most_common(1)[0][0] if counts else TensorType.F32
 
 
 def _num_weights(choice: Choice) -> int:
@@ -116,7 +133,13 @@ def _converted(source: Source, choice: Choice, method: str, calibration: Calibra
     convert: Quantizer = partial(_as_floats, choice.after)
     if choice.after.block_weights > 1:
         convert = METHODS[method].quantizer(choice.after, choice.shape[1], inputs)
-    return np.concatenate([convert(rows) for rows in chunks(source, choice.name)])
+    planned = PlannedTensor(choice.name, choice.after, choice.shape)
+    data, end = np.empty(planned.nbytes, np.uint8), 0
+    for rows in chunks(source, choice.name):
+        part = convert(rows)
+        data[end : end + part.size] = part
+        end += part.size
+    return data
 
 
 def _as_floats(kind: TensorType, weights: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -126,18 +149,25 @@ def _as_floats(kind: TensorType, weights: NDArray[np.float32]) -> NDArray[np.uin
     return weights.astype(np.float16 if kind is TensorType.F16 else np.float32).reshape(-1).view(np.uint8)
 
 
+def _named(calibration: Calibration | None) -> str:
+    """What tells a file made with one calibration from another's, whose interrupted writing must not be mixed."""
+    if calibration is None:
+        return "none"
+    has_hessians = any(inputs.hessian is not None for inputs in calibration.inputs.values())
+    return f"{calibration.digest}, {'with' if has_hessians else 'without'} Hessians"
+
+
 def _provenance(
-    source: Source, kind: TensorType, method: str, calibration: Calibration | None, *, is_mixed: bool
+    source: Source, kind: TensorType, method: str, calibration: Calibration | None, most: TensorType, *, is_mixed: bool
 ) -> dict[str, bytes]:
     told = {
-        "general.file_type": encode_u32(_FILE_TYPES[kind]),
+        "general.file_type": encode_u32(_FILE_TYPES.get(most, _FILE_TYPES[kind])),
         "general.quantization_version": encode_u32(2),
         "miaotui.version": encode_field(__version__),
         "miaotui.compress.recipe": encode_field(f"{'mixed' if is_mixed else kind.name.lower()} {method}"),
         "miaotui.compress.source_sha256": encode_field(source_digest(_files_of(source.path))),
     }
-    if calibration is not None:
-        told["miaotui.compress.calibration"] = encode_field(calibration.digest)
+    told["miaotui.compress.calibration"] = encode_field(_named(calibration))
     return told
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from miaotui.compress.adapter import Told, write_adapter, write_merged
 from miaotui.compress.calibration import Calibration
-from miaotui.compress.compress import Compressed, open_source
+from miaotui.compress.compress import Compressed, check_output, open_source
 from miaotui.compress.quantize.correction import check_rank, correctable, corrections
 from miaotui.compress.source import Source
 from miaotui.errors import ConfigError
@@ -41,6 +41,7 @@ def write_corrected(
     ConfigError for a rank that is out of range or pays nowhere, and what `compress` raises.
     """
     check_rank(rank)
+    check_output(source, output)
     part = output.with_name(f".{output.stem}.quantized.gguf")
     factors = output.with_suffix(".lora.gguf") if beside else part.with_suffix(".lora.gguf")
     try:

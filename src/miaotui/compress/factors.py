@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miaotui.compress.calibration import InputStatistics
-from miaotui.errors import ConfigError
+from miaotui.errors import ConfigError, ModelFileError
 
 Floats = NDArray[np.float32]
 
@@ -96,6 +96,8 @@ def _rooted(matrix: Floats, statistics: InputStatistics) -> Floats:
         product: Floats = matrix * np.sqrt(statistics.moments)
         return product
     hessian = statistics.hessian().astype(np.float64)
+    if not np.isfinite(hessian).all():
+        raise ModelFileError("a Hessian of the calibration is not finite; calibrate this model again.")
     damping = _LEAST_DAMPING * (float(np.trace(hessian)) / len(hessian) or 1.0)
     while True:
         try:

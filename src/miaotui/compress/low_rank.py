@@ -64,7 +64,11 @@ def low_rank(
     """
     if not 0 < keep <= 1:
         raise ConfigError(f"a low-rank budget is the share of weights to keep, above 0 to 1, not {keep}.")
-    names = [t.name for t in source.tensors.values() if t.name.startswith("blk.") and len(t.shape) == 2]
+    names = [
+        t.name
+        for t in source.tensors.values()
+        if t.name.startswith("blk.") and ".lora_" not in t.name and len(t.shape) == 2
+    ]
     energies: dict[str, Floats] = {}
     for done, name in enumerate(names):
         if told is not None:
@@ -121,7 +125,8 @@ def _changed(
         changes[f"{name}.lora_b"] = Change((rows, one.rank), partial(latest.left, one))
         if (known := _inputs(calibration, name)) is not None:
             inputs[f"{name}.lora_a"] = known
-            inputs[f"{name}.lora_b"] = InputStatistics(known.tokens, energies[name][: one.rank])
+            outputs = energies[name][: one.rank]  # of the first factor: uncorrelated, with these mean squares
+            inputs[f"{name}.lora_b"] = InputStatistics(known.tokens, outputs, hessian=partial(np.diag, outputs))
     kept = None if calibration is None else with_inputs(calibration, inputs)
     share = encode_field(f"{len(narrowed)} matrices")
     fields = {"miaotui.compress.low_rank": share} if narrowed else None

@@ -76,7 +76,9 @@ def choose(
     With limits on bytes and seconds both, frontiers of weighted sums of the two are searched. Raises ConfigError with
     what would be possible where nothing fits.
     """
-    mixes = [mix for cost in _costs(items, max_bytes, max_seconds, fastest) for mix in frontier(items, cost)]
+    wants_bytes = not math.isinf(max_bytes) or (max_loss is not None and not fastest)
+    wants_seconds = not math.isinf(max_seconds) or (max_loss is not None and fastest)
+    mixes = [mix for cost in _costs(items, wants_bytes, wants_seconds) for mix in frontier(items, cost)]
     if max_loss is not None:
         within = [mix for mix in mixes if mix.num_bytes <= max_bytes and mix.seconds <= max_seconds]
         good = [mix for mix in within if mix.loss <= max_loss]
@@ -96,16 +98,16 @@ def choose(
     return min(fitting, key=lambda mix: mix.loss)
 
 
-def _costs(items: Sequence[Item], max_bytes: float, max_seconds: float, fastest: bool) -> Iterable[Cost]:
+def _costs(items: Sequence[Item], wants_bytes: bool, wants_seconds: bool) -> Iterable[Cost]:
     def bytes_of(option: Option) -> float:
         return option.num_bytes
 
     def seconds_of(option: Option) -> float:
         return option.seconds
 
-    if math.isinf(max_seconds) and not fastest:
+    if not wants_seconds:
         return [bytes_of]
-    if math.isinf(max_bytes):
+    if not wants_bytes:
         return [seconds_of]
     bytes_scale = sum(max(o.num_bytes for o in item.options) for item in items)
     seconds_scale = sum(max(o.seconds for o in item.options) for item in items)

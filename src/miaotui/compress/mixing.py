@@ -70,13 +70,22 @@ def mixture(
         )
         kl = max(kl_of(_blocks(source, mix.types, method, calibration)), 0.0)
         if limits.max_loss is None or kl <= limits.max_loss:
-            best = mix, kl  # each is closer to the limit than the one before
+            best = _better(best, (mix, kl), limits)
         if limits.max_loss is None or mix.loss <= 0 or max(kl, mix.loss) <= CLOSE * min(kl, mix.loss):
             break
         items = _scaled(items, kl / mix.loss)
     if best is None:
         raise ConfigError(f"the mixes tried lose {kl:.3g} and more, not {limits.max_loss:g}; allow more.")
     return Mixture(*best, tuple(frontier(items, lambda option: option.num_bytes)))
+
+
+def _better(one: tuple[Mix, float] | None, other: tuple[Mix, float], limits: Limits) -> tuple[Mix, float]:
+    """Of two that keep within the limits: the smaller, or the faster where that is wanted."""
+    if one is None or limits.max_loss is None:
+        return other
+    if limits.fastest:
+        return min(one, other, key=lambda found: found[0].seconds)
+    return min(one, other, key=lambda found: found[0].num_bytes)
 
 
 def _blocks(

@@ -15,6 +15,7 @@ from miaotui.compress.plan import fitting_type
 from miaotui.compress.quantize.method import Method
 from miaotui.compress.source import Source, chunks
 from miaotui.compress.speed import seconds_per_token
+from miaotui.errors import ConfigError
 from miaotui.formats.weights import TensorType
 
 Floats = NDArray[np.float32]
@@ -53,7 +54,7 @@ def measure(
 
     For each group the KL is measured with the type that errs most. That of the other types is taken as proportional to
     their squared error, weighted with the inputs' moments where a calibration has them: KL grows with the square of a
-    small error. Memory: one group in all types. Raises what `method` does.
+    small error. Memory: one group, twice. Raises ConfigError where no type fits a group, and what `method` does.
     """
     items = []
     groups = list(_groups(names))
@@ -89,8 +90,9 @@ def _item(
     method: Method,
     calibration: Calibration | None,
 ) -> Item:
-    found: dict[TensorType, dict[str, Blocks]] = {}
+    sizes: dict[TensorType, int] = {}
     errors: dict[TensorType, float] = {}
+    worst: dict[str, Blocks] = {}
     for kind in kinds:
         made = {name: fitting_type(kind, source.tensors[name].shape) for name in group}
         if any(kind_of is not kind for kind_of in made.values()):
@@ -100,17 +102,21 @@ def _item(
             statistics = calibration.inputs.get(name) if calibration else None
             blocks[name], added = quantized(source, name, kind, method, statistics)
             error += added
-        found[kind], errors[kind] = blocks, error
-    worst = max(errors, key=errors.__getitem__)
-    loss = max(kl_of(found[worst]), 0.0)
+        if error >= max(errors.values(), default=0.0):
+            worst = blocks
+        sizes[kind], errors[kind] = sum(one.data.nbytes for one in blocks.values()), error
+    if not errors:
+        names = ", ".join(kind.name for kind in kinds)
+        raise ConfigError(f"none of {names} fits the rows of {group[0]}; mix types of blocks of 32, too.")
+    most, loss = max(errors.values()), max(kl_of(worst), 0.0)
     options = tuple(
         Option(
             kind,
-            sum(blocks.data.nbytes for blocks in found[kind].values()),
-            sum(seconds_per_token(kind, *blocks.shape) for blocks in found[kind].values()),
-            loss * (errors[kind] / errors[worst] if errors[worst] > 0 else 0.0),
+            sizes[kind],
+            sum(seconds_per_token(kind, *blocks.shape) for blocks in worst.values()),
+            loss * (errors[kind] / most if most > 0 else 0.0),
         )
-        for kind in found
+        for kind in errors
     )
     return Item(group, options)
 
@@ -128,4 +134,5 @@ def quantized(
         away = _native.dequantize(int(kind), data, rows.size).reshape(rows.shape) - rows
         error += float(np.einsum("ij,ij,j->", away, away, weigh, dtype=np.float64))
         parts.append(data)
+    source.release(name)
     return Blocks(kind, np.concatenate(parts), (rows_in_all, columns)), error

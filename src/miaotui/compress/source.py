@@ -17,6 +17,10 @@ from miaotui.formats.weights import Tensor, TensorType
 
 Floats = NDArray[np.float32]
 
+MAX_WEIGHT = 1e6
+"""Larger ones no model has; scales of 16 bits could not hold them, nor sums of their squares."""
+MAX_HALF = 65504.0
+"""The largest float16."""
 CHUNK_WEIGHTS = 1 << 22
 """Weights that are floats at one time, where whole rows are not more."""
 
@@ -58,11 +62,14 @@ class Source(Protocol):
 
 
 def chunks(source: Source, name: str) -> Iterator[Floats]:
-    """A matrix's rows, some at a time."""
+    """A matrix's rows, some at a time. Raises ModelFileError for weights that float16 scales cannot hold."""
     rows, columns = source.tensors[name].shape
     step = max(CHUNK_WEIGHTS // columns, 1)
     for first in range(0, rows, step):
-        yield source.floats(name, first, min(first + step, rows))
+        part = source.floats(name, first, min(first + step, rows))
+        if part.size and np.abs(part).max() > MAX_HALF:
+            raise ModelFileError(f"tensor '{name}' holds weights beyond {MAX_HALF:g}, which no scale can hold.")
+        yield part
 
 
 def read_rows(tensor: Tensor, first: int, last: int | None) -> Floats:
@@ -74,8 +81,10 @@ def read_rows(tensor: Tensor, first: int, last: int | None) -> Floats:
     last = tensor.num_weights // columns if last is None else last
     data = tensor.data[first * row_bytes : last * row_bytes]
     weights = _native.dequantize(int(tensor.type), data, (last - first) * columns)
-    if not np.isfinite(weights).all():
-        raise ModelFileError(f"tensor '{tensor.name}' holds weights that are not finite; the file is damaged.")
+    if not (np.abs(weights) <= MAX_WEIGHT).all():  # NaN is not, either
+        raise ModelFileError(
+            f"tensor '{tensor.name}' holds weights that are not finite, or beyond {MAX_WEIGHT:g}; the file is damaged."
+        )
     return weights if len(tensor.shape) == 1 else weights.reshape(-1, columns)
 
 

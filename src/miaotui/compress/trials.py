@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from miaotui import _native
 from miaotui.compress.divergence import DivergenceMeter
 from miaotui.compress.sensitivity import Blocks
+from miaotui.compress.with_tensors import WithTensors
 from miaotui.core import Activations
 from miaotui.errors import InvalidRequestError
 from miaotui.formats import ModelFile
+from miaotui.formats.weights import Tensor, Weights
 from miaotui.graph.compile import CompileOptions, compile_graph, pack_matrices
-from miaotui.graph.nodes import Graph, Value
+from miaotui.graph.nodes import READ_BY_ROWS, Graph, Value, Weight
 from miaotui.graph.pack_cache import Packed
 from miaotui.models import build_graph
 
@@ -50,15 +52,38 @@ def without_layers(graph: Graph, layers: Collection[int]) -> Graph:
     return Graph(tuple(nodes), graph.rope_tables).validate()
 
 
+def _reading(graph: Graph, others: Mapping[str, Tensor]) -> Graph:
+    """The graph with other types for the matrices whose single rows are read."""
+
+    def other(weight: Weight | None) -> Weight | None:
+        return (
+            weight
+            if weight is None or weight.tensor not in others
+            else replace(weight, type=others[weight.tensor].type)
+        )
+
+    rows = [node for node in graph.nodes if node.kind in READ_BY_ROWS]
+    return graph.replace({node: [replace(node, weights=tuple(map(other, node.weights)))] for node in rows})
+
+
 class Trials:
     """One model's packed weights and one text, for as many trials as are wanted."""
 
-    def __init__(self, file: ModelFile, token_ids: Sequence[int], *, activations: Activations = "int16") -> None:
+    def __init__(
+        self,
+        file: ModelFile,
+        token_ids: Sequence[int],
+        *,
+        bos: int | None = None,
+        activations: Activations = "int16",
+    ) -> None:
         """Up to 8 windows of 256 tokens are read; in each, positions of the second half are compared.
+
+        bos: takes the place of each window's first token, for models that want to begin with one.
 
         Raises InvalidRequestError for a text shorter than a window, and what `build_graph` and `pack_matrices` raise.
         """
-        self._windows = _windows(token_ids)
+        self._windows = _windows(token_ids, bos)
         self._file = file
         self._graph = build_graph(file.spec, file.weights)
         self._packed = pack_matrices(self._graph, file.weights)
@@ -80,22 +105,24 @@ class Trials:
         return self._kl(without_layers(self._graph, layers), self._packed)
 
     def kl_with(self, changes: Mapping[str, Blocks]) -> float:
-        """The same for the model with some matrices, by the names in its file, replaced wherever they multiply.
+        """The same for the model with some matrices, by the names in its file, replaced wherever they are read."""
+        multiplied = {name: blocks for name, blocks in changes.items() if name in self._packed}
+        items = [(int(blocks.type), blocks.data, *blocks.shape) for blocks in multiplied.values()]
+        packed = dict(zip(multiplied, _native.pack_weights(items), strict=True))
+        others = {name: Tensor(name, blocks.type, blocks.shape, blocks.data) for name, blocks in changes.items()}
+        graph = _reading(self._graph, others)
+        return self._kl(graph, {**self._packed, **packed}, WithTensors(self._file.weights, others))
 
-        Rows that an embedding looks up stay as they are.
-        """
-        items = [(int(blocks.type), blocks.data, blocks.shape[0], blocks.shape[1]) for blocks in changes.values()]
-        packed = dict(zip(changes, _native.pack_weights(items), strict=True))
-        return self._kl(self._graph, {**self._packed, **packed})
-
-    def _kl(self, graph: Graph, packed: Packed) -> float:
+    def _kl(self, graph: Graph, packed: Packed, weights: Weights | None = None) -> float:
         meter = DivergenceMeter()
-        for window, reference, logits in zip(self._windows, self._reference, self._logits(graph, packed), strict=True):
+        for window, reference, logits in zip(
+            self._windows, self._reference, self._logits(graph, packed, weights), strict=True
+        ):
             meter.add(reference, logits, window[self._rows + 1].astype(np.int64))
         return meter.result().kl
 
-    def _logits(self, graph: Graph, packed: Packed) -> list[NDArray[np.float32]]:
-        program = compile_graph(graph, self._file.weights, options=self._options, packed=packed).program
+    def _logits(self, graph: Graph, packed: Packed, weights: Weights | None = None) -> list[NDArray[np.float32]]:
+        program = compile_graph(graph, weights or self._file.weights, options=self._options, packed=packed).program
         positions = np.arange(WINDOW_TOKENS, dtype=np.int32)
         offsets = np.array([0, WINDOW_TOKENS], np.int32)
         found = []
@@ -105,7 +132,7 @@ class Trials:
         return found
 
 
-def _windows(token_ids: Sequence[int]) -> list[NDArray[np.int32]]:
+def _windows(token_ids: Sequence[int], bos: int | None) -> list[NDArray[np.int32]]:
     """Spread evenly over the text."""
     total = len(token_ids) // WINDOW_TOKENS
     if total < 1:
@@ -113,4 +140,6 @@ def _windows(token_ids: Sequence[int]) -> list[NDArray[np.int32]]:
             f"the text has {len(token_ids)} tokens, a window {WINDOW_TOKENS}; give a longer text."
         )
     ids = np.array(token_ids[: total * WINDOW_TOKENS], np.int32).reshape(total, WINDOW_TOKENS)
+    if bos is not None:
+        ids[:, 0] = bos
     return list(ids[np.linspace(0, total - 1, min(total, MAX_WINDOWS)).astype(int)])

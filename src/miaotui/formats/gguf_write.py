@@ -48,8 +48,7 @@ class PlannedTensor:
 def encode_field(value: str | bool | int | float) -> bytes:
     """A metadata value as it lies in a file, behind its type number; integers as int64, floats as float64."""
     if isinstance(value, str):
-        text = value.encode()
-        return struct.pack("<IQ", STRING, len(text)) + text
+        return struct.pack("<I", STRING) + _string(value)
     if isinstance(value, bool):
         return struct.pack("<IB", BOOL, value)
     if isinstance(value, int):
@@ -172,5 +171,9 @@ def _header(fields: Mapping[str, Field], tensors: list[PlannedTensor]) -> bytes:
 
 
 def _string(text: str) -> bytes:
-    encoded = text.encode("utf-8", "surrogateescape")
+    """Raises ModelFileError for what no UTF-8 stands for."""
+    try:
+        encoded = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise ModelFileError(f"{text[:40]!a}: is no text ({error.reason}); mend it in the source.") from None
     return struct.pack("<Q", len(encoded)) + encoded

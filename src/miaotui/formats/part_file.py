@@ -31,12 +31,16 @@ class PartFile:
         self._journal = self._part.with_suffix(".journal")
         _remove_others(path, self._part)
         self._file = _locked(self._part)
-        self._log = _opened(self._journal)
-        self.size = 0
-        self._take_over()
-        if self.size < len(header):
-            self._cut(0)
-            self.append(header)
+        try:
+            self._log = _opened(self._journal)
+            self.size = 0
+            self._take_over()
+            if self.size < len(header):
+                self._cut(0)
+                self.append(header)
+        except BaseException:
+            self.close(keep=False)
+            raise
 
     def append(self, *parts: bytes | memoryview) -> None:
         """A piece, whole once this returns."""
@@ -61,7 +65,7 @@ class PartFile:
         if not keep:
             self._part.unlink(missing_ok=True)
             self._journal.unlink(missing_ok=True)
-        with suppress(OSError):  # what is still to be flushed is not wanted, or will be written again
+        with suppress(OSError, AttributeError):  # what is still to be flushed is not wanted, or will be written again
             self._log.close()
         with suppress(OSError):
             self._file.close()
@@ -110,12 +114,19 @@ def _locked(path: Path) -> BinaryIO:
         raise OutputError(
             f"{path.name}: another process writes this file now; wait for it, or write elsewhere."
         ) from None
-    return file
+    try:
+        is_there = os.path.samestat(os.fstat(file.fileno()), os.lstat(path))
+    except FileNotFoundError:
+        is_there = False
+    if is_there:
+        return file
+    file.close()  # whoever had it has finished it meanwhile, and it has another name
+    return _locked(path)
 
 
 def _remove_others(path: Path, part: Path) -> None:
     """What was begun for the same place with other contents, unless somebody is at it."""
-    for old in path.parent.glob(f".{escape(path.name)}.*.part"):
+    for old in path.parent.glob(f".{escape(path.name)}.{'[0-9a-f]' * 16}.part"):
         if old == part:
             continue
         with suppress(OSError):

@@ -13,6 +13,8 @@ from miaotui.formats.gguf_write import StandardValue, encode_as_converted
 from miaotui.formats.spec import ModelSpec, RopeScaling
 from miaotui.formats.spec_fields import Fields
 
+MAX_CONTEXT = 8192
+
 TAPS_KEY = "text_cnn.convolution.taps"
 RANKS_KEY = "text_cnn.convolution.ranks"
 LABELS_KEY = "text_cnn.classifier.output_labels"
@@ -37,7 +39,7 @@ def spec_from_text_cnn(fields: Fields, name: str, vocab_size: int) -> ModelSpec:
         num_heads=1,
         num_kv_heads=1,
         head_dim=2,
-        context_length=fields.integer("text_cnn.context_length"),
+        context_length=_context_length(fields),
         norm_eps=0.0,
         activation="relu",
         rope_dim=2,
@@ -72,6 +74,15 @@ def fields_of_text_cnn(
         LABELS_KEY: convolutions.labels,
     }
     return {key: encode_as_converted(value) for key, value in values.items()}
+
+
+def _context_length(fields: Fields) -> int:
+    """Bounded, since no table of positions in the file bounds it."""
+    key = "text_cnn.context_length"
+    length = fields.integer(key)
+    if not 1 <= length <= MAX_CONTEXT:
+        raise fields.wrong(key, length, f"a whole number from 1 to {MAX_CONTEXT}")
+    return length
 
 
 def _integers(fields: Fields, key: str) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from miaotui.errors import UnsupportedModelError
 from miaotui.formats.spec import ModelSpec
@@ -50,5 +51,8 @@ def build_graph(spec: ModelSpec, weights: Mapping[str, Tensor]) -> Graph:
 
 def gguf_name(architecture: str, weight: Weight) -> str:
     """What a matrix of a model's graph is called in GGUF files, whatever file it is from."""
+    whole, dot, factor = weight.name.partition(".lora_")
+    if dot:
+        return gguf_name(architecture, replace(weight, name=whole)) + dot + factor
     layer, _, name = weight.name.rpartition(".")
     return TENSOR_TABLES[architecture][name][0].format(layer) + ".weight"

@@ -179,3 +179,17 @@ def test_a_mistral_whose_layers_all_slide_loses_any(make_tiny: Make, tmp_path: P
     assert left.file.spec.sliding_layers == (True, True)
     assert relative_error(logits(left, tiny.tokens), reference_logits(left.model, tiny.tokens)) <= 1e-3
     assert build_graph(left.file.spec, left.file.weights)
+
+
+def test_units_that_do_not_add_up_are_told_before_anything_is_tried() -> None:
+    def measure(layers: Collection[int]) -> float:
+        tried.append(list(layers))
+        return float(sum(layers))
+
+    tried: list[list[int]] = []
+    fives = [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+    fours = [[10, 11, 12, 13], [14, 15, 16, 17]]
+    with pytest.raises(ConfigError, match="leave out"):
+        choose(measure, 3, range(18), units=[*fives, *fours])
+    assert tried == []
+    assert sorted(choose(measure, 8, range(18), units=[*fives, *fours])) == list(range(10, 18))  # a five is a dead end

@@ -29,7 +29,8 @@ MAX_COUNT = 2**40
 
 def imatrix_fields(tokens: int, chunk_tokens: int, datasets: Sequence[str]) -> dict[str, bytes]:
     """The metadata of an importance matrix over so many tokens, read in chunks of about `chunk_tokens`."""
-    names = b"".join(struct.pack("<Q", len(name.encode())) + name.encode() for name in datasets)
+    encoded = [name.encode("utf-8", "replace") for name in datasets]
+    names = b"".join(struct.pack("<Q", len(name)) + name for name in encoded)
     return {
         "general.type": encode_field("imatrix"),
         "imatrix.datasets": struct.pack("<IIQ", ARRAY, STRING, len(datasets)) + names,

@@ -61,7 +61,7 @@ def read_dat(path: Path) -> dict[str, InputStatistics]:
 
 
 def _text(text: str) -> bytes:
-    encoded = text.encode()
+    encoded = text.encode("utf-8", "replace")
     return struct.pack("<i", len(encoded)) + encoded
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from miaotui import _native
 from miaotui.compress.calibrate.sections import Section
 from miaotui.compress.calibrate.steps import Step, Steps
+from miaotui.compress.with_tensors import WithTensors
 from miaotui.core import Activations
 from miaotui.formats import ModelFile
-from miaotui.formats.weights import Tensor, TensorType, Weights
+from miaotui.formats.weights import Tensor, TensorType
 from miaotui.graph.compile import CompileOptions, compile_graph
 from miaotui.graph.nodes import Value
 
@@ -44,7 +45,9 @@ class SectionProgram:
         self._programs = [
             compile_graph(
                 stage.graph,
-                _WithRows(file.weights, {name: self._rows[value] for name, value in stage.given.items()}),
+                WithTensors(
+                    file.weights, {name: _tensor(name, self._rows[value]) for name, value in stage.given.items()}
+                ),
                 options=options,
             ).program
             for stage in section.stages
@@ -65,28 +68,5 @@ class SectionProgram:
         return {value: rows[:count] for value, rows in self._rows.items()}
 
 
-class _WithRows(Weights):
-    """A file's tensors, and arrays that stand beside them."""
-
-    def __init__(self, weights: Weights, arrays: Mapping[str, Floats]) -> None:
-        super().__init__([])
-        self._file = weights
-        self._arrays = {
-            name: Tensor(name, TensorType.F32, rows.shape, rows.reshape(-1).view(np.uint8))
-            for name, rows in arrays.items()
-        }
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._arrays[name] if name in self._arrays else self._file[name]
-
-    def __iter__(self) -> Iterator[str]:
-        yield from self._arrays
-        yield from self._file
-
-    def __len__(self) -> int:
-        return len(self._arrays) + len(self._file)
-
-    def release(self, name: str) -> None:
-        """See `Weights.release`."""
-        if name not in self._arrays:
-            self._file.release(name)
+def _tensor(name: str, rows: Floats) -> Tensor:
+    return Tensor(name, TensorType.F32, rows.shape, rows.reshape(-1).view(np.uint8))

@@ -45,8 +45,8 @@ def find_energy(root: Path = POWERCAP) -> tuple[EnergyMeter | None, str]:
     for folder in found:
         try:
             name = (folder / "name").read_text().strip()
-            if folder.name.count(":") > 1 and name != "dram":
-                continue  # a part of its package, which is counted
+            if name == "psys" or (folder.name.count(":") > 1 and name != "dram"):
+                continue  # the whole platform, or a part of its package; packages are counted
             counter = folder / "energy_uj"
             int(counter.read_text())
             zones.append(_Zone(counter, int((folder / "max_energy_range_uj").read_text())))

@@ -102,7 +102,8 @@ def _round_step(about: float) -> float:
 def _kl_axis(values: Sequence[Interval]) -> Axis:
     """Logarithmic, and at its foot a place for 0, which is the first model's."""
     positive = [max(v[0], 1e-6) for v in values if v[0] > 0] or [1e-3]
-    low, high = math.log10(min(positive)) - 0.35, math.log10(max(max(v) for v in values if v[0] > 0) if positive else 1)
+    tops = [max(v) for v in values if v[0] > 0]
+    low, high = math.log10(min(positive)) - 0.35, math.log10(max(tops, default=1.0))
     high = max(high, low + 0.7) + 0.15
 
     def place(value: float) -> float:

@@ -79,7 +79,7 @@ def measure_speed(
 
 def _one(candidate: Candidate, turn: int, energy: EnergyMeter | None, read_tokens: int, write_tokens: int) -> _Round:
     with candidate.open() as model:
-        model.token_s(2, 2 * turn)  # touches every weight, whoever used the caches before
+        model.token_s(2, 2 * turn + 1)  # touches every weight, whoever used the caches before
         before = energy.read() if energy else None
         read_s = model.read_s(read_tokens, 2 * turn)
         between = energy.read() if energy else None

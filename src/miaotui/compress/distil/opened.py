@@ -17,7 +17,7 @@ from miaotui.compress.distil.settings import DistilSettings
 from miaotui.compress.distil.student import Student
 from miaotui.compress.plan import TYPES, plan
 from miaotui.compress.source import Change, Changed, Source
-from miaotui.errors import ConfigError, ModelFileError
+from miaotui.errors import ConfigError, ModelFileError, UnsupportedModelError
 from miaotui.formats import open_model
 from miaotui.formats.gguf_write import Field, encode_field
 from miaotui.formats.weights import TensorType
@@ -36,6 +36,10 @@ class OpenedStudent:
     """
 
     def __init__(self, path: Path, settings: DistilSettings) -> None:
+        if path.is_dir():
+            raise UnsupportedModelError(
+                f"{path}: a student is a GGUF file; write one with `miaotui compress --type f16`."
+            )
         self.source = open_source(path)
         file = open_model(path)
         if settings.first_layer >= file.spec.num_layers:

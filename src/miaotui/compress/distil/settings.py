@@ -54,8 +54,8 @@ class DistilSettings:
 
     def __post_init__(self) -> None:
         _check("minutes", self.minutes, 0.0, 1e5)
-        _check("steps", self.steps or 1, 1, 10**7)
-        _check("lora_rank", self.lora_rank or 1, 1, 4096)
+        _check("steps", 1 if self.steps is None else self.steps, 1, 10**7)
+        _check("lora_rank", 1 if self.lora_rank is None else self.lora_rank, 1, 4096)
         _check("learning_rate", self.rate, 1e-8, 1.0)
         _check("first_layer", self.first_layer, 0, 1024)
         _check("sequence_tokens", self.sequence_tokens, 8, 1 << 16)

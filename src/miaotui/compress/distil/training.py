@@ -132,9 +132,10 @@ class Training:
                 self._optimizer.zero_grad()
                 return False
             loss += self._learn(records[start : start + settings.micro_sequences], tokens)
-        if not math.isfinite(loss):
-            raise ConfigError(f"the divergence is no number any more in step {at.steps + 1}; lower the learning rate.")
-        torch.nn.utils.clip_grad_norm_(self._learning, settings.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self._learning, settings.clip)
+        if not math.isfinite(loss) or not bool(norm.isfinite()):
+            self._optimizer.zero_grad()
+            raise ConfigError(f"step {at.steps + 1} has no finite gradient; begin anew with a lower learning rate.")
         rate = settings.rate_at(settings.progress(at.steps, at.seconds))
         for group in self._optimizer.param_groups:
             group["lr"] = rate

@@ -106,7 +106,7 @@ def _right(reader: LineReader, number: int, answer: object, choices: list[str]) 
     if isinstance(answer, str):
         if choices.count(answer) == 1:
             return choices.index(answer)
-        letter = ord(answer.upper()) - ord("A") if len(answer) == 1 else -1
+        letter = ord(answer.upper()) - ord("A") if len(answer) == 1 and answer.isascii() else -1
         if answer not in choices and 0 <= letter < len(choices):
             return letter
     raise reader.error(

@@ -91,13 +91,18 @@ def choose(
     rank = {layer: at for at, layer in enumerate(order)}
     left = [tuple(unit) for unit in units or [(layer,) for layer in order]]
     left.sort(key=lambda unit: sum(rank[layer] for layer in unit) / len(unit))
+    if count not in _sums(left):
+        near = min(_sums(left) - {0, len(order)}, key=lambda other: abs(other - count), default=0)
+        raise ConfigError(
+            f"{count} layers cannot be left out: this model's go {len(left[0])} at a time; leave out {near}."
+        )
     chosen: list[int] = []
     while len(chosen) < count:
-        fitting = [unit for unit in left if len(chosen) + len(unit) <= count][:candidates]
-        if not fitting:
-            raise ConfigError(
-                f"{count} layers cannot be left out: this model's go {len(left[0])} at a time; leave out {len(chosen)}."
-            )
+        fitting = [
+            unit
+            for unit in left
+            if count - len(chosen) - len(unit) in _sums([other for other in left if other is not unit])
+        ][:candidates]
         trials: list[float] = []
         for unit in fitting:
             trials.append(measure([*chosen, *unit]))
@@ -108,6 +113,14 @@ def choose(
         chosen += best
         left.remove(best)
     return chosen
+
+
+def _sums(units: Sequence[Sequence[int]]) -> set[int]:
+    """How many layers some of the units can have together."""
+    sums = {0}
+    for unit in units:
+        sums |= {one + len(unit) for one in sums}
+    return sums
 
 
 def influence_order(influence: NDArray[np.float32]) -> list[int]:

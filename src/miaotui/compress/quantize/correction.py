@@ -48,7 +48,7 @@ def correctable(source: Source, quantized: Source, rank: int) -> list[str]:
     return [
         name
         for name, before in source.tensors.items()
-        if name.startswith("blk.") and len(before.shape) == 2 and name in quantized.tensors
+        if name.startswith("blk.") and ".lora_" not in name and len(before.shape) == 2 and name in quantized.tensors
         if quantized.tensors[name].type is not before.type or before.raw is None
         if rank * sum(before.shape) < before.shape[0] * before.shape[1]
     ]

@@ -19,6 +19,7 @@ from miaotui import _native
 from miaotui.compress.calibration import Calibration, InputStatistics
 from miaotui.compress.changed_inputs import scaled, with_inputs
 from miaotui.compress.factors import weighted
+from miaotui.compress.plan import fitting_type
 from miaotui.compress.quantize import METHODS
 from miaotui.compress.source import Change, Changed, Source
 from miaotui.errors import ConfigError
@@ -90,7 +91,8 @@ def fold(
         for name in one.joint.readers
         if name in calibration.inputs
     }
-    fields = {"miaotui.compress.fold": encode_field(f"awq for {kind.name.lower()} {method}")}
+    alphas = " ".join(f"{one.alpha:g}" for one in folded)  # an interrupted file is only gone on with for the same ones
+    fields = {"miaotui.compress.fold": encode_field(f"awq for {kind.name.lower()} {method}: {alphas}")}
     changed = Changed(source, _changes(source, folded), fields=fields)
     return Folding(changed, with_inputs(calibration, inputs), tuple(folded))
 
@@ -140,10 +142,13 @@ def _search(source: Source, joint: Joint, calibration: Calibration, kind: Tensor
     total = np.zeros(len(ALPHAS))
     for name in joint.readers:
         statistics = calibration.inputs.get(name, inputs)
+        fitting = fitting_type(kind, source.tensors[name].shape)
+        if fitting is None or fitting.block_weights == 1:
+            continue
         rows = _sample(source.floats(name))
         source.release(name)
         columns = [_of_inputs(joint, scales) for scales in candidates]
-        total += [_output_error(rows, by, statistics, kind, method) for by in columns]
+        total += [_output_error(rows, by, statistics, fitting, method) for by in columns]
     best = int(total.argmin())
     return Folded(joint, ALPHAS[best], float(total[best] / (total[0] or 1.0)), candidates[best])
 

@@ -89,8 +89,9 @@ class Inner:
 
     @classmethod
     def of(cls, block: Floats) -> Inner:
-        """Of a positive definite block."""
-        return cls(block, np.linalg.inv(block.astype(np.float64)).astype(np.float32), factored(block))
+        """Of a positive definite block. Raises what `factored` does for another one."""
+        feedback = factored(block)
+        return cls(block, np.linalg.inv(block.astype(np.float64)).astype(np.float32), feedback)
 
 
 def sweep_order(moments: Floats, block: int) -> NDArray[np.intp]:

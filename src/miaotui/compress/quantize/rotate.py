@@ -146,10 +146,19 @@ def _statistics(source: Source, calibration: Calibration, moves: _Moves) -> Cali
     inputs: dict[str, InputStatistics] = {}
     for name in source.tensors:  # in the file's order: Hessians are collected layer by layer
         known, move = calibration.inputs.get(name), moves.matrices.get(name)
+        if name == "token_embd.weight" and "output.weight" in moves.matrices and "output.weight" not in source.tensors:
+            if known is not None:  # a tied model's table is only looked up from now on; the new head is fed instead
+                head = moves.matrices["output.weight"]
+                inputs["output.weight"] = _moved(source, known, head)
+            continue
         if known is None or move is None or move.columns is None:
             continue
-        if move.gain is not None:
-            gain = source.floats(move.gain)
-            known = scaled(known, np.divide(1, gain, out=np.zeros_like(gain), where=gain != 0))
-        inputs[name] = turned(known, move.columns.turn)
-    return with_inputs(calibration, inputs)
+        inputs[name] = _moved(source, known, move)
+    return with_inputs(calibration, inputs, without=("token_embd.weight",) if "output.weight" in inputs else ())
+
+
+def _moved(source: Source, known: InputStatistics, move: _Move) -> InputStatistics:
+    if move.gain is not None:
+        gain = source.floats(move.gain)
+        known = scaled(known, np.divide(1, gain, out=np.zeros_like(gain), where=gain != 0))
+    return known if move.columns is None else turned(known, move.columns.turn)
