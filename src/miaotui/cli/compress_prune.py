@@ -30,7 +30,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--prune-layers",
         metavar="N|SHARE",
         type=_amount,
-        help="leave out so many whole layers, or 20%%: those that --prune-text misses least; faster in proportion",
+        help="leave out so many whole layers, or 20%%: those that --prune-text misses least",
     )
     group.add_argument(
         "--prune-text", metavar="FILE", type=Path, help="UTF-8 text on which that is measured (default: --text)"
@@ -39,7 +39,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--prune-width",
         metavar="SHARE",
         type=_share,
-        help="leave out neurons (20%%) until the layers have lost that share of their weights; faster in proportion",
+        help="leave out neurons (20%%) until the layers have lost that share of their weights",
     )
     group.add_argument(
         "--keep-kv-heads", metavar="N", type=at_least(1), help="with --prune-width: leave out groups of heads, too"

@@ -15,11 +15,13 @@ from compress.distil.models import TOKENS, TinyTeacher, job, material, open_teac
 from engine.tiny_model import tiny_model as tiny_model  # a fixture
 from engine.tiny_model import write_tiny_model
 from miaotui import LLM
+from miaotui.compress.compress import compress, open_source
 from miaotui.compress.distil.distil import STATE_FILE, distil
 from miaotui.compress.distil.settings import DistilSettings
 from miaotui.compress.distil.training import Progress
 from miaotui.errors import ConfigError, ModelFileError, OutputError
 from miaotui.formats.gguf import read_gguf
+from miaotui.formats.weights import TensorType
 
 
 @contextmanager
@@ -77,6 +79,16 @@ def test_a_student_comes_nearer_to_its_teacher(
     assert len(str(file.metadata["miaotui.distil.teacher_sha256"])) == 64
     with LLM(healing.output) as llm:
         assert llm.generate("the cat", max_tokens=4, ignore_eos=True).token_ids
+
+
+def test_a_student_of_mixed_types_keeps_them(tiny_model: Path, tmp_path: Path) -> None:
+    types = {"blk.0.ffn_down.weight": TensorType.Q5_0, "blk.1.attn_q.weight": TensorType.Q8_0}
+    student = compress(open_source(tiny_model), tmp_path / "s.gguf", TensorType.Q4_0, types=types, method="rtn").path
+    with open_teacher(tiny_model) as teacher:
+        healing = job(tiny_model, student, tmp_path / "out.gguf", steps=1)
+        distil(healing, teacher, material())
+    before, after = (read_gguf(path).weights for path in (student, healing.output))
+    assert {t.name: t.type for t in before.values()} == {t.name: t.type for t in after.values()}
 
 
 def test_interrupted_between_steps_it_can_be_resumed_by_another_setting_of_its_length_only(

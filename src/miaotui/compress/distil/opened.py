@@ -47,7 +47,8 @@ class OpenedStudent:
         self.vocab_size = file.spec.vocab_size
         self.graph = build_graph(file.spec, file.weights)
         self.kind = TensorType[settings.kind.upper()] if settings.kind is not None else _usual_type(self.source)
-        self.rounding = Rounding(plan(self.source.tensors.values(), self.kind), settings.method)
+        self._types = _own_types(self.source) if settings.kind is None else {}
+        self.rounding = Rounding(plan(self.source.tensors.values(), self.kind, self._types), settings.method)
         self.trained = trained_tensors(self.graph, settings.first_layer)
         self.parameters: Parameters = _parameters(self.source, self.trained, self.rounding, settings)
         self.student = Student(self.graph, self.parameters)
@@ -60,7 +61,9 @@ class OpenedStudent:
             for name in (*self.trained.matrices, *self.trained.vectors)
         }
         changed = Changed(self.source, changes, fields=fields)
-        return compress(changed, path, kind or self.kind, method="rtn" if kind else self._method)
+        if kind is not None:
+            return compress(changed, path, kind, method="rtn")
+        return compress(changed, path, self.kind, types=self._types, method=self._method)
 
 
 def required_bytes(path: Path, settings: DistilSettings) -> int:
@@ -107,6 +110,12 @@ def _rows(parameters: Parameters, name: str, first: int, last: int) -> NDArray[n
     if merged is None or not np.isfinite(merged).all():
         raise ModelFileError(f"tensor '{name}' is no numbers any more; train with a lower learning rate.")
     return merged[first:last]
+
+
+def _own_types(source: Source) -> dict[str, TensorType]:
+    """Each matrix's type in the student's file, as far as it can be written: a mix stays one."""
+    matrices = (tensor for tensor in source.tensors.values() if len(tensor.shape) == 2)
+    return {tensor.name: tensor.type for tensor in matrices if tensor.type.name in TYPES}
 
 
 def _usual_type(source: Source) -> TensorType:
