@@ -52,7 +52,7 @@ def test_without_torch_it_says_what_to_install(
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("--prompts", "{}", "neither a prompt nor messages"),
+        ("--prompts", "{}", "is no prompt"),
         ("--prompts", "nonsense", "not JSON"),
         ("--prompts", "\n", "holds no prompts"),
         ("--text", "short", "a sequence 24"),

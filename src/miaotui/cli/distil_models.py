@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from miaotui.cli.eval import read_text
 from miaotui.cli.parsing import open_llm
+from miaotui.compress.calibrate.prompts import Prompt, read_prompts
 from miaotui.compress.distil.openings import openings
 from miaotui.compress.distil.supply import BLOCK_SEQUENCES, Material, OpenWriter, Writer
 from miaotui.errors import InvalidRequestError
@@ -80,27 +80,17 @@ def material_of(llm: LLM, settings: DistilSettings, text: str | None, prompts: s
             f"the text has {len(ids)} tokens, a sequence {settings.sequence_tokens}; give more, or set --sequence."
         )
     if prompts is not None:
-        return Material(ids, [_encode(llm, line) for line in _read_prompts(prompts)])
+        return Material(ids, [_encode(llm, prompt) for prompt in _prompts_of(prompts)])
     return Material(ids, [llm.encode_prompt(opening) for opening in openings(NUM_OPENINGS, settings.seed)])
 
 
-def _read_prompts(name: str) -> list[dict[str, Any]]:
-    lines = [line for line in read_text(name).splitlines() if line.strip()]
-    found = []
-    for number, line in enumerate(lines, 1):
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InvalidRequestError(f"{name}: line {number} is not JSON ({error}).") from None
-        if not isinstance(entry, dict) or not (isinstance(entry.get("prompt"), str) or entry.get("messages")):
-            raise InvalidRequestError(f"{name}: line {number} has neither a prompt nor messages.")
-        found.append(entry)
+def _prompts_of(name: str) -> list[Prompt]:
+    found = read_prompts(Path(name))
     if not found:
         raise InvalidRequestError(f"{name}: holds no prompts; give at least one.")
     return found
 
 
-def _encode(llm: LLM, entry: dict[str, Any]) -> list[int]:
-    if entry.get("messages"):
-        return llm.encode_chat(entry["messages"])
-    return llm.encode_chat(entry["prompt"]) if llm.chat_template else llm.encode_prompt(entry["prompt"])
+def _encode(llm: LLM, prompt: Prompt) -> list[int]:
+    is_chat = llm.chat_template is not None or not isinstance(prompt, str)
+    return llm.encode_chat(prompt) if is_chat else llm.encode_prompt(prompt)

@@ -54,6 +54,11 @@ def check_fits(calibration: Calibration, source: Source) -> None:
     known = [name for name in calibration.inputs if name in source.tensors]
     if not known:
         raise ConfigError("the calibration names none of this model's matrices; it is of another model.")
+    num_layers = source.metadata.get(f"{source.metadata.get('general.architecture')}.block_count")
+    if calibration.influence is not None and num_layers not in (None, len(calibration.influence)):
+        raise ConfigError(
+            f"the calibration is of {len(calibration.influence)} layers, the model has {num_layers}; calibrate it."
+        )
     for name in known:
         shape, columns = source.tensors[name].shape, len(calibration.inputs[name].moments)
         if len(shape) == 2 and shape[1] != columns:

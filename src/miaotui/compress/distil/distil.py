@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from miaotui.compress.distil.settings import DistilSettings
 from miaotui.compress.distil.supply import Material, OpenWriter, Supply, Teacher
 from miaotui.compress.distil.training import Report, Training
 from miaotui.errors import ConfigError, ModelFileError, OutputError
+from miaotui.formats.gguf_write import encode_field
 from miaotui.formats.weights import TensorType
 
 STATE_FILE, CORPUS_FILE, DRAFT_FILE = "state.safetensors", "corpus.bin", "draft.gguf"
@@ -77,7 +80,7 @@ def distil(
         opened.student,
         opened.parameters,
         opened.rounding,
-        _supply(job, opened, teacher, material, open_writer, digests["teacher"]),
+        _supply(job, opened, teacher, material, open_writer, digests),
         job.settings,
         state=state,
         made_by={**digests, "settings": _settings_of(job.settings), "type": opened.kind.name},
@@ -113,17 +116,23 @@ def _prepare(job: Job, resume: bool) -> Path:
 
 
 def _supply(
-    job: Job, opened: OpenedStudent, teacher: Teacher, material: Material, open_writer: OpenWriter | None, digest: str
+    job: Job,
+    opened: OpenedStudent,
+    teacher: Teacher,
+    material: Material,
+    open_writer: OpenWriter | None,
+    digests: Mapping[str, str],
 ) -> Supply:
     settings = job.settings
-    made_by = {"teacher": digest, "material": _material_digest(material)}
+    made_by = {"teacher": digests["teacher"], "material": _material_digest(material)}
     made_by |= {name: json.dumps(getattr(settings, name)) for name in ("seed", "text_share", "on_policy")}
     if settings.on_policy:
-        made_by["student"] = str(job.student)
+        made_by["student"] = digests["student"]
     corpus = Corpus(job.folder / CORPUS_FILE, made_by, settings.sequence_tokens, min(settings.top_k, opened.vocab_size))
 
     def export(path: Path) -> None:
-        opened.write(path, {}, TensorType.Q8_0)
+        # An interrupted file is gone on with under the same header, and every draft has other weights.
+        opened.write(path, {"miaotui.distil.draft": encode_field(secrets.token_hex(8))}, TensorType.Q8_0)
 
     return Supply(
         corpus, teacher, material, settings, export=export, open_writer=open_writer, draft=job.folder / DRAFT_FILE
