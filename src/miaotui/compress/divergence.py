@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-Z = 1.96
-"""Of a confidence of 95 %."""
+from miaotui.compress.intervals import Z, clustered_mean, wilson
+
 ROWS_AT_ONCE = 64
 
 
@@ -17,9 +17,10 @@ ROWS_AT_ONCE = 64
 class Divergence:
     """What is lost from a reference model to another, over so many predicted tokens.
 
-    kl: mean Kullback-Leibler divergence KL(reference || other) in nats, with its 95 % half-width; kl_p99: its 99th
-    percentile. agreement: share of positions where both find the same token most likely, with its Wilson 95 %
-    interval. ppl, reference_ppl: perplexities of the text at these positions.
+    kl: mean Kullback-Leibler divergence KL(reference || other) in nats, with its 95 % half-width, from the spread
+    between windows, within which neighbouring tokens are alike (of a single window: between its tokens, which is too
+    narrow). kl_p99: its 99th percentile. agreement: share of positions where both find the same token most likely, with
+    its Wilson 95 % interval. ppl, reference_ppl: perplexities of the text at these positions.
     """
 
     tokens: int
@@ -37,16 +38,23 @@ class DivergenceMeter:
     """Takes logits of both models, a stretch of text at a time."""
 
     _kl: list[float] = field(default_factory=list)
+    _starts: list[int] = field(default_factory=list)
     _agree: int = 0
     _loss: float = 0.0
     _reference_loss: float = 0.0
 
     def add(self, reference: NDArray[np.float32], other: NDArray[np.float32], targets: NDArray[np.int64]) -> None:
-        """Logits [positions, vocabulary] of both, and the tokens [positions] that came."""
+        """Logits [positions, vocabulary] of both over a window of text, and the tokens [positions] that came."""
+        self.begin_window()
         for start in range(0, len(targets), ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
             p, q = log_softmax(reference[rows]), log_softmax(other[rows])
             self.add_log_probs(p, q, targets[rows], p.argmax(axis=1))
+
+    def begin_window(self) -> None:
+        """What is added from here on is of another stretch of text."""
+        if not self._starts or self._starts[-1] < len(self._kl):
+            self._starts.append(len(self._kl))
 
     def add_log_probs(
         self, p: NDArray[np.float32], q: NDArray[np.float32], targets: NDArray[np.int64], best: NDArray[np.int64]
@@ -69,7 +77,7 @@ class DivergenceMeter:
         return Divergence(
             tokens=count,
             kl=float(kl.mean()),
-            kl_halfwidth=Z * float(kl.std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0,
+            kl_halfwidth=self._halfwidth(kl),
             kl_p99=float(np.quantile(kl, 0.99)),
             agreement=share,
             agreement_interval=wilson(share, count),
@@ -77,12 +85,13 @@ class DivergenceMeter:
             reference_ppl=math.exp(self._reference_loss / count),
         )
 
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share seen in so many cases (Wilson 1927)."""
-    center = (share + Z * Z / (2 * count)) / (1 + Z * Z / count)
-    half = Z * math.sqrt(share * (1 - share) / count + (Z / (2 * count)) ** 2) / (1 + Z * Z / count)
-    return max(center - half, 0.0), min(center + half, 1.0)
+    def _halfwidth(self, kl: NDArray[np.float64]) -> float:
+        ends = [*self._starts[1:], len(kl)]
+        counts = [end - start for start, end in zip(self._starts, ends, strict=True)]
+        if len(counts) > 1:
+            mean = clustered_mean(np.add.reduceat(kl, self._starts).tolist(), counts)
+            return mean.high - mean.value
+        return Z * float(kl.std(ddof=1)) / math.sqrt(len(kl)) if len(kl) > 1 else 0.0
 
 
 def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,8 +10,8 @@ from miaotui.compress.compare.quality import Quality
 from miaotui.compress.compare.speed import Speed, Spread
 from miaotui.compress.divergence import Divergence
 from miaotui.compress.evaluate.items import Item, Task
-from miaotui.compress.evaluate.paired import Difference
 from miaotui.compress.evaluate.solve import Solved
+from miaotui.compress.intervals import Difference
 
 NAMES = ("qwen-0.5b-q8_0", "qwen-0.5b-q4_k_m", "qwen-0.5b-iq4_nl", "qwen-0.5b-q4_0")
 KL = (0.0, 0.021, 0.034, 0.071)

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from miaotui.compress.evaluate.paired import clustered_mean, compare_answers
+from miaotui.compress.evaluate.paired import compare_answers
+from miaotui.compress.intervals import clustered_mean
 
 
 def answers(both: int, lost: int, won: int, none: int) -> tuple[list[bool], list[bool]]:

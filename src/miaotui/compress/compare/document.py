@@ -13,8 +13,9 @@ from miaotui.compress.compare.quality import Quality
 from miaotui.compress.compare.speed import Speed
 from miaotui.compress.divergence import Divergence
 from miaotui.compress.evaluate.items import KINDS, Task
-from miaotui.compress.evaluate.paired import Difference, compare_answers
+from miaotui.compress.evaluate.paired import compare_answers
 from miaotui.compress.evaluate.solve import Solved
+from miaotui.compress.intervals import Difference
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from miaotui.compress.compare.candidate import Candidate, OpenModel
 from miaotui.compress.compare.kept import KeptRows
 from miaotui.compress.compare.windows import Window, tokens_of
 from miaotui.compress.divergence import Divergence, DivergenceMeter, log_softmax
-from miaotui.compress.evaluate.paired import Difference, clustered_mean
+from miaotui.compress.intervals import Difference, clustered_mean
 
 ROWS = 64
 """Rows of logits at one time: 39 MB with a vocabulary of 151,936. A whole number of KV pages, so that a window's
@@ -150,6 +150,7 @@ def _loss_beside(
     model: OpenModel, ids: Sequence[int], first: int, meter: DivergenceMeter, kept: KeptRows, row: int
 ) -> float:
     loss = 0.0
+    meter.begin_window()
     for log_probs, targets in _rows(model, ids, first):
         reference, best = kept.rows(row, row + len(targets))
         meter.add_log_probs(log_softmax(reference.astype(np.float32)), log_probs, targets, best)

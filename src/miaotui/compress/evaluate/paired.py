@@ -6,24 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from miaotui.compress.divergence import Z
+from miaotui.compress.intervals import Difference, Z
 
 ALPHA = 0.05
 """Differences that chance alone makes more rarely than this are called real."""
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A mean and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def is_real(self) -> bool:
-        """Whether zero lies outside the interval."""
-        return not self.low <= 0 <= self.high
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,31 +55,3 @@ def _toss(lost: int, won: int) -> float:
 
 def _log_choose(n: int, k: int) -> float:
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-
-
-def clustered_mean(sums: Sequence[float], counts: Sequence[int]) -> Difference:
-    """Sum over count, with an interval from the spread between groups: within one, cases are alike.
-
-    It is the ratio estimator's (Cochran, Sampling Techniques, 1977, section 6.3), with Student's t for few groups; one
-    group alone tells nothing of the spread, and its interval is everything.
-    """
-    total, groups = sum(counts), len(sums)
-    mean = math.fsum(sums) / total
-    if groups < 2:
-        return Difference(mean, -math.inf, math.inf)
-    squares = math.fsum((s - mean * n) ** 2 for s, n in zip(sums, counts, strict=True))
-    half = _student(groups - 1) * math.sqrt(squares * groups / (groups - 1)) / total
-    return Difference(mean, mean - half, mean + half)
-
-
-def _student(freedom: int) -> float:
-    """Two-sided 95 % point of Student's t, by its expansion in 1/freedom (Abramowitz and Stegun, 26.7.5)."""
-    if freedom < 5:
-        return (12.706, 4.303, 3.182, 2.776)[freedom - 1]
-    z = Z
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-    )
-    return z + math.fsum(term / freedom ** (power + 1) for power, term in enumerate(terms))

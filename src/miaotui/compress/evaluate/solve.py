@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from miaotui.compress.compare.candidate import OpenModel, Scored
-from miaotui.compress.divergence import wilson
 from miaotui.compress.evaluate import extract
 from miaotui.compress.evaluate.items import Item, Task
+from miaotui.compress.intervals import wilson
 from miaotui.errors import ContextLengthError, TaskFileError
 
 AT_ONCE = 16
