@@ -44,6 +44,7 @@ def test_what_needs_a_calibration_says_so(tiny_model: Path, tmp_path: Path, caps
         (["--prune-width", "20"], "as 20%"),
         (["--mask", "2:4", "--method", "gptq", "--text", "x"], "fill the mask's zeros"),
         (["--mask", "wanda"], "wanda:50% or 2:4"),
+        (["--prune-layers", "1", "--method", "gptq", "--text", "x"], "go on with that"),
         (["--keep-kv-heads", "1"], "give --prune-width, too"),
         (["--prune-text", "x"], "give --prune-layers, too"),
     ):

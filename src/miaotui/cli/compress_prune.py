@@ -65,6 +65,12 @@ def check(args: Namespace) -> None:
             "--prune-layers, --prune-width and --mask change the inputs that the others judge by; write the result of "
             "one as --type f16, calibrate that, and go on with it."
         )
+    is_smaller = args.prune_layers is not None or args.prune_width is not None
+    if is_smaller and (args.method == "gptq" or args.fold):
+        raise ConfigError(
+            "behind --prune-layers and --prune-width the calibration holds no longer, which gptq and --fold need; "
+            "write the result as --type f16, and go on with that."
+        )
     if args.mask is not None and args.method == "gptq":
         raise ConfigError("gptq would fill the mask's zeros with others' errors; give --method search or rtn.")
     if args.mask is not None and (args.rotate or args.low_rank is not None or args.rank_correction is not None):
