@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from engine.tiny_model import tiny_model as tiny_model  # a fixture
 from miaotui.cli import main
+from miaotui.cli.compress_mix import _shower
 from miaotui.compress import speed
 from miaotui.compress.calibration import Calibration, InputStatistics, check_fits
 from miaotui.compress.compress import open_source
@@ -123,3 +125,11 @@ def test_a_calibration_of_another_model_is_refused(name: str, columns: int, tiny
     inputs = {name: InputStatistics(7, np.ones(columns, np.float32))}
     with pytest.raises(ConfigError, match="of another model"):
         check_fits(Calibration("", 7, inputs), open_source(tiny_model))
+
+
+def test_progress_says_what_is_to_come_and_how_long(capsys: pytest.CaptureFixture[str]) -> None:
+    show = _shower(7)
+    show(0, 4)
+    assert "4 groups of matrices, each in 7 types" in capsys.readouterr().err
+    show(2, 4)
+    assert re.search(r"losses 2/4, 0:\d\d left", capsys.readouterr().err)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from miaotui.cli.output import note
 from miaotui.cli.parsing import number
 from miaotui.errors import ConfigError
 
@@ -92,7 +94,7 @@ def mixed_types(
     tokenizer = Tokenizer.from_model(file)
     bos = tokenizer.bos_id if tokenizer.add_bos else None
     trials = Trials(file, tokenizer.encode(read_text(text)), bos=bos)
-    shown = None if args.json or not sys.stderr.isatty() else _show
+    shown = None if args.json or not sys.stderr.isatty() else _shower(len(kinds))
     found = mixture(
         source,
         names,
@@ -149,8 +151,21 @@ def report(found: Mixture) -> None:
     print(f"taken: {taken.num_bytes / 1e6:.0f} MB, {taken.seconds * 1e3:.2f} ms; KL measured: {found.kl:.4f}")
 
 
-def _show(done: int, total: int) -> None:
-    print(f"\r{done / total:4.0%} measuring losses\r", end="", file=sys.stderr, flush=True)
+def _shower(num_types: int) -> Callable[[int, int], None]:
+    """Says what is going to be done, and from the first group on how long it is going to take."""
+    from miaotui.compress.mixing import ROUNDS
+    from miaotui.formats.store_progress import format_duration
+
+    begin = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        if done == 0:
+            note(f"{total} groups of matrices, each in {num_types} types and one trial; then up to {ROUNDS} mixes")
+            return
+        left_s = (time.monotonic() - begin) / done * (total - done)
+        print(f"\rlosses {done}/{total}, {format_duration(left_s)} left \r", end="", file=sys.stderr, flush=True)
+
+    return show
 
 
 def _positive(text: str) -> float:
