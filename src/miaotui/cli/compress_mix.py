@@ -81,7 +81,6 @@ def mixed_types(
     from miaotui.compress.source import FileSource
     from miaotui.compress.trials import Trials
     from miaotui.formats import open_model
-    from miaotui.formats.tokenizer import Tokenizer
 
     if not isinstance(source, FileSource):
         raise ConfigError("types are mixed for a GGUF file as it is; write what comes before as --type f16, then mix.")
@@ -90,10 +89,7 @@ def mixed_types(
         raise ConfigError("the loss of types is measured on text: give --text FILE, or --mix-text FILE for that alone.")
     kinds = [type_named(name.strip()) for name in (args.mix or DEFAULT_MIX).split(",")]
     names = [t.name for t in source.tensors.values() if len(t.shape) == 2]
-    file = open_model(source.path)
-    tokenizer = Tokenizer.from_model(file)
-    bos = tokenizer.bos_id if tokenizer.add_bos else None
-    trials = Trials(file, tokenizer.encode(read_text(text)), bos=bos)
+    trials = Trials.on_text(open_model(source.path), read_text(text))
     shown = None if args.json or not sys.stderr.isatty() else _shower(len(kinds))
     found = mixture(
         source,

@@ -117,7 +117,6 @@ def _without_layers(source: Source, args: Namespace, calibration: Calibration | 
     from miaotui.compress.prune.dimensions import dimensions
     from miaotui.compress.trials import Trials
     from miaotui.formats import open_model
-    from miaotui.formats.tokenizer import Tokenizer
 
     num_layers = dimensions(source).num_layers
     count = args.prune_layers if isinstance(args.prune_layers, int) else round(args.prune_layers * num_layers)
@@ -125,10 +124,7 @@ def _without_layers(source: Source, args: Namespace, calibration: Calibration | 
     text = args.prune_text or args.text
     if text is None:
         raise ConfigError("--prune-layers needs --prune-text FILE: a text like those the model is for.")
-    file = open_model(source.path)
-    tokenizer = Tokenizer.from_model(file)
-    bos = tokenizer.bos_id if tokenizer.add_bos else None
-    trials = Trials(file, tokenizer.encode(read_text(text)), bos=bos)
+    trials = Trials.on_text(open_model(source.path), read_text(text))
     show = None if args.json or not sys.stderr.isatty() else _show_trial
     if calibration is not None and calibration.influence is not None:
         order = depth.influence_order(calibration.influence)

@@ -10,7 +10,6 @@ from miaotui.errors import ConfigError
 from miaotui.formats.weights import TensorType
 
 TYPES = ("Q8_0", "Q6_K", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "Q4_K", "IQ4_NL", "F16")
-HEADS = ("output.weight",)
 KEPT = ("position_embd.weight", "token_types.weight")
 """Small tables of encoders, which llama.cpp adds as float32."""
 _FALLBACKS = {TensorType.Q4_K: TensorType.Q5_0, TensorType.Q6_K: TensorType.Q8_0}

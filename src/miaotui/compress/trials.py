@@ -16,6 +16,7 @@ from miaotui.compress.with_tensors import WithTensors
 from miaotui.core import Activations
 from miaotui.errors import InvalidRequestError
 from miaotui.formats import ModelFile
+from miaotui.formats.tokenizer import Tokenizer
 from miaotui.formats.weights import Tensor, Weights
 from miaotui.graph.compile import CompileOptions, compile_graph, pack_matrices
 from miaotui.graph.nodes import READ_BY_ROWS, Graph, Value, Weight
@@ -99,6 +100,12 @@ class Trials:
         self._kv = _native.KvPool(spec.num_layers, spec.num_kv_heads, spec.head_dim, num_blocks, "f32")
         self._table = np.arange(num_blocks, dtype=np.int32)[None]
         self._reference = self._logits(self._graph, self._packed)
+
+    @classmethod
+    def on_text(cls, file: ModelFile, text: str) -> Trials:
+        """Trials on a text in the model's own tokens; raises what the constructor does, and TokenizerError."""
+        tokenizer = Tokenizer.from_model(file)
+        return cls(file, tokenizer.encode(text), bos=tokenizer.bos_id if tokenizer.add_bos else None)
 
     def kl_without(self, layers: Collection[int]) -> float:
         """Mean KL(whole model || model without these layers) in nats."""

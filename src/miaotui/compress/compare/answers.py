@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from miaotui.compress.compare.candidate import Candidate, Written
-
-Step = Callable[[str, int, int], None]
+from miaotui.compress.compare.candidate import Candidate, Step, Written
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+Step = Callable[[str, int, int], None]
+"""Told a model's name, and how many parts of how many are done over all models."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ same windows. So one model at a time needs to be in memory, and never more than 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from miaotui.compress.compare.candidate import Candidate, OpenModel
+from miaotui.compress.compare.candidate import Candidate, OpenModel, Step
 from miaotui.compress.compare.kept import KeptRows
 from miaotui.compress.compare.windows import Window, tokens_of
 from miaotui.compress.divergence import Divergence, DivergenceMeter, log_softmax
@@ -27,9 +27,6 @@ earlier tokens are read once."""
 
 MOST = 700.0
 """Nats a token whose perplexity a float still holds."""
-
-Step = Callable[[str, int, int], None]
-"""Told a model's name, and how many of how many windows are done over all models."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from miaotui.compress.compare.candidate import Candidate
+from miaotui.compress.compare.candidate import Candidate, Step
 from miaotui.compress.compare.energy import EnergyMeter
 
 READ_TOKENS = 512
 WRITE_TOKENS = 64
-
-Step = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,11 +34,11 @@ def _packed(kind: TensorType, importance: Floats | None, weights: Floats) -> NDA
     return found(kind, weights, importance).packed()
 
 
-def found(kind: TensorType, weights: Floats, importance: Floats | None, *, by_magnitude: bool = False) -> Found:
+def found(kind: TensorType, weights: Floats, importance: Floats | None) -> Found:
     """The cheapest codes of weights [rows, columns]; see `_native.quantize`."""
     from miaotui import _native
 
-    return Found(kind, *_native.quantize(int(kind), np.ascontiguousarray(weights), importance, by_magnitude))
+    return Found(kind, *_native.quantize(int(kind), np.ascontiguousarray(weights), importance))
 
 
 def importance_of(moments: Floats, columns: int) -> Floats | None:
