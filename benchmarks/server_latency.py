@@ -2,8 +2,9 @@
 
 usage: server_latency.py [--runs N] [MODEL]                              (default: smollm2:135m)
 Each run starts a server with an empty folder for prefixes, asks twice behind the same system prompt of about 2,000
-tokens, ends the server, starts it again and asks once more; then it measures the gaps between a stream's tokens, alone
-and while a prompt of about 4,000 tokens is read beside it, for one and for four streams.
+tokens, ends the server, starts it again and asks once more; then it measures the gaps between a stream's tokens while a
+prompt of about 4,000 tokens is read beside it, and alone before and after that (machines slow down after seconds of
+load), for one and for four streams.
 """
 
 from __future__ import annotations
@@ -138,11 +139,14 @@ def main() -> None:
                         again_s = first_token_s(url, run, "Once more?")
                         note("the same tokens after a restart, share of that", again_s / first_s)
                         for num_streams in (1, 4):
-                            alone = statistics.median(gaps_s(url, num_streams, run, 0))
-                            beside = sorted(gaps_s(url, num_streams, run + 50, 3900))
-                            name = f"{num_streams} streams beside 4,000 tokens: gap p99, times the median alone"
-                            note(name, beside[int(0.99 * len(beside))] / alone)
+                            gaps = gaps_s(url, num_streams, run, 0)
+                            beside = gaps_s(url, num_streams, run + 50, 3900)
+                            gaps += gaps_s(url, num_streams, run + 20, 0)
+                            alone = statistics.median(gaps)
                             note(f"{num_streams} streams: median gap alone, ms", alone * 1e3)
+                            for where, some in (("alone", gaps), ("beside 4,000 tokens", beside)):
+                                p99 = sorted(some)[int(0.99 * len(some))]
+                                note(f"{num_streams} streams {where}: gap p99, times the median alone", p99 / alone)
     for name, values in figures.items():
         print(f"| {name} | {statistics.median(values):.3f} ({min(values):.3f}–{max(values):.3f}) |")
 

