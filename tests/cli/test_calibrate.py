@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.tiny_model import tiny_model as tiny_model  # a fixture
+from miaotui import Embedder
 from miaotui.cli import main
 from miaotui.compress.calibrate.load import load_calibration
 
@@ -47,6 +48,26 @@ def test_it_writes_importance_matrices_from_prompts(name: str, tiny_model: Path,
     inputs = load_calibration(output).inputs
     assert len(inputs) == 15
     assert all(one.means is None for one in inputs.values())
+
+
+def test_a_text_encoder_reads_a_text_line_by_line(tiny_bert: Path, tmp_path: Path, capsys: Output) -> None:
+    lines = ["the cat and the dog", "", "12 dogs", "the cat " * 99]
+    (tmp_path / "t.txt").write_text("\n".join(lines))
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with Embedder(tiny_bert) as embedder:
+        tokens = sum(map(len, embedder.encode([line for line in lines if line], truncate=True)))
+    found = []
+    for what in ("--text=t.txt", "--prompts=p.jsonl"):
+        output = tmp_path / f"{what[2]}.gguf"
+        source = what.replace("=", f"={tmp_path}/")
+        assert main(["calibrate", str(tiny_bert), "-o", str(output), source, "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert [one["tokens"] for one in found] == [tokens, tokens]
+    assert found[0]["digest"] == found[1]["digest"]
+    output = tmp_path / "m.gguf"
+    method = ["--type", "q4_0", "--method", "gptq", "--text", str(tmp_path / "t.txt")]
+    assert main(["compress", str(tiny_bert), "-o", str(output), *method]) == 0
+    assert main(["embed", str(output), "the cat"]) == 0
 
 
 def test_wrong_usage_leaves_nothing(tiny_model: Path, text: Path, tmp_path: Path, capsys: Output) -> None:

@@ -11,10 +11,12 @@ import pytest
 from engine.tiny_model import tiny_model as tiny_model  # a fixture
 from miaotui import _native
 from miaotui.compress import speed
-from miaotui.compress.compress import open_source
+from miaotui.compress.calibration import InputStatistics
+from miaotui.compress.compress import compress, open_source
 from miaotui.compress.mixing import Limits, mixture
 from miaotui.compress.quantize import rtn
-from miaotui.compress.sensitivity import Blocks, measure
+from miaotui.compress.quantize.method import Quantizer
+from miaotui.compress.sensitivity import Blocks, measure, quantized
 from miaotui.compress.source import FileSource
 from miaotui.errors import ConfigError
 from miaotui.formats.weights import TensorType
@@ -91,6 +93,40 @@ def test_a_mix_keeps_within_its_bytes(source: FileSource) -> None:
     costs = [mix.num_bytes for mix in found.frontier]
     assert costs == sorted(costs)
     assert [m.loss for m in found.frontier] == sorted((m.loss for m in found.frontier), reverse=True)
+
+
+def test_matrices_are_made_once(source: FileSource, tmp_path: Path) -> None:
+    """Of two mixes in turn, and of the file: what they have in common costs nothing more."""
+    made: list[TensorType] = []
+
+    class Counting:
+        def quantizer(self, kind: TensorType, columns: int, statistics: InputStatistics | None) -> Quantizer:
+            made.append(kind)
+            return rtn.quantizer(kind, columns, statistics)
+
+    kl_of, names = Squares(source, together=3.0), matrices(source)
+    measure(source, names, KINDS, kl_of, Counting())
+    num_measured, num_groups = len(made), len(kl_of.asked)
+    limit = 0.3 * kl_of({name: quantized(source, name, KINDS[0], rtn, None)[0] for name in names})
+    made.clear()
+    kl_of.asked.clear()
+    found = mixture(source, names, KINDS, kl_of, Counting(), Limits(max_loss=limit))
+    num_mixes = len(kl_of.asked) - num_groups
+    assert num_mixes > 1
+    assert len(names) < len(made) - num_measured < num_mixes * len(names)
+    files = [
+        compress(source, tmp_path / f"{there is None}.gguf", KINDS[0], types=found.mix.types, made=there)
+        for there in (None, found.blocks)
+    ]
+    assert files[0].path.read_bytes() == files[1].path.read_bytes()
+
+
+def test_a_matrix_that_has_the_type_already_loses_nothing(source: FileSource, tmp_path: Path) -> None:
+    again = open_source(compress(source, tmp_path / "q.gguf", KINDS[0]).path)
+    name = matrices(source)[0]
+    blocks, error = quantized(again, name, KINDS[0], rtn, None)
+    assert error == 0
+    np.testing.assert_array_equal(blocks.data, again.tensors[name].raw)
 
 
 def test_what_cannot_be_kept_says_what_can(source: FileSource) -> None:

@@ -86,12 +86,18 @@ def check_output(args: Namespace, model: Path) -> None:
 
 
 def sequences(args: Namespace, file: ModelFile) -> list[list[int]]:
-    """Tokens of `args.text` or `args.prompts`, at most `args.tokens`."""
+    """Tokens of `args.text` or `args.prompts`, at most `args.tokens`; encoders read a text line by line."""
+    from miaotui.cli.text import read_text
     from miaotui.compress.calibrate.collect import STEP_TOKENS
     from miaotui.compress.calibrate.prompts import read_prompts
-    from miaotui.compress.calibrate.text import read_text, windows_of_prompts, windows_of_text
+    from miaotui.compress.calibrate.text import texts_for_encoder, windows_of_prompts, windows_of_text
     from miaotui.formats.tokenizer import Tokenizer
+    from miaotui.formats.wordpiece import TextEncoder
 
+    if file.spec.is_encoder:
+        texts = read_text(args.text).splitlines() if args.prompts is None else read_prompts(args.prompts)
+        most = file.spec.max_text_tokens or file.spec.context_length
+        return texts_for_encoder(TextEncoder.from_model(file), texts, tokens=args.tokens, max_tokens=most)
     tokenizer = Tokenizer.from_model(file)
     if args.prompts is None:
         return windows_of_text(tokenizer, read_text(args.text), tokens=args.tokens)

@@ -145,7 +145,7 @@ def _plan(args: Namespace, reference: Entrant, home: Path, text: str | None, tas
 def _text_of(args: Namespace) -> str | None:
     if args.text is None:
         return None
-    from miaotui.cli.eval import read_text
+    from miaotui.cli.text import read_text
 
     return read_text(args.text)
 
@@ -237,14 +237,19 @@ def _progress(what: str, done: int, total: int) -> None:
 
 def _show(report: dict[str, Any], args: Namespace) -> None:
     from miaotui.compress.compare.page import page
-    from miaotui.compress.compare.text import facts, notes, tables
 
-    if args.report is not None:
-        args.report.write_text(page(report), encoding="utf-8")
-        note(f"the report is in {args.report}")
     if args.json:
         print_json(report)
-        return
+    else:
+        _print_report(report)
+    if args.report is not None:  # last: there may be no room for it
+        args.report.write_text(page(report), encoding="utf-8")
+        note(f"the report is in {args.report}")
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    from miaotui.compress.compare.text import facts, notes, tables
+
     print_pairs("compared", facts(report))
     for title, heads, rows in tables(report):
         print(f"\n{title}")

@@ -70,7 +70,10 @@ def run(args: Namespace) -> int:
     types, found = compress_mix.mixed_types(args, source, calibration) if compress_mix.wants_mix(args) else (None, None)
 
     def quantize(output: Path) -> Compressed:
-        return compress(source, output, kind, types=types, method=args.method, calibration=calibration, step=step)
+        made = None if found is None else found.blocks
+        return compress(
+            source, output, kind, types=types, method=args.method, calibration=calibration, made=made, step=step
+        )
 
     done = compress_transforms.written(args, source, calibration, quantize)
     if args.json:

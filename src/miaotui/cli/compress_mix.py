@@ -74,7 +74,7 @@ def mixed_types(
     args: Namespace, source: Source, calibration: Calibration | None
 ) -> tuple[Mapping[str, TensorType], Mixture]:
     """A type for every matrix. Raises ConfigError where nothing keeps within the limits, or no text was given."""
-    from miaotui.compress.calibrate.text import read_text
+    from miaotui.cli.text import read_text
     from miaotui.compress.mixing import mixture
     from miaotui.compress.plan import type_named
     from miaotui.compress.quantize import METHODS

@@ -112,7 +112,7 @@ def report(args: Namespace, source: Source, output: Path) -> None:
 
 
 def _without_layers(source: Source, args: Namespace, calibration: Calibration | None) -> Source:
-    from miaotui.compress.calibrate.text import read_text
+    from miaotui.cli.text import read_text
     from miaotui.compress.prune import depth, sliding
     from miaotui.compress.prune.dimensions import dimensions
     from miaotui.compress.trials import Trials

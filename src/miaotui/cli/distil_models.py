@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from miaotui.cli.eval import read_text
 from miaotui.cli.parsing import open_llm
+from miaotui.cli.text import read_text
 from miaotui.compress.calibrate.prompts import Prompt, read_prompts
 from miaotui.compress.distil.openings import openings
 from miaotui.compress.distil.supply import BLOCK_SEQUENCES, Material, OpenWriter, Writer

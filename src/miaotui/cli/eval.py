@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
-from pathlib import Path
 
 from miaotui.cli.output import print_json
 from miaotui.cli.parsing import add_model_options, at_least, config_of, open_llm
-from miaotui.errors import InvalidRequestError
+from miaotui.cli.text import read_text
 
 LOGIT_ROWS = 256
 """Scored positions of one window of 512 at a time, so that a window is one step."""
@@ -47,17 +46,3 @@ def _show_progress(done: int, total: int, ppl: float) -> None:
             file=sys.stderr,
             flush=True,
         )
-
-
-def read_text(name: str) -> str:
-    """The whole text. Raises InvalidRequestError when it cannot be read or is not UTF-8."""
-    try:
-        content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-    except (OSError, ValueError) as error:
-        raise InvalidRequestError(
-            f"cannot read {name!r}: {error}; give a text file, or - for standard input."
-        ) from None
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidRequestError(f"{name!r} is not UTF-8 text (byte {error.start}); convert it first.") from None

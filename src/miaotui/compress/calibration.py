@@ -49,6 +49,11 @@ class Calibration:
     digest: str = ""
 
 
+def inputs_of(calibration: Calibration | None, name: str) -> InputStatistics | None:
+    """What a matrix is fed; None where nothing tells."""
+    return None if calibration is None else calibration.inputs.get(name)
+
+
 def check_fits(calibration: Calibration, source: Source) -> None:
     """Raises ConfigError for a calibration of another model, as far as names and widths tell."""
     known = [name for name in calibration.inputs if name in source.tensors]

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from miaotui import __version__
 from miaotui.compress.calibrate.digest import source_digest
-from miaotui.compress.calibration import Calibration
+from miaotui.compress.calibration import Calibration, inputs_of
 from miaotui.compress.folder_source import FolderSource
 from miaotui.compress.plan import Choice, plan
 from miaotui.compress.quantize import METHODS, NEED_CALIBRATION
 from miaotui.compress.quantize.method import Quantizer
+from miaotui.compress.sensitivity import Blocks
 from miaotui.compress.source import FileSource, Source, chunks
 from miaotui.errors import ConfigError, ModelFileError, UnsupportedModelError
 from miaotui.formats.gguf import read_gguf
@@ -72,14 +73,15 @@ def compress(
     types: Mapping[str, TensorType] | None = None,
     method: str = "rtn",
     calibration: Calibration | None = None,
+    made: Mapping[str, Blocks] | None = None,
     step: Step | None = None,
 ) -> Compressed:
     """Write the model to `output` with matrices of that type, or of those in `types`, as a standard GGUF file.
 
-    The file appears when it is whole. Needs memory for the largest tensor as it is written, and for some million
-    weights as floats, beside the mapped source. Raises
-    ModelFileError for weights that no scale can hold, ConfigError for a method that there is not or that needs a
-    calibration, OutputError where the file cannot be written.
+    made: matrices by this method and this calibration that are there already. The file appears when it is whole. Needs
+    memory for the largest tensor as it is written, and for some million weights as floats, beside the mapped source.
+    Raises ModelFileError for weights that no scale can hold, ConfigError for a method that there is not or that needs
+    a calibration, OutputError where the file cannot be written.
     """
     check_output(source, output)
     if method not in METHODS:
@@ -97,7 +99,7 @@ def compress(
             if step is not None:
                 step(choice, done, total)
             if not writer.is_written(choice.name):
-                writer.write(choice.name, _converted(source, choice, method, calibration))
+                writer.write(choice.name, _converted(source, choice, method, calibration, made or {}))
             done += _num_weights(choice)
             source.release(choice.name)
     source_bytes = sum(path.stat().st_size for path in _files_of(source.path))
@@ -123,13 +125,17 @@ def _num_weights(choice: Choice) -> int:
     return math.prod(choice.shape)
 
 
-def _converted(source: Source, choice: Choice, method: str, calibration: Calibration | None) -> NDArray[np.uint8]:
-    raw = source.tensors[choice.name].raw
+def _converted(
+    source: Source, choice: Choice, method: str, calibration: Calibration | None, made: Mapping[str, Blocks]
+) -> NDArray[np.uint8]:
+    raw, there = source.tensors[choice.name].raw, made.get(choice.name)
     if raw is not None and not choice.changes:
         return raw
+    if there is not None and there.type is choice.after:
+        return there.data
     if len(choice.shape) == 1:
         return _as_floats(choice.after, source.floats(choice.name))
-    inputs = calibration.inputs.get(choice.name) if calibration else None
+    inputs = inputs_of(calibration, choice.name)
     convert: Quantizer = partial(_as_floats, choice.after)
     if choice.after.block_weights > 1:
         convert = METHODS[method].quantizer(choice.after, choice.shape[1], inputs)

@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from miaotui.compress.calibration import Calibration, InputStatistics
+from miaotui.compress.calibration import Calibration, InputStatistics, inputs_of
 from miaotui.compress.changed_inputs import with_inputs
 from miaotui.compress.factors import Factors, factorize, spectrum
 from miaotui.compress.source import Change, Changed, Source
@@ -73,15 +73,11 @@ def low_rank(
     for done, name in enumerate(names):
         if told is not None:
             told(name, done, len(names))
-        energies[name] = spectrum(source.floats(name), _inputs(calibration, name))
+        energies[name] = spectrum(source.floats(name), inputs_of(calibration, name))
         source.release(name)
     curves = [_options(name, source.tensors[name].shape, energies[name], step) for name in names]
     saved = (1 - keep) * sum(math.prod(source.tensors[name].shape) for name in names)
     return _changed(source, calibration, _chosen(curves, saved) if saved else [], energies)
-
-
-def _inputs(calibration: Calibration | None, name: str) -> InputStatistics | None:
-    return calibration.inputs.get(name) if calibration else None
 
 
 def _options(name: str, shape: tuple[int, ...], energies: Floats, step: int) -> list[Narrowed]:
@@ -123,7 +119,7 @@ def _changed(
         changes[name] = None
         changes[f"{name}.lora_a"] = Change((one.rank, columns), partial(latest.right, one))
         changes[f"{name}.lora_b"] = Change((rows, one.rank), partial(latest.left, one))
-        if (known := _inputs(calibration, name)) is not None:
+        if (known := inputs_of(calibration, name)) is not None:
             inputs[f"{name}.lora_a"] = known
             outputs = energies[name][: one.rank]  # of the first factor: uncorrelated, with these mean squares
             inputs[f"{name}.lora_b"] = InputStatistics(known.tokens, outputs, hessian=partial(np.diag, outputs))
@@ -152,7 +148,7 @@ class _Latest:
     def _of(self, one: Narrowed) -> Factors:
         if self._factors is None or self._name != one.name:
             self._factors = None  # before the next one is made
-            statistics = _inputs(self._calibration, one.name)
+            statistics = inputs_of(self._calibration, one.name)
             self._factors = factorize(self._source.floats(one.name), statistics, one.rank)
             self._name = one.name
             self._source.release(one.name)

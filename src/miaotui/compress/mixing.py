@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from miaotui.compress.calibration import Calibration
+from miaotui.compress.calibration import Calibration, inputs_of
 from miaotui.compress.mixed import Item, Mix, choose, frontier
 from miaotui.compress.quantize.method import Method
 from miaotui.compress.sensitivity import Blocks, KlOf, Progress, measure, quantized
@@ -35,10 +35,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """The types that were chosen, the KL that was measured with them, and the frontier they were chosen from."""
+    """The types that were chosen, the KL that was measured with them, and the frontier they were chosen from.
+
+    blocks: the matrices in these types.
+    """
 
     mix: Mix
     kl: float
+    blocks: Mapping[str, Blocks]
     frontier: tuple[Mix, ...]
 
 
@@ -59,7 +63,8 @@ def mixture(
     Raises ConfigError with what would be possible where nothing keeps within the limits.
     """
     items = measure(source, names, kinds, kl_of, method, calibration=calibration, progress=progress)
-    best: tuple[Mix, float] | None = None
+    best: _Tried | None = None
+    blocks: Mapping[str, Blocks] = {}
     for _ in range(ROUNDS):
         mix = choose(
             items,
@@ -68,9 +73,10 @@ def mixture(
             max_loss=limits.max_loss,
             fastest=limits.fastest,
         )
-        kl = max(kl_of(_blocks(source, mix.types, method, calibration)), 0.0)
+        blocks = _blocks(source, mix.types, method, calibration, blocks)
+        kl = max(kl_of(blocks), 0.0)
         if limits.max_loss is None or kl <= limits.max_loss:
-            best = _better(best, (mix, kl), limits)
+            best = _better(best, (mix, kl, blocks), limits)
         if limits.max_loss is None or mix.loss <= 0 or max(kl, mix.loss) <= CLOSE * min(kl, mix.loss):
             break
         items = _scaled(items, kl / mix.loss)
@@ -79,7 +85,10 @@ def mixture(
     return Mixture(*best, tuple(frontier(items, lambda option: option.num_bytes)))
 
 
-def _better(one: tuple[Mix, float] | None, other: tuple[Mix, float], limits: Limits) -> tuple[Mix, float]:
+_Tried = tuple[Mix, float, Mapping[str, Blocks]]
+
+
+def _better(one: _Tried | None, other: _Tried, limits: Limits) -> _Tried:
     """Of two that keep within the limits: the smaller, or the faster where that is wanted."""
     if one is None or limits.max_loss is None:
         return other
@@ -89,10 +98,17 @@ def _better(one: tuple[Mix, float] | None, other: tuple[Mix, float], limits: Lim
 
 
 def _blocks(
-    source: Source, types: Mapping[str, TensorType], method: Method, calibration: Calibration | None
+    source: Source,
+    types: Mapping[str, TensorType],
+    method: Method,
+    calibration: Calibration | None,
+    known: Mapping[str, Blocks],
 ) -> dict[str, Blocks]:
+    """Matrices in these types; those of `known` are not made again."""
     return {
-        name: quantized(source, name, kind, method, calibration.inputs.get(name) if calibration else None)[0]
+        name: known[name]
+        if name in known and known[name].type is kind
+        else quantized(source, name, kind, method, inputs_of(calibration, name))[0]
         for name, kind in types.items()
     }
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miaotui import _native
-from miaotui.compress.calibration import Calibration, InputStatistics
+from miaotui.compress.calibration import Calibration, InputStatistics, inputs_of
 from miaotui.compress.mixed import Item, Option
 from miaotui.compress.plan import fitting_type
 from miaotui.compress.quantize.method import Method
@@ -99,7 +99,7 @@ def _item(
             continue
         blocks, error = {}, 0.0
         for name in group:
-            statistics = calibration.inputs.get(name) if calibration else None
+            statistics = inputs_of(calibration, name)
             blocks[name], added = quantized(source, name, kind, method, statistics)
             error += added
         if error >= max(errors.values(), default=0.0):
@@ -125,7 +125,10 @@ def quantized(
     source: Source, name: str, kind: TensorType, method: Method, statistics: InputStatistics | None
 ) -> tuple[Blocks, float]:
     """The blocks, and their squared error over the outputs: of independent inputs of those moments."""
-    rows_in_all, columns = source.tensors[name].shape
+    tensor = source.tensors[name]
+    rows_in_all, columns = tensor.shape
+    if tensor.raw is not None and tensor.type is kind:
+        return Blocks(kind, tensor.raw, (rows_in_all, columns)), 0.0
     quantize = method.quantizer(kind, columns, statistics)
     weigh = np.ones(columns, np.float32) if statistics is None else statistics.moments
     parts, error = [], 0.0

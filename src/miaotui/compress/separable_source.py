@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from miaotui.compress.calibration import Calibration
+from miaotui.compress.calibration import Calibration, inputs_of
 from miaotui.compress.separable import Floats, Separated, decompose, largest_rank, multiply_adds, rank_for
 from miaotui.compress.source import Change, Changed, Source
 from miaotui.errors import ConfigError, ModelFileError, UnsupportedModelError
@@ -59,7 +59,7 @@ def separable(
     told = []
     for layer, shape in enumerate(shapes):
         name = f"blk.{layer}.conv.weight"
-        statistics = calibration.inputs.get(name) if calibration else None
+        statistics = inputs_of(calibration, name)
         weight = _weight(source, name, shape)
         chosen = (rank if rank <= largest_rank(shape) else 0) if rank else rank_for(weight, error, statistics)
         if chosen == 0:

@@ -13,7 +13,7 @@ from miaotui.compress.compare.kept import KeptRows
 from miaotui.compress.compare.quality import ROWS, measure_quality
 from miaotui.compress.compare.windows import Window, windows_of_answers, windows_of_text
 from miaotui.compress.divergence import DivergenceMeter
-from miaotui.errors import InvalidRequestError, OutputError
+from miaotui.errors import InvalidRequestError, ModelFileError, OutputError
 
 RNG = np.random.default_rng(1)
 TEXT = "".join(RNG.choice(list("abcdefghij klmnop."), 5 * 512 + 30))
@@ -67,6 +67,13 @@ def test_a_model_beside_itself_is_no_distance_away(tmp_path: Path) -> None:
     assert abs(got.divergence.kl) < 1e-6
     assert got.divergence.agreement == 1.0
     assert not got.excess.is_real
+
+
+def test_a_model_without_probabilities_is_named(models: list[FakeModel], tmp_path: Path) -> None:
+    models[1].table[3] = np.nan
+    windows = windows_of_text(models[0], TEXT, num_windows=2)
+    with pytest.raises(ModelFileError, match=r"^b: finds no probabilities"):
+        measure_quality(models, windows, folder=tmp_path, scratch_bytes=1 << 20)
 
 
 def test_another_vocabulary_is_compared_by_bytes_and_refused_the_rest(tmp_path: Path) -> None:

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from miaotui.errors import InvalidRequestError
 from miaotui.formats.chat_template import ChatTemplate
 from miaotui.formats.tokenizer import Tokenizer
+from miaotui.formats.wordpiece import TextEncoder
 
 WINDOW_TOKENS = 512
 
 Messages = Sequence[Mapping[str, Any]]
-
-
-def read_text(path: Path) -> str:
-    """The whole text. Raises InvalidRequestError when it cannot be read or is not UTF-8."""
-    try:
-        return path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise InvalidRequestError(f"{path}: cannot be read ({error}); give a text file.") from None
-    except UnicodeDecodeError as error:
-        raise InvalidRequestError(f"{path}: is not UTF-8 (byte {error.start}); convert it first.") from None
 
 
 def windows_of_text(
@@ -59,12 +49,35 @@ def windows_of_prompts(
     return _first(windows, tokens)
 
 
+def texts_for_encoder(
+    encoder: TextEncoder, texts: Iterable[str | Messages], *, tokens: int | None = None, max_tokens: int
+) -> list[list[int]]:
+    """Each text, or each message of a conversation, as a text encoder reads it, cut to `max_tokens`.
+
+    tokens: stop with the text that reaches so many. Raises InvalidRequestError where there is no text.
+    """
+    windows: list[list[int]] = []
+    taken = 0
+    for ids in encoder.encode([part for text in texts for part in _plain(text) if part.strip()]):
+        if tokens is not None and taken >= tokens:
+            break
+        windows.append(encoder.cut(ids, max_tokens))
+        taken += len(windows[-1])
+    if not windows:
+        raise InvalidRequestError("the text is empty; a calibration needs some.")
+    return windows
+
+
+def _plain(text: str | Messages) -> list[str]:
+    return [text] if isinstance(text, str) else [str(message.get("content", "")) for message in text]
+
+
 def _encoded(tokenizer: Tokenizer, template: ChatTemplate | None, prompt: str | Messages) -> list[int]:
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     if template is not None:
         answered = bool(messages) and messages[-1].get("role") == "assistant"
         return template.encode(tokenizer, messages, add_generation_prompt=not answered)
-    return tokenizer.encode("\n".join(str(message.get("content", "")) for message in messages))
+    return tokenizer.encode("\n".join(_plain(messages)))
 
 
 def _first(windows: list[list[int]], tokens: int | None) -> list[list[int]]:

@@ -20,6 +20,7 @@ from miaotui.compress.compare.kept import KeptRows
 from miaotui.compress.compare.windows import Window, tokens_of
 from miaotui.compress.divergence import Divergence, DivergenceMeter, log_softmax
 from miaotui.compress.intervals import Difference, clustered_mean
+from miaotui.errors import ModelFileError
 
 ROWS = 64
 """Rows of logits at one time: 39 MB with a vocabulary of 151,936. A whole number of KV pages, so that a window's
@@ -85,7 +86,7 @@ def measure_quality(
     """Every candidate over every window; the first is the reference, whose ids the windows have.
 
     folder: for the temporary file, of at most scratch_bytes or one window. Raises OutputError where it has no room,
-    and what the models raise, such as ContextLengthError.
+    ModelFileError for logits that are no numbers, and what the models raise, such as ContextLengthError.
     """
     reference = candidates[0]
     tallies = [_Tally() for _ in candidates]
@@ -106,6 +107,8 @@ def measure_quality(
                             loss = _loss_beside(model, ids, first, tally.meter, kept, first_row)
                         else:
                             loss = _reference_loss(model, ids, first, None)
+                        if not math.isfinite(loss):
+                            raise ModelFileError(f"{candidate.name}: finds no probabilities; its weights are damaged.")
                         tally.add(loss, len(ids) - first, num_bytes)
                         first_row += window.num_scored
                         done += 1

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+LOGIT_ROWS = 256
+"""Of logits that are there at once."""
 _LEAST = 1e-6
 """What the rest may shrink to: below it float32 cannot tell 1 minus a sum of probabilities from 0."""
 
@@ -58,7 +60,7 @@ def _log_rest(logprobs: Tensor) -> Tensor:
 
 
 def accumulate(
-    student_logits: Callable[[Tensor], Tensor], hidden: Tensor, targets: Targets, weight: float, rows: int = 256
+    student_logits: Callable[[Tensor], Tensor], hidden: Tensor, targets: Targets, weight: float, rows: int = LOGIT_ROWS
 ) -> float:
     """Backpropagate `weight` times the divergence summed over hidden [tokens, width], some rows of logits at a time.
 

@@ -11,21 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miaotui.compress.compress import Compressed, compress, open_source
+from miaotui.compress.distil.loss import LOGIT_ROWS
 from miaotui.compress.distil.parameters import FullParameters, LoraParameters, Parameters, Trained, trained_tensors
 from miaotui.compress.distil.rounding import Rounding
 from miaotui.compress.distil.settings import DistilSettings
 from miaotui.compress.distil.student import Student
-from miaotui.compress.plan import TYPES, plan
+from miaotui.compress.plan import TYPES, plan, type_named
 from miaotui.compress.source import Change, Changed, Source
 from miaotui.errors import ConfigError, ModelFileError, UnsupportedModelError
-from miaotui.formats import open_model
+from miaotui.formats import ModelFile, open_model
 from miaotui.formats.gguf_write import Field, encode_field
 from miaotui.formats.weights import TensorType
 from miaotui.models import build_graph
 
 _BYTES_LEARNING, _BYTES_KEPT = 16, 4
+_BYTES_ROUNDED = 8
+"""A weight's error of rounding, and the rounded weight, which the backward pass needs."""
 _ACTIVATION_BYTES = 6
 """A float of each value in the graph, and half as much again for what lies between."""
+_LOGIT_BYTES = 12
+"""A logit, its probability and its gradient."""
 
 
 class OpenedStudent:
@@ -76,12 +81,19 @@ def required_bytes(path: Path, settings: DistilSettings) -> int:
     if settings.lora_rank is not None:
         shapes = [file.weights[name].shape for name in trained.matrices]
         learning = settings.lora_rank * sum(sum(shape) for shape in shapes)
-        kept = sum(sizes.values())
+        kept, rounded = sum(sizes.values()), 0
     else:
-        kept = sum(sizes.values()) - learning
+        kept, rounded = sum(sizes.values()) - learning, _num_rounded(file, trained, settings)
     tokens = settings.micro_sequences * settings.sequence_tokens
     width = sum(value.width for node in graph.nodes if node.layer is not None for value in node.outputs)
-    return _BYTES_LEARNING * learning + _BYTES_KEPT * kept + _ACTIVATION_BYTES * tokens * width
+    values = _ACTIVATION_BYTES * tokens * width + _LOGIT_BYTES * min(tokens, LOGIT_ROWS) * file.spec.vocab_size
+    return _BYTES_LEARNING * learning + _BYTES_ROUNDED * rounded + _BYTES_KEPT * kept + values
+
+
+def _num_rounded(file: ModelFile, trained: Trained, settings: DistilSettings) -> int:
+    """Weights that learn and are rounded to blocks while they do."""
+    kinds = {name: type_named(settings.kind) if settings.kind else file.weights[name].type for name in trained.matrices}
+    return sum(file.weights[name].num_weights for name, kind in kinds.items() if kind.block_weights > 1)
 
 
 def check_vocabulary(student: OpenedStudent, teacher_path: Path) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from miaotui.compress.calibration import Calibration
+from miaotui.compress.calibration import Calibration, inputs_of
 from miaotui.compress.factors import factorize
 from miaotui.compress.source import Source
 from miaotui.errors import ConfigError
@@ -62,7 +62,7 @@ def corrections(
         error = source.floats(name) - quantized.floats(name)
         source.release(name)
         quantized.release(name)
-        found = factorize(error, calibration.inputs.get(name) if calibration else None, rank)
+        found = factorize(error, inputs_of(calibration, name), rank)
         removed = float(found.energies.sum(dtype=np.float64)) / (found.total or 1.0)
         yield Correction(name, *_balanced(found.right, found.left), removed)
 
