@@ -139,9 +139,10 @@ def main() -> None:
                         again_s = first_token_s(url, run, "Once more?")
                         note("the same tokens after a restart, share of that", again_s / first_s)
                         for num_streams in (1, 4):
-                            gaps = gaps_s(url, num_streams, run, 0)
-                            beside = gaps_s(url, num_streams, run + 50, 3900)
-                            gaps += gaps_s(url, num_streams, run + 20, 0)
+                            seed = 1000 * num_streams + 10 * run  # no text twice: it would be found
+                            gaps = gaps_s(url, num_streams, seed, 0)
+                            beside = gaps_s(url, num_streams, seed + 200, 3900)
+                            gaps += gaps_s(url, num_streams, seed + 400, 0)
                             alone = statistics.median(gaps)
                             note(f"{num_streams} streams: median gap alone, ms", alone * 1e3)
                             for where, some in (("alone", gaps), ("beside 4,000 tokens", beside)):
