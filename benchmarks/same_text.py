@@ -38,13 +38,15 @@ def compared(llm: LLM, texts: list[str], theirs: list[dict[str, Ids]], tokens: i
     for text, their in zip(texts, theirs, strict=True):
         prompt = llm.tokenizer.encode(text)
         same_prompts += prompt == their["prompt"]
-        ours = list(llm.generate(prompt, max_tokens=tokens, temperature=0).token_ids)
+        ours = [*llm.generate(prompt, max_tokens=tokens, temperature=0).token_ids]
+        if ours[-1] in llm.tokenizer.eos_ids:  # llama.cpp's side leaves it out
+            ours.pop()
         pairs = itertools.zip_longest(ours, their["answer"])
         equal = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
         if equal >= max(len(ours), len(their["answer"])):
             same_texts += 1
             continue
-        shares.append(equal / len(ours))
+        shares.append(equal / max(len(ours), 1))
         row = log_softmax(llm.logits([*prompt, *ours[:equal]])[-1])
         first, other = (ids[equal] if equal < len(ids) else llm.tokenizer.eos_id for ids in (ours, their["answer"]))
         gaps.append(round(float(row[first] - row[other]), 4))
