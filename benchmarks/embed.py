@@ -152,7 +152,7 @@ def main() -> None:
     from miaotui import _native
 
     facts, model = machine_facts(), resolve(args.model)
-    results = measure(model, int(facts["threads"]), args.runs, args.texts)  # type: ignore[call-overload]
+    results = measure(model, facts["threads"], args.runs, args.texts)
     ceilings = _native.measure_ceilings()
     per_token = operations_per_token(model)
     for name in ("questions", "passages"):

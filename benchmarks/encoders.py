@@ -142,7 +142,7 @@ def main() -> None:
     results = measure(models, args.pairs, args.runs, args.timed)
     facts = machine_facts()
     for file in args.files if args.llama else ():
-        texts, threads = pairs(args.pairs)[0][: args.llama], int(facts["threads"])  # type: ignore[call-overload]
+        texts, threads = pairs(args.pairs)[0][: args.llama], facts["threads"]
         results[f"{file.stem}, llama.cpp"] = beside_llama(folder, file, texts, threads)
     if args.out:
         args.out.write_text(json.dumps({"machine": facts, "results": results}, indent=1) + "\n")

@@ -65,7 +65,7 @@ def main() -> None:
     results = {}
     for name in arguments.files:
         file = resolve(name)
-        theirs = from_llama(file, texts, arguments.tokens, int(facts["threads"]))  # type: ignore[call-overload]
+        theirs = from_llama(file, texts, arguments.tokens, facts["threads"])
         kind = arguments.activations
         with LLM(file, activations=kind, context_length=2048, kv_memory_bytes=KV_BYTES, max_logit_rows=512) as llm:
             results[file.name] = found = compared(llm, texts, theirs, arguments.tokens)

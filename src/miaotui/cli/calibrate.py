@@ -96,8 +96,8 @@ def sequences(args: Namespace, file: ModelFile) -> list[list[int]]:
 
     if file.spec.is_encoder:
         texts = read_text(args.text).splitlines() if args.prompts is None else read_prompts(args.prompts)
-        most = file.spec.max_text_tokens or file.spec.context_length
-        return texts_for_encoder(TextEncoder.from_model(file), texts, tokens=args.tokens, max_tokens=most)
+        encoder = TextEncoder.from_model(file)
+        return texts_for_encoder(encoder, texts, tokens=args.tokens, max_tokens=file.spec.longest_text)
     tokenizer = Tokenizer.from_model(file)
     if args.prompts is None:
         return windows_of_text(tokenizer, read_text(args.text), tokens=args.tokens)

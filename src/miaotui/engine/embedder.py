@@ -91,7 +91,7 @@ class Embedder:
     @property
     def max_tokens(self) -> int:
         """Most tokens of one text, those around it included: what the model was made for, or its positions."""
-        return self.spec.max_text_tokens or self.spec.context_length
+        return self.spec.longest_text
 
     @property
     def step_tokens(self) -> int:

@@ -105,6 +105,11 @@ class ModelSpec:
         """Whether the model makes one vector of a text, and writes none."""
         return self.architecture in ENCODERS
 
+    @property
+    def longest_text(self) -> int:
+        """Most tokens of one text: what an encoder was made for, or its positions."""
+        return self.max_text_tokens or self.context_length
+
     def __post_init__(self) -> None:
         for field, high in _MAX_SIZES.items():
             _check_range(field, getattr(self, field), 1, high)

@@ -103,7 +103,7 @@ def bert_metadata(spec: ModelSpec) -> dict[str, StandardValue]:
         "bert.attention.causal": False,
         "bert.pooling_type": _POOLING_TYPES[spec.pooling],
         keys.num_token_types: spec.num_token_types,
-        MAX_TEXT_TOKENS_KEY: spec.max_text_tokens or spec.context_length,
+        MAX_TEXT_TOKENS_KEY: spec.longest_text,
     }
     if spec.activation != "gelu":
         metadata[keys.activation] = next(name for name, kind in _ACTIVATIONS.items() if kind == spec.activation)
