@@ -17,12 +17,12 @@ help: ## list the commands
 
 run: ## answer Q="…", or a pipe, with MODEL (default smollm2:135m); without either on a terminal: chat
 	@scripts/setup.sh run
-	@scripts/build.sh build/dev
+	@scripts/build.sh build/dev $(NATIVE_FLAGS)
 	@scripts/run.sh
 
 serve: ## answer over HTTP with MODEL (a page, OpenAI's endpoints), keeping answers; ARGS="--port 9000" and others are passed on
 	@scripts/setup.sh serve
-	@scripts/build.sh build/dev
+	@scripts/build.sh build/dev $(NATIVE_FLAGS)
 	@exec .venv/bin/miaotui serve "$$MODEL" --cache sqlite $(ARGS)
 
 setup: ## create .venv with all that development needs
@@ -35,7 +35,7 @@ build: ## rebuild the native module; NATIVE_FLAGS=-DMIAOTUI_WERROR=ON with anoth
 test: ## run all tests (TESTS=tests/formats runs some), fetching two models and a browser for them
 	@scripts/setup.sh test
 	@scripts/browser.sh
-	@scripts/build.sh build/dev
+	@scripts/build.sh build/dev $(NATIVE_FLAGS)
 	@scripts/services.sh
 	@for model in smollm2:135m minilm; do .venv/bin/miaotui pull $$model >/dev/null || \
 	  echo "miaotui: tests that need the real $$model are skipped" >&2; done
@@ -43,7 +43,7 @@ test: ## run all tests (TESTS=tests/formats runs some), fetching two models and 
 
 soak: ## a server under load for half an hour: leaks, overload, disconnects, tenants (SOAK_MIXED_S=60 and others scale it)
 	@scripts/setup.sh test
-	@scripts/build.sh build/dev
+	@scripts/build.sh build/dev $(NATIVE_FLAGS)
 	@.venv/bin/miaotui pull smollm2:135m >/dev/null
 	$(PYTHON_ENV) -m pytest -m soak tests/soak
 
@@ -53,8 +53,8 @@ check: ## format, lint, types, C++ warnings as errors, import ladder, exported n
 	$(PYTHON_ENV) -m ruff check src tests benchmarks
 	$(PYTHON_ENV) -m mypy
 	find csrc -name '*.cpp' -o -name '*.h' | xargs .venv/bin/clang-format --dry-run -Werror
-	@scripts/build.sh build/dev
-	@scripts/build.sh build/werror -DMIAOTUI_WERROR=ON
+	@scripts/build.sh build/dev $(NATIVE_FLAGS)
+	@scripts/build.sh $(if $(findstring WERROR=ON,$(NATIVE_FLAGS)),build/dev,build/werror) -DMIAOTUI_WERROR=ON
 	$(PYTHON_ENV) -m pytest -q tests/test_import_ladder.py tests/test_exported_names.py tests/test_forbidden_calls.py
 
 format: ## rewrite Python and C++ sources in the house format
@@ -70,7 +70,7 @@ test-native-asan: ## run the native and mutation tests under AddressSanitizer an
 
 bench: ## speed of MODEL beside the machine's ceilings and of SmolLM2 beside other engines, into build/bench
 	@scripts/setup.sh test
-	@scripts/build.sh build/dev
+	@scripts/build.sh build/dev $(NATIVE_FLAGS)
 	@mkdir -p $(BENCH)
 	.venv/bin/miaotui bench $(MODEL) --ops --plot $(BENCH)/ops.svg
 	.venv/bin/python benchmarks/requantize.py smollm2:135m $(BENCH)/smollm2-135m-q4_0.gguf

@@ -125,8 +125,8 @@ class AsyncLLM:
         if most is not None and self._open[tenant] + num_sequences > most:
             raise OverloadedError(f"{self._open[tenant]} requests of yours are open already; let some of them end.")
         if self.max_waiting is not None:
-            num_free = max(self._scheduler.limits.max_sequences - self.num_running, 0)
-            if self.num_waiting + num_sequences > num_free + self.max_waiting:
+            num_open = self._scheduler.num_unfinished + self._num_preparing
+            if num_open + num_sequences > self._scheduler.limits.max_sequences + self.max_waiting:
                 raise OverloadedError(f"{self.num_waiting} requests wait already; try again in a moment.")
         self._num_preparing += num_sequences
         try:

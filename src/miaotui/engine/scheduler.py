@@ -57,6 +57,8 @@ class Scheduler:
         self.budget = StepBudget(limits.max_tokens)
         self.waiting = WaitingLine()
         self.running: list[Sequence] = []  # most urgent first, then by admission
+        self.num_unfinished = 0
+        """Sequences that wait or run: one number, so that other threads never read one on its way twice or not at all."""
         self.num_preemptions = 0
         self.quantum_tokens = QUANTUM_TOKENS
         self._reuse_prefixes = reuse_prefixes
@@ -64,12 +66,13 @@ class Scheduler:
     @property
     def has_work(self) -> bool:
         """Whether any sequence is unfinished."""
-        return bool(len(self.waiting) or self.running)
+        return self.num_unfinished > 0
 
     def add(self, group: Iterable[Sequence]) -> None:
         """Queue a request's sequences; the caller has checked that the empty pool could hold them."""
         for sequence in group:
             self.waiting.add(sequence)
+            self.num_unfinished += 1
 
     def schedule(self) -> list[Slice]:
         """The next step: admits what fits, then shares the step's tokens out. Empty when there is nothing to do."""
@@ -102,13 +105,18 @@ class Scheduler:
         elif sequence not in self.waiting:
             return
         self.waiting.leave(sequence)
+        self.num_unfinished -= 1
 
     def unfinished(self) -> list[Sequence]:
         """Every sequence that waits or runs."""
         return [*self.running, *self.waiting]
 
     def check_integrity(self) -> None:
-        """Raise RuntimeError unless the running sequences own exactly the pages in use."""
+        """Raise RuntimeError unless the running sequences own exactly the pages in use, and all are counted."""
+        if self.num_unfinished != len(self.running) + len(self.waiting):
+            raise RuntimeError(
+                f"{self.num_unfinished} sequences are counted, {len(self.running)} run and {len(self.waiting)} wait."
+            )
         self.pool.check_integrity(sequence.block_table.tolist() for sequence in self.running)
 
     def _admit(self, sequence: Sequence) -> bool:
