@@ -58,7 +58,7 @@ class Scheduler:
         self.waiting = WaitingLine()
         self.running: list[Sequence] = []  # most urgent first, then by admission
         self.num_unfinished = 0
-        """Sequences that wait or run: one number, so that other threads never read one on its way twice or not at all."""
+        """Those that wait or run: one number, so that other threads never read one on its way twice or not at all."""
         self.num_preemptions = 0
         self.quantum_tokens = QUANTUM_TOKENS
         self._reuse_prefixes = reuse_prefixes
