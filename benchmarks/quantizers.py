@@ -124,8 +124,9 @@ def made(
     types: dict[str, str] = {}
     for method in OURS:
         target = work / f"{model.stem}-{kind}-{method}.gguf"
-        yield method, target, with_ours(source, kind, method, calibration, target)
-        types = types_of(target)
+        seconds = with_ours(source, kind, method, calibration, target)
+        types = types_of(target)  # before whoever asked removes the file
+        yield method, target, seconds
     head = types["output.weight" if "output.weight" in types else "token_embd.weight"]
     for name, given in ((LLAMA, None), (LLAMA_IMPORTANCE, importance)):
         target = work / f"{model.stem}-{kind}-{name.replace(' ', '-')}.gguf"
