@@ -29,7 +29,6 @@ from miaotui.engine.results import Completion
 from miaotui.engine.scheduler import Scheduler
 from miaotui.engine.sequence import Sequence
 from miaotui.engine.stream import completion_of
-from miaotui.engine.waiting import WaitingLine
 from miaotui.engine.watcher import Watcher
 from miaotui.errors import EngineStoppedError, OverloadedError
 
@@ -334,9 +333,6 @@ class AsyncLLM:
 
 def _emptied(engine: Engine) -> Engine:
     """An engine over the same program and pages, with nothing in them and nobody waiting."""
-    scheduler = copy(engine.scheduler)
-    scheduler.pool = BlockPool(scheduler.pool.num_blocks)
-    scheduler.waiting, scheduler.running = WaitingLine(), []
     fresh = copy(engine)
-    fresh.scheduler, fresh.slices = scheduler, []
+    fresh.scheduler, fresh.slices = engine.scheduler.emptied(), []
     return fresh

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,6 +111,13 @@ class Scheduler:
     def unfinished(self) -> list[Sequence]:
         """Every sequence that waits or runs."""
         return [*self.running, *self.waiting]
+
+    def emptied(self) -> Scheduler:
+        """One that decides alike and has learned as much, with nothing in its pages and nobody waiting."""
+        fresh = copy(self)
+        fresh.pool, fresh.waiting = BlockPool(self.pool.num_blocks), WaitingLine()
+        fresh.running, fresh.num_unfinished = [], 0
+        return fresh
 
     def check_integrity(self) -> None:
         """Raise RuntimeError unless the running sequences own exactly the pages in use, and all are counted."""
