@@ -24,11 +24,13 @@ ROOMS: dict[str, set[str]] = {
     "graph": BASE | {"formats"},
     "models": BASE | {"formats", "graph"},
     "engine": BASE | {"formats", "graph", "models"},
+    "adaptive": BASE | {"engine"},
     "compress": BASE | {"formats", "graph", "models", "drawing"},
     "answers": {"errors", "core", "config", "_native"},
     "server": BASE | {"engine", "answers"},
     "load": {"errors", "core", "config", "drawing"},
-    "cli": BASE | {"formats", "graph", "models", "engine", "server", "load", "answers", "compress", "drawing"},
+    "cli": BASE
+    | {"formats", "graph", "models", "engine", "adaptive", "server", "load", "answers", "compress", "drawing"},
     "__init__": BASE | {"engine"},  # the public names, fetched at first use
     "__main__": {"cli"},
 }

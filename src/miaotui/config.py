@@ -36,6 +36,7 @@ _MAX_CONFIG_BYTES = 1 << 20
 
 LogFormat = Literal["text", "json", "none"]
 Near = Literal["off", "guarded"]
+DraftingChoice = Literal["off", "lookup"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class Config:
     pack_cache_bytes: int
     prefix_cache_bytes: int
     tune: bool
+    drafting: DraftingChoice
     sources: Mapping[str, str]
 
 
@@ -157,6 +159,13 @@ SETTINGS = (
         "most bytes of KV pages kept on disk across restarts, or 0",
     ),
     Setting("tune", "MIAOTUI_TUNE", truth, True, "measure once what is fastest on this machine"),
+    Setting(
+        "drafting",
+        "MIAOTUI_DRAFTING",
+        choice("off", "lookup"),
+        "off",
+        "guess tokens from what was written before, so that a step reads several: the same answers",
+    ),
     Setting("offline", "MIAOTUI_OFFLINE", truth, False, "never use the network"),
 )
 

@@ -191,9 +191,10 @@ class Receipt:
 
     `path` is "model" when the model computed the answer; `miaotui.answers.decision.Path` has the others.
     `cached_tokens` of the prompt were computed for another sequence already, `forced_tokens` of the output followed
-    from its grammar. `prefill_s` ends with the first token, `decode_s` with the last. `saved_s` is what a kept answer
-    took to compute; `entry` names it, `matched` is the question it was given to if that reads otherwise, `similarity`
-    how alike the two are, and `guards` what each guard said.
+    from its grammar. `drafted_tokens` were guessed, and `accepted_tokens` of them were what the model said.
+    `prefill_s` ends with the first token, `decode_s` with the last. `saved_s` is what a kept answer took to compute;
+    `entry` names it, `matched` is the question it was given to if that reads otherwise, `similarity` how alike the two
+    are, and `guards` what each guard said.
     """
 
     path: str
@@ -206,6 +207,8 @@ class Receipt:
     decode_s: float
     seed: int
     forced_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
     saved_s: float = 0.0
     entry: str | None = None
     matched: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from itertools import pairwise
 from typing import Any
 
@@ -146,6 +147,25 @@ def test_a_page_is_remembered_for_one_prefix_and_forgotten_with_it() -> None:
         tree.forget(7)
 
 
+class HalfRight:
+    """Drafts what the fake program will say, with a wrong token now and then."""
+
+    def draft(self, answering: list[Sequence], num_spare: int) -> dict[Sequence, list[int]]:
+        drafts = {}
+        for sequence in answering:
+            rng = random.Random(len(sequence.token_ids))
+            draft = greedy_tokens(sequence.token_ids, min(rng.randrange(6), num_spare))
+            num_spare -= len(draft)
+            drafts[sequence] = [token if rng.random() < 0.7 else (token + 1) % 60 for token in draft]
+        return drafts
+
+    def judge(self, sequence: Sequence, num_judged: int, num_accepted: int) -> None:
+        assert num_accepted <= num_judged <= num_accepted + 1
+
+    def observe(self, num_answers: int, num_drafted: int, seconds: float) -> None:
+        assert num_answers > 0
+
+
 class Company(RuleBasedStateMachine):
     """Requests come, go and crowd each other out; every answer is what it would have been alone."""
 
@@ -153,6 +173,7 @@ class Company(RuleBasedStateMachine):
         super().__init__()
         self.engine, _ = make_engine(num_blocks=9, max_tokens=24, max_sequences=4, context=80)
         self.engine.scheduler.quantum_tokens = 4  # so that places are given up, too
+        self.engine.scheduler.drafter = HalfRight()
         self.asked: list[Sequence] = []
 
     @rule(

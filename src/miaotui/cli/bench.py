@@ -45,7 +45,7 @@ def run(args: Namespace) -> int:
     config = config_of(args)
     from miaotui import _native
 
-    with open_llm(config, prefix_cache=False) as llm:  # prompts are repeated
+    with open_llm(config, prefix_cache=False, drafter=None) as llm:  # prompts are repeated
         report: dict[str, Any] = {
             "model": config.model,
             "prefill": _prefill(llm, args.prompt_tokens, args.repeats),

@@ -80,7 +80,7 @@ class Entrant:
     @contextmanager
     def open(self) -> Iterator[Opened]:
         """See `Candidate.open`."""
-        llm = self._llm or open_llm(self._config, max_logit_rows=ROWS, prefix_cache_bytes=0)
+        llm = self._llm or open_llm(self._config, max_logit_rows=ROWS, prefix_cache_bytes=0, drafter=None)
         if self.keeps_open:
             self._llm = llm
         try:

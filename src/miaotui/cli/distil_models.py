@@ -40,7 +40,7 @@ class EngineWriter:
 
         config = replace(config, model=str(model), context_length=2 * num_tokens)
         options |= {"max_logit_rows": max(num_tokens, BLOCK_SEQUENCES), "max_sequences": BLOCK_SEQUENCES}
-        with open_llm(config, prefix_cache=False, **options) as llm:
+        with open_llm(config, prefix_cache=False, drafter=None, **options) as llm:
             yield cls(llm)
 
     def write(self, prompts: Sequence[Sequence[int]], num_tokens: int, seed: int) -> list[list[int]]:

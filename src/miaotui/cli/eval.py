@@ -29,7 +29,7 @@ def run(args: Namespace) -> int:
     config = config_of(args)
     from miaotui.engine.perplexity import evaluate_perplexity
 
-    with open_llm(config, max_logit_rows=LOGIT_ROWS) as llm:
+    with open_llm(config, max_logit_rows=LOGIT_ROWS, drafter=None) as llm:
         result = evaluate_perplexity(llm, text, num_windows=args.windows, progress=_show_progress)
     if args.json:
         print_json(asdict(result))

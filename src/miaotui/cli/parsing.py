@@ -11,6 +11,7 @@ from miaotui.cli.output import note
 
 if TYPE_CHECKING:
     from miaotui.config import Config
+    from miaotui.engine.drafter import Drafter
     from miaotui.engine.embedder import Embedder
     from miaotui.engine.llm import LLM
 
@@ -74,6 +75,9 @@ def add_model_options(parser: ArgumentParser) -> None:
     group.add_argument(
         "--prefix-cache", metavar="SIZE", help="keep what prompts begin with on disk for the next start (default 0)"
     )
+    group.add_argument(
+        "--drafting", metavar="HOW", help="lookup: guess tokens from what was written before; off (default)"
+    )
     group.add_argument("--isa", metavar="TIER", help="instruction-set tier to force; `miaotui doctor` lists them")
 
 
@@ -82,7 +86,8 @@ def config_of(args: Namespace) -> Config:
     from miaotui.config import export_native_settings, load_config
 
     flags = {
-        name: getattr(args, name, None) for name in ("activations", "kv_dtype", "context_length", "threads", "isa")
+        name: getattr(args, name, None)
+        for name in ("activations", "kv_dtype", "context_length", "threads", "isa", "drafting")
     }
     others = {"kv_memory_bytes": "kv_memory", "prefix_cache_bytes": "prefix_cache", "model": "model"}
     flags |= {name: getattr(args, flag, None) for name, flag in others.items()}
@@ -132,8 +137,16 @@ def open_llm(config: Config, *, fetch: bool = False, **options: Any) -> LLM:
         context_length=config.context_length,
         kv_memory_bytes=config.kv_memory_bytes,
         pack_cache_bytes=config.pack_cache_bytes,
-        **{"prefix_cache_bytes": config.prefix_cache_bytes, **options},
+        **{"prefix_cache_bytes": config.prefix_cache_bytes, "drafter": _drafter(config), **options},
     )
+
+
+def _drafter(config: Config) -> Drafter | None:
+    if config.drafting == "off":
+        return None
+    from miaotui.adaptive import AdaptiveDrafter
+
+    return AdaptiveDrafter()
 
 
 def open_embedder(config: Config, model: str) -> Embedder:

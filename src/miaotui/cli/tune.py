@@ -23,7 +23,7 @@ def run(args: Namespace) -> int:
     from miaotui.engine import tuning
 
     config = config_of(args)
-    with open_llm(config, tune=False) as llm:
+    with open_llm(config, tune=False, drafter=None) as llm:
         loaded = llm.loaded
         largest = loaded.engine.scheduler.limits.max_tokens
         file = tuning.tuning_file(config.home, loaded.compiled, loaded.file.spec, largest)

@@ -6,7 +6,6 @@ import asyncio
 import sys
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 
 from miaotui.engine.results import Completion, Delta
 from miaotui.engine.sequence import Sequence
@@ -113,7 +112,7 @@ class Answer:
         last = self._parts[-1] if self._parts else None
         if last is not None and last.index == part.index and part.logprobs is None and len(last.text) < MAX_JOINED:
             self._unread_bytes -= held_bytes(self._parts.pop())
-            part = replace(part, text=last.text + part.text, token_ids=last.token_ids + part.token_ids)
+            part = last.joined(part)
         self._parts.append(part)
         self._unread_bytes += held_bytes(part)
 

@@ -291,6 +291,8 @@ class AsyncLLM:
             if (gap_s := answer._gap(part, step.end_s)) is not None:
                 self.watcher.gap(gap_s)
             if sequence.error is not None:
+                if part.token_ids:  # said before, in the same step
+                    answer._keep(replace(part, finish_reason=None))
                 answer._fail(sequence.error)  # whoever reads closes it then
                 continue
             answer._push(part)

@@ -103,9 +103,7 @@ class Engine:
         with self._masks.computing(slices):
             logits = self.runner.run(slices)
             run_s = time.monotonic() - start_s
-        num_answers = sum(part.num_tokens == 1 for part in slices)
-        num_tokens = sum(part.num_tokens for part in slices)
-        self.scheduler.budget.observe(num_answers, num_tokens - num_answers, run_s)
+        self._observe(slices, run_s)
         updates: list[tuple[Sequence, Delta]] = []
         row = 0
         for part in slices:
@@ -120,6 +118,16 @@ class Engine:
                 updates.append((sequence, delta))
             row += part.num_logit_rows
         return updates
+
+    def _observe(self, slices: Row[Slice], seconds: float) -> None:
+        """Let those learn what steps cost who decide how large they are."""
+        num_drafted = sum(len(part.draft) for part in slices)
+        num_answers = sum(part.num_read == 1 for part in slices)
+        num_others = sum(part.num_tokens for part in slices) - num_drafted - num_answers
+        if not num_drafted:
+            self.scheduler.budget.observe(num_answers, num_others, seconds)
+        if self.scheduler.drafter is not None and num_others == 0:
+            self.scheduler.drafter.observe(num_answers, num_drafted, seconds)
 
     def cancel(self, sequences: Row[Sequence]) -> list[tuple[Sequence, Delta]]:
         """End these sequences now and free their pages; what they said so far stays theirs."""
@@ -157,10 +165,41 @@ class Engine:
     def _take(self, part: Slice, logits: NDArray[np.float32], first_row: int) -> Delta | None:
         """Have a sequence go on with what the model said about its slice; None while its prompt is being read."""
         self._score_prompt(part, logits, first_row)
-        self.scheduler.advance(part)
+        self.scheduler.advance(part.sequence, part.num_read)
         if part.sequence.num_pending_tokens:
             return None
-        return self._advance(part.sequence, logits, first_row + part.num_logit_rows - 1)
+        last_row = first_row + part.num_logit_rows - 1
+        if part.draft:
+            return self._verify(part, logits, last_row - len(part.draft))
+        return self._advance(part.sequence, logits, last_row)
+
+    def _verify(self, part: Slice, logits: NDArray[np.float32], row: int) -> Delta:
+        """Have a sequence go on for as long as it says what was drafted, and by one token more."""
+        sequence, draft, num_accepted = part.sequence, part.draft, 0
+        sequence.num_drafted_tokens += len(draft)
+        whole = self._advance(sequence, logits, row)
+        latest = whole.token_ids
+        while True:
+            num_same = _num_same(latest, draft[num_accepted:])
+            num_accepted += num_same
+            sequence.num_accepted_tokens += num_same
+            if sequence.finish_reason is not None:
+                break
+            self.scheduler.accept(sequence, num_same)
+            if num_same < len(latest):
+                break
+            if sequence.constraint is not None:
+                sequence.constraint.compute()
+            try:
+                more = self._advance(sequence, logits, row + num_accepted)
+            except ModelFileError as error:  # what was said before is said
+                return whole.joined(self._fail(sequence, error))
+            latest = more.token_ids
+            whole = whole.joined(more)
+        has_missed = num_same < len(latest) and num_accepted < len(draft)
+        if self.scheduler.drafter is not None:
+            self.scheduler.drafter.judge(sequence, num_accepted + has_missed, num_accepted)
+        return whole
 
     def _fail(self, sequence: Sequence, error: ModelFileError) -> Delta:
         """End a sequence because of what the model computed for it: the others have nothing to do with that."""
@@ -206,3 +245,11 @@ class Engine:
         end = sequence.num_computed_tokens + part.num_tokens + 1
         targets = sequence.token_ids[end - part.num_logit_rows : min(end, sequence.num_prompt_tokens)]
         sequence.prompt_logprobs += token_logprobs(logits, first_row, targets, num_top)
+
+
+def _num_same(some: Row[int], others: Row[int]) -> int:
+    """How many tokens at the beginning are equal."""
+    count = 0
+    while count < min(len(some), len(others)) and some[count] == others[count]:
+        count += 1
+    return count

@@ -62,6 +62,11 @@ class Constraint:
         self.allowed = np.zeros(-(-vocab_size // WORD_BITS), np.uint32)
         self.error = ""
 
+    @property
+    def mean_s(self) -> float:
+        """Processor time that a token has taken so far."""
+        return self._spent_s / max(self._num_tokens, 1)
+
     def compute(self) -> None:
         """Fill `allowed` for the token that comes next."""
         self._do(lambda: self._matcher.unsafe_compute_mask_ptr(self.allowed.ctypes.data, self.allowed.nbytes), None)

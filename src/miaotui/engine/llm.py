@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from miaotui.engine.drafter import Drafter
     from miaotui.engine.embedder import Embedder
     from miaotui.engine.engine import Engine
     from miaotui.engine.grammar import TokenGrammar
@@ -65,6 +66,8 @@ class LLM:
         bits. `Receipt.cached_tokens` says how many.
     prefix_cache_bytes: such pages are kept on disk for the next start, at most so many bytes; 0: not; None: as
         configured (not). They hold what was asked and said, in numbers, readable for this user alone.
+    drafter: guesses tokens, so that one step can read several of them (`miaotui.adaptive.AdaptiveDrafter`): the same
+        output, bit for bit. One drafter serves one LLM; None: nothing is guessed.
     chat_template: Jinja source to use instead of the model's own.
 
     Of a text encoder ("minilm"), which writes no text, only `embed` is of use, and of the options only `activations`,
@@ -97,6 +100,7 @@ class LLM:
         tune: bool | None = None,
         prefix_cache: bool = True,
         prefix_cache_bytes: int | None = None,
+        drafter: Drafter | None = None,
     ) -> None:
         options = LoadOptions(
             activations=activations,
@@ -111,6 +115,7 @@ class LLM:
             tune=tune,
             prefix_cache=prefix_cache,
             prefix_cache_bytes=prefix_cache_bytes,
+            drafter=drafter,
         )
         file = find_model(model)
         if file.spec.is_classifier:

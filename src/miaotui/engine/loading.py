@@ -11,6 +11,7 @@ from miaotui.config import Config, load_config
 from miaotui.core import Activations
 from miaotui.engine import tuning
 from miaotui.engine.block_pool import BlockPool
+from miaotui.engine.drafter import DRAFT_ROWS, Drafter
 from miaotui.engine.engine import Engine, Vocabulary
 from miaotui.engine.grammar import GrammarCompiler
 from miaotui.engine.kv_memory import KvPlan, available_memory_bytes, plan_kv
@@ -65,6 +66,7 @@ class LoadOptions:
     tune: bool | None = None
     prefix_cache: bool = True
     prefix_cache_bytes: int | None = None
+    drafter: Drafter | None = None
 
     def __post_init__(self) -> None:
         if self.kv_dtype not in KV_DTYPES:
@@ -78,6 +80,11 @@ class LoadOptions:
         _check_size("max_sequences", self.max_sequences, 1, MAX_SEQUENCES)
         for name in ("max_tokens_per_step", "max_logit_rows"):
             _check_size(name, getattr(self, name), self.max_sequences, MAX_STEP)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of logits in a step, those of drafts included."""
+        return self.max_logit_rows + (0 if self.drafter is None else DRAFT_ROWS)
 
 
 def _check_size(name: str, value: object, low: int, high: int) -> None:
@@ -161,14 +168,20 @@ def load_model(file: ModelFile, options: LoadOptions) -> LoadedModel:
     tokenizer = Tokenizer.from_model(file)
     graph = build_graph(spec, file.weights)
     config = load_config({name: getattr(options, name) for name in ("pack_cache_bytes", "prefix_cache_bytes", "tune")})
-    limits = StepLimits(options.max_tokens_per_step, options.max_sequences, options.max_logit_rows)
+    limits = StepLimits(options.max_tokens_per_step, options.max_sequences, options.num_rows)
     compiled = compile_graph(graph, file.weights, options=_compile_options(options), pack_cache=_pack_cache(config))
     _tune(compiled, spec, options, config)
     kv = _native.KvPool(*kv_shape, plan.num_blocks, options.kv_dtype)
     runner = Runner(compiled.program, kv, limits, num_blocks_for(plan.context.length))
     vocabulary = Vocabulary(spec.vocab_size, tokenizer.eos_ids, lambda: StreamDecoder(tokenizer))
     saved = _prefix_store(kv, file, options, config) if options.prefix_cache else None
-    scheduler = Scheduler(BlockPool(plan.num_blocks), limits, reuse_prefixes=options.prefix_cache, saved=saved)
+    scheduler = Scheduler(
+        BlockPool(plan.num_blocks),
+        limits,
+        reuse_prefixes=options.prefix_cache,
+        saved=saved,
+        drafter=options.drafter,
+    )
     engine = Engine(scheduler, runner, vocabulary, plan.context)
     grammars = GrammarCompiler(tokenizer)
     return LoadedModel(file, tokenizer, graph, compiled, plan, options.kv_dtype, options.activations, engine, grammars)
@@ -208,5 +221,5 @@ def _compile_options(options: LoadOptions) -> CompileOptions:
         disabled_passes=options.disabled_passes,
         max_tokens=options.max_tokens_per_step,
         max_sequences=options.max_sequences,
-        max_logit_rows=options.max_logit_rows,
+        max_logit_rows=options.num_rows,
     )

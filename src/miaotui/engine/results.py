@@ -60,6 +60,14 @@ class Delta:
     finish_reason: FinishReason | None = None
     logprobs: tuple[TokenLogprob, ...] | None = None
 
+    def joined(self, following: Delta) -> Delta:
+        """This and the next part of the same completion as one."""
+        logprobs = self.logprobs
+        if following.logprobs is not None:
+            logprobs = (logprobs or ()) + following.logprobs
+        text, token_ids = self.text + following.text, self.token_ids + following.token_ids
+        return Delta(self.index, text, token_ids, following.finish_reason, logprobs)
+
 
 @dataclass(frozen=True, slots=True)
 class Score:

@@ -75,6 +75,11 @@ class Runner:
     def _place_tokens(self, part: Slice, at: int) -> None:
         """Ids and positions of a slice's tokens, from index `at` of the batch on."""
         start, count = part.sequence.num_computed_tokens, part.num_tokens
+        if part.draft:
+            self._token_ids[at + part.num_read : at + count] = part.draft
+            self._token_ids[at : at + part.num_read] = part.sequence.token_ids[start:]
+            self._positions[at : at + count] = range(start, start + count)
+            return
         if count == 1:  # the whole batch while decoding; slicing would cost ten times as much
             self._token_ids[at] = part.sequence.token_ids[start]
             self._positions[at] = start

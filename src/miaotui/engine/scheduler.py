@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterable
+from collections.abc import Sequence as Row
 from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
 
 from miaotui.engine.block_pool import BlockPool
+from miaotui.engine.drafter import Drafter
 from miaotui.engine.pages import BLOCK_TOKENS, num_blocks_for
 from miaotui.engine.prefix_store import PrefixStore
 from miaotui.engine.prefix_tree import Key, extend_keys
@@ -34,25 +36,42 @@ class StepLimits:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """A sequence's share of a step: its next `num_tokens` pending tokens, with logits of the last `num_logit_rows`."""
+    """A sequence's share of a step: its next pending tokens, then `draft`, with logits of the last `num_logit_rows`.
+
+    num_tokens: of both together.
+    """
 
     sequence: Sequence
     num_tokens: int
     num_logit_rows: int
+    draft: tuple[int, ...] = ()
+
+    @property
+    def num_read(self) -> int:
+        """Pending tokens that are read, whatever becomes of the draft."""
+        return self.num_tokens - len(self.draft)
 
 
 class Scheduler:
     """Every answer that runs has a token in every step; what is left goes to prompts, those nearest their end first.
 
-    Pages are taken as they are needed, after those that already hold a prefix of the tokens. Where none are left, the
-    least urgent and latest sequence gives its pages up and waits, to be read again: the first one always gets on.
-    So does one that has had its turn while somebody waits whose turn comes before its own.
+    Where no prompt could be read, it may go to drafted tokens. Pages are taken as they are needed, after those that
+    already hold a prefix of the tokens. Where none are left, the least urgent and latest sequence gives its pages up
+    and waits, to be read again: the first one always gets on. So does one that has had its turn while somebody waits
+    whose turn comes before its own.
     """
 
     def __init__(
-        self, pool: BlockPool, limits: StepLimits, *, reuse_prefixes: bool = True, saved: PrefixStore | None = None
+        self,
+        pool: BlockPool,
+        limits: StepLimits,
+        *,
+        reuse_prefixes: bool = True,
+        saved: PrefixStore | None = None,
+        drafter: Drafter | None = None,
     ) -> None:
         self.pool = pool
+        self.drafter = drafter
         self.saved = saved
         self.limits = limits
         self.budget = StepBudget(limits.max_tokens)
@@ -82,18 +101,30 @@ class Scheduler:
         slices = self._go_on()
         num_taken = sum(part.num_tokens for part in slices)
         num_waiting = len(self.running) - len(slices) + len(self.waiting)
-        num_tokens = min(self.budget.prompt_tokens(len(slices), num_waiting), self.limits.max_tokens - num_taken)
-        slices += self._read_prompts(num_tokens, self.limits.max_logit_rows - len(slices))
+        if self.drafter is not None and slices and self._nobody_could_be_read(slices):
+            slices = self._with_drafts(slices, self.drafter, num_taken)
+        else:
+            num_tokens = min(self.budget.prompt_tokens(len(slices), num_waiting), self.limits.max_tokens - num_taken)
+            slices += self._read_prompts(num_tokens, self.limits.max_logit_rows - len(slices))
         for part in slices:
-            self.waiting.serve(part.sequence, part.num_tokens)
+            self.waiting.serve(part.sequence, part.num_read)
         return slices
 
-    def advance(self, part: Slice) -> None:
-        """The model has read a slice; its full pages can be found from now on."""
-        sequence = part.sequence
-        sequence.num_computed_tokens += part.num_tokens
+    def accept(self, sequence: Sequence, num_tokens: int) -> None:
+        """So many tokens of its draft came: the model has read them, and they count as those it read otherwise."""
+        self.waiting.serve(sequence, num_tokens)
+        self.advance(sequence, num_tokens)
+
+    def _nobody_could_be_read(self, slices: Row[Slice]) -> bool:
+        """Whether all that run have their part of a step, and those that wait have no place."""
+        has_place = len(self.running) < self.limits.max_sequences
+        return len(slices) == len(self.running) and not (has_place and len(self.waiting))
+
+    def advance(self, sequence: Sequence, num_tokens: int) -> None:
+        """The model has read so many of its pending tokens; pages that are full now can be found from now on."""
+        sequence.num_computed_tokens += num_tokens
         num_full = sequence.num_computed_tokens // BLOCK_TOKENS
-        first = (sequence.num_computed_tokens - part.num_tokens) // BLOCK_TOKENS
+        first = (sequence.num_computed_tokens - num_tokens) // BLOCK_TOKENS
         if num_full > first:
             extend_keys(sequence.page_keys, sequence.token_ids, num_full)
             for page in range(first, num_full):
@@ -204,6 +235,22 @@ class Scheduler:
             slices.append(Slice(sequence, num_tokens, int(num_tokens == sequence.num_pending_tokens)))
         return slices
 
+    def _with_drafts(self, slices: list[Slice], drafter: Drafter, num_taken: int) -> list[Slice]:
+        """Answers' slices with drafts behind them, where step and pages have room: nobody gives any up for a draft."""
+        room = min(self.limits.max_tokens - num_taken, self.limits.max_logit_rows - len(slices))
+        drafts = drafter.draft([part.sequence for part in slices if part.num_logit_rows], room)
+        return [self._with_draft(part, drafts[part.sequence]) if part.sequence in drafts else part for part in slices]
+
+    def _with_draft(self, part: Slice, draft: Row[int]) -> Slice:
+        """Only pages that nobody needs in this step or the next are taken for what may be thrown away."""
+        sequence = part.sequence
+        left = sequence.max_tokens - sequence.num_output_tokens - 1  # the last one is never read
+        end = part.num_tokens + min(len(draft), max(left, 0))
+        if self.pool.num_free <= len(self.running):
+            end = min(end, len(sequence.block_table) * BLOCK_TOKENS - sequence.num_computed_tokens)
+        taken = tuple(draft[: self._num_tokens_with_pages(sequence, end) - part.num_tokens])
+        return Slice(sequence, part.num_tokens + len(taken), 1 + len(taken), taken)
+
     def _read_prompts(self, tokens_left: int, rows_left: int) -> list[Slice]:
         """Slices of the prompts, urgent ones and those with least to read first; each leaves a quarter to the others.
 
@@ -215,7 +262,8 @@ class Scheduler:
         for position, sequence in enumerate(reading):
             is_last = position == len(reading) - 1
             share = tokens_left if is_last else -(-tokens_left * 3 // 4)
-            part = next_slice(sequence, min(share, self._num_tokens_with_pages(sequence, share)), rows_left)
+            share = self._num_tokens_with_pages(sequence, min(share, sequence.num_pending_tokens))
+            part = next_slice(sequence, share, rows_left)
             if part is not None:
                 slices.append(part)
                 tokens_left -= part.num_tokens
@@ -224,7 +272,6 @@ class Scheduler:
 
     def _num_tokens_with_pages(self, sequence: Sequence, num_tokens: int) -> int:
         """Take free pages for the sequence's next tokens; for how many there are any."""
-        num_tokens = min(num_tokens, sequence.num_pending_tokens)
         missing = num_blocks_for(sequence.num_computed_tokens + num_tokens) - len(sequence.block_table)
         if missing > 0:
             sequence.add_blocks(self.pool.allocate(min(missing, self.pool.num_free)))

@@ -24,7 +24,7 @@ MOST_FORCED_TOKENS = 16
 """More tokens than these that a grammar forced are read like a prompt, in the steps' spare room."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Sequence:
     """Mutable state of one generation; the scheduler alone changes its pages, the engine the rest.
 
@@ -34,6 +34,7 @@ class Sequence:
     block_table: page numbers by position // 16; pages are this sequence's only while it runs.
     page_keys: what its full pages can be found by, behind its tenant's root, as far as anybody has asked.
     num_cached_tokens: of the prompt, in pages that others had filled.
+    num_drafted_tokens, num_accepted_tokens: guessed, and guessed rightly, so that one step read several.
     num_read_before: tokens that it had read when it gave its pages up; it may have to read them again.
     turn_end: once so many tokens have been computed, others may have its place.
     constraint: what the output has to look like, and how far it has come; None allows everything.
@@ -55,6 +56,8 @@ class Sequence:
     num_computed_tokens: int = 0
     num_cached_tokens: int = 0
     num_forced_tokens: int = 0
+    num_drafted_tokens: int = 0
+    num_accepted_tokens: int = 0
     num_read_before: int = 0
     turn_end: int = 0
     has_looked_on_disk: bool = False
@@ -250,6 +253,8 @@ class Sequence:
             prompt_tokens=self.num_prompt_tokens,
             cached_tokens=self.num_cached_tokens,
             forced_tokens=self.num_forced_tokens,
+            drafted_tokens=self.num_drafted_tokens,
+            accepted_tokens=self.num_accepted_tokens,
             output_tokens=self.num_output_tokens,
             queue_s=started_s - arrival_s,
             prefill_s=first_token_s - started_s,

@@ -55,6 +55,8 @@ class Metrics:
         self._cached = counter("cached_tokens", "of these, found in the prefix cache")
         self._prefix_hits = counter("prefix_hits", "requests whose beginning was found in the prefix cache")
         self._output = counter("output_tokens", "tokens generated")
+        self._drafted = counter("drafted_tokens", "tokens guessed ahead")
+        self._accepted = counter("accepted_tokens", "of these, those that the model said")
         self._kept = counter("kept_answers", "requests answered without the model, by path", "path")
         for path in ("memory", "store", "curated", "near", "shared"):
             self._kept.labels(path)  # a series that begins at 0, for rates
@@ -138,6 +140,8 @@ class Metrics:
             receipt = one.receipt
             self._finished.labels(one.finish_reason).inc()
             self._output.inc(receipt.output_tokens)
+            self._drafted.inc(receipt.drafted_tokens)
+            self._accepted.inc(receipt.accepted_tokens)
             self.recent_tokens.add(receipt.output_tokens)
             if one.finish_reason != "cancelled":
                 self.recent_first.add(receipt.first_token_s)

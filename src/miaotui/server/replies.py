@@ -152,6 +152,8 @@ def receipt_body(receipt: Receipt) -> dict[str, Any]:
         "why": receipt.why,
         "cached_tokens": receipt.cached_tokens,
         "forced_tokens": receipt.forced_tokens,
+        "drafted_tokens": receipt.drafted_tokens,
+        "accepted_tokens": receipt.accepted_tokens,
         "queue_ms": round(receipt.queue_s * 1e3, 3),
         "prefill_ms": round(receipt.prefill_s * 1e3, 3),
         "decode_ms": round(receipt.decode_s * 1e3, 3),

@@ -1,0 +1,87 @@
+"""What drafting buys, category by category: the same answers with and without, in turns.
+
+usage: drafting.py [--per-category N] [--tokens N] [--activations int16] [--out FILE.json] [MODEL]
+
+Prompts are those of Spec-Bench (spec_bench_half.jsonl), through the model's chat template. Each is answered twice by
+the same process, plain and with drafts, the order changing from prompt to prompt; the answers must be equal, token by
+token. A prompt's speed-up is the ratio of the times from its first token to its last; "whole" includes reading the
+prompt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import geometric_mean, mean
+from typing import Any
+
+from common import data_file, machine_facts, resolve
+from miaotui import LLM
+from miaotui.adaptive import AdaptiveDrafter
+
+CONTEXT = 4096
+KV_BYTES = 512 << 20
+
+
+def questions(per_category: int) -> Iterator[tuple[str, str]]:
+    taken: dict[str, int] = {}
+    for line in data_file("spec_bench_half.jsonl").read_text("utf-8").splitlines():
+        row = json.loads(line)
+        category = row["category"]
+        if taken.get(category, 0) < per_category:
+            taken[category] = taken.get(category, 0) + 1
+            yield category, row["turns"][0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", default="smollm2:135m")
+    parser.add_argument("--per-category", type=int, default=1000)
+    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--activations", default="int16", choices=["int16", "int8"])
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    model = resolve(arguments.model)
+    settings: dict[str, Any] = {"context_length": CONTEXT, "kv_memory_bytes": KV_BYTES, "prefix_cache": False}
+    settings["activations"] = arguments.activations
+    with LLM(model, **settings) as plain, LLM(model, drafter=AdaptiveDrafter(), **settings) as drafting:
+        rows = []
+        choice = {"temperature": 0, "max_tokens": arguments.tokens}
+        for number, (category, text) in enumerate(questions(arguments.per_category)):
+            ids = plain.encode_chat(text)
+            if len(ids) > CONTEXT - arguments.tokens:
+                print(f"left out: a prompt of {len(ids)} tokens ({category})", flush=True)
+                continue
+            order = (plain, drafting) if number % 2 else (drafting, plain)
+            said = {llm: llm.generate(ids, **choice) for llm in order}
+            if said[plain].token_ids != said[drafting].token_ids:
+                raise SystemExit(f"the answers to {text[:60]!r} differ")
+            before, after = said[plain].receipt, said[drafting].receipt
+            if before.output_tokens < 2:
+                continue
+            row = {"category": category, "tokens": before.output_tokens, "speedup": before.decode_s / after.decode_s}
+            row["whole"] = (before.prefill_s + before.decode_s) / (after.prefill_s + after.decode_s)
+            rows.append(row | {"drafted": after.drafted_tokens, "accepted": after.accepted_tokens})
+            print(json.dumps(row), flush=True)
+    for category in sorted({row["category"] for row in rows}):
+        some = [row for row in rows if row["category"] == category]
+        print(line(category, some))
+    print(line("all", rows))
+    if arguments.out:
+        record = {"machine": machine_facts(), "model": model.name, "rows": rows}
+        arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def line(name: str, rows: list[dict[str, Any]]) -> str:
+    speedups, drafted = [row["speedup"] for row in rows], sum(row["drafted"] for row in rows)
+    accepted = sum(row["accepted"] for row in rows)
+    return (
+        f"| {name} | {len(rows)} | {mean(speedups):.2f} | {geometric_mean(speedups):.2f} | {min(speedups):.2f} | "
+        f"{mean(row['whole'] for row in rows):.2f} | {accepted / max(drafted, 1):.0%} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
