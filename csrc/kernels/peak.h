@@ -17,8 +17,11 @@ static void peak_dot(int64_t rounds, const int8_t* x, int64_t* operations) {
 #pragma GCC unroll 12  // or the accumulators stay in memory
     for (I32& a : acc) a = iset1(0);
     for (int64_t i = 0; i < rounds; ++i) {
+        // The chains take turns: some processors look too few instructions ahead to find another chain behind eight in a row.
+#pragma GCC unroll 8
+        for (int q = 0; q < 8; q += kDotsAtOnce)
 #pragma GCC unroll 12
-        for (int c = 0; c < kPeakChains; ++c) acc[c] = dot<4, 8>(acc[c], codes, x + 32 * c);
+            for (int c = 0; c < kPeakChains; ++c) acc[c] = dot<4, kDotsAtOnce>(acc[c], codes + q, x + 32 * c + 4 * q);
         __asm__ volatile("" ::: "memory");  // the loads of x belong to the work
     }
     I32 sum = acc[0];

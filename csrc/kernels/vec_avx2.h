@@ -133,6 +133,8 @@ MT_INLINE __m256i broadcast4(const void* x) {
     return _mm256_set1_epi32(four);
 }
 
+inline constexpr int kDotsAtOnce = 8;  // they share their widening to 32 bits
+
 // acc + Σ over N quads of codes (unsigned, BITS wide) × activations (int8).
 template <int BITS, int N>
 MT_INLINE I32 dot(I32 acc, const Codes* codes, const int8_t* x) {

@@ -119,6 +119,13 @@ MT_INLINE __m512i broadcast4(const void* x) {
     return _mm512_set1_epi32(four);
 }
 
+// So many quads are cheapest in one go: one where that is an instruction, all where they share their widening to 32 bits.
+#ifdef __AVX512VNNI__
+inline constexpr int kDotsAtOnce = 1;
+#else
+inline constexpr int kDotsAtOnce = 8;
+#endif
+
 // acc + Σ over N quads of codes (unsigned, BITS wide) × activations (int8).
 template <int BITS, int N>
 MT_INLINE I32 dot(I32 acc, const Codes* codes, const int8_t* x) {

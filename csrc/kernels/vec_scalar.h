@@ -140,6 +140,8 @@ MT_INLINE F32 code_column(Codes c) {
     return static_cast<float>(c.k[K]);
 }
 
+inline constexpr int kDotsAtOnce = 8;
+
 // acc + Σ over N quads of codes × activations (int8).
 template <int BITS, int N>
 MT_INLINE I32 dot(I32 acc, const Codes* codes, const int8_t* x) {
