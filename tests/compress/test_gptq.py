@@ -72,11 +72,10 @@ def test_unrelated_inputs_leave_what_search_finds() -> None:
     moments = np.random.default_rng(4).gamma(1, size=COLUMNS).astype(np.float32)
     statistics = InputStatistics(9, moments, hessian=lambda: np.diag(moments))
     for kind in (TensorType.Q4_0, TensorType.Q4_1):
-        costs = [
-            np.square(_native.dequantize(int(kind), quantize(weights), weights.size).reshape(weights.shape) - weights)
-            @ moments
-            for quantize in (m.quantizer(kind, COLUMNS, statistics) for m in (search, gptq))
-        ]
+        packed = gptq.quantizer(kind, COLUMNS, statistics)(weights)
+        found = search.found(kind, weights, search.importance_of(moments, COLUMNS))
+        got = _native.dequantize(int(kind), packed, weights.size).reshape(weights.shape)
+        costs = [np.square(one - weights) @ moments for one in (found.weights(), got)]
         assert costs[1].sum() == pytest.approx(costs[0].sum(), rel=0.01)
 
 

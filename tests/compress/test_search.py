@@ -121,6 +121,17 @@ def test_columns_that_matter_are_kept_better() -> None:
     assert squares[1] < 0.8 * squares[0]
 
 
+@pytest.mark.parametrize("kind", [TensorType.Q4_0, TensorType.IQ4_NL, TensorType.Q4_1])
+def test_large_weights_are_shrunk_less_than_by_least_squares(kind: TensorType) -> None:
+    weights, _ = some_weights(64, 512, 7)
+    packed = search.quantizer(kind, 512, None)(weights)
+    got = _native.dequantize(int(kind), packed, weights.size).reshape(weights.shape)
+    fitted = search.found(kind, weights, None).weights()
+    large = np.abs(weights) > 3 * np.sqrt(np.square(weights).mean())
+    errors = [np.square((one - weights)[large]).mean() for one in (got, fitted)]
+    assert errors[0] < 0.8 * errors[1]
+
+
 @pytest.mark.parametrize(
     "moments", [np.ones(31, np.float32), np.full(64, np.nan, np.float32), -np.ones(64, np.float32)]
 )
