@@ -71,9 +71,12 @@ def with_ours(source: Path, kind: str, method: str, calibration: Calibration, ta
     return time.monotonic() - begin
 
 
-def with_llama(source: Path, kind: str, head: str, importance: Path | None, target: Path) -> float:
+def with_llama(source: Path, kind: str, types: dict[str, str], importance: Path | None, target: Path) -> float:
+    """types: of the tensors of our file, whose embedding and head have theirs, too."""
+    embedding = types["token_embd.weight"]
     worker = str(Path(__file__).with_name("quantizers_worker.py"))
-    command = [peer_python("llama-cpp-python"), worker, str(source), str(target), kind, head]
+    command = [peer_python("llama-cpp-python"), worker, str(source), str(target), kind]
+    command += [types.get("output.weight", embedding), embedding]
     done = subprocess.run(
         command + ([str(importance)] if importance else []),
         check=True,
@@ -127,10 +130,9 @@ def made(
         seconds = with_ours(source, kind, method, calibration, target)
         types = types_of(target)  # before whoever asked removes the file
         yield method, target, seconds
-    head = types["output.weight" if "output.weight" in types else "token_embd.weight"]
     for name, given in ((LLAMA, None), (LLAMA_IMPORTANCE, importance)):
         target = work / f"{model.stem}-{kind}-{name.replace(' ', '-')}.gguf"
-        seconds = with_llama(source, kind, head, given, target)
+        seconds = with_llama(source, kind, types, given, target)
         assert types_of(target) == types, "types differ, so figures would not be comparable"
         yield name, target, seconds
 

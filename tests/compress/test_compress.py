@@ -15,9 +15,10 @@ from miaotui import LLM
 from miaotui.cli import main
 from miaotui.compress.compress import compress, open_source
 from miaotui.compress.plan import TYPES, type_named
-from miaotui.compress.source import read_rows
+from miaotui.compress.source import Change, Changed, FileSource, read_rows
 from miaotui.errors import ConfigError, ModelFileError, ModelNotFoundError
 from miaotui.formats.gguf import read_gguf
+from miaotui.formats.gguf_write import GgufWriter, PlannedTensor
 from miaotui.formats.weights import Tensor, TensorType
 
 
@@ -87,3 +88,16 @@ def test_weights_that_no_model_has_are_refused(weight: float) -> None:
     with pytest.raises(ModelFileError, match="'m' holds weights"):
         read_rows(tensor, 0, 2)
     assert read_rows(tensor, 0, 1).shape == (1, 32)
+
+
+def test_layers_come_front_to_back_whatever_order_the_file_has(tmp_path: Path) -> None:
+    names = ["output.weight", "blk.10.a.weight", "blk.2.a.weight", "token_embd.weight", "blk.0.a.weight"]
+    with GgufWriter(tmp_path / "a.gguf", {}, [PlannedTensor(name, TensorType.F32, (32,)) for name in names]) as writer:
+        for name in names:
+            writer.write(name, np.zeros(128, np.uint8))
+    source = FileSource(read_gguf(tmp_path / "a.gguf"))
+    layers = ["blk.0.a.weight", "blk.2.a.weight", "blk.10.a.weight"]
+    assert list(source.tensors) == ["output.weight", "token_embd.weight", *layers]
+    change = Change((32,), lambda first, last: np.ones(32, np.float32))
+    changed = Changed(source, {"blk.2.a.weight": change, "token_embd.weight": None})
+    assert list(changed.tensors) == ["output.weight", *layers]

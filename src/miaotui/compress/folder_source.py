@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miaotui.compress.plan import KEPT
-from miaotui.compress.source import Floats, SourceTensor, read_rows
+from miaotui.compress.source import Floats, SourceTensor, in_layer_order, read_rows
 from miaotui.formats import ModelFile, open_model
 from miaotui.formats.byte_level_gguf import byte_level_metadata
 from miaotui.formats.gguf_write import Field, StandardValue, encode_as_converted
@@ -47,9 +47,10 @@ class FolderSource:
         self.path = path
         self.metadata: Mapping[str, object] = metadata
         self.fields: Mapping[str, Field] = {key: encode_as_converted(value) for key, value in metadata.items()}
-        self.tensors = {name: self._as_written(name, tensor) for name, tensor in self._tensors.items()}
+        tensors = {name: self._as_written(name, tensor) for name, tensor in self._tensors.items()}
         if self._factors is not None:
-            self.tensors[ROPE_FACTORS] = SourceTensor(ROPE_FACTORS, self._factors.shape, TensorType.F32)
+            tensors[ROPE_FACTORS] = SourceTensor(ROPE_FACTORS, self._factors.shape, TensorType.F32)
+        self.tensors = in_layer_order(tensors)
 
     def floats(self, name: str, first: int = 0, last: int | None = None) -> Floats:
         """See `Source.floats`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ MAX_WEIGHT = 1e6
 """Larger ones no model has; scales of 16 bits could not hold them, nor sums of their squares."""
 MAX_HALF = 65504.0
 """The largest float16."""
+_LAYER = re.compile(r"blk\.(\d+)\.")
 CHUNK_WEIGHTS = 1 << 22
 """Weights that are floats at one time, where whole rows are not more."""
 
@@ -52,13 +54,26 @@ class Source(Protocol):
 
     @property
     def tensors(self) -> Mapping[str, SourceTensor]:
-        """By name, in the order in which they are written."""
+        """By name, as `in_layer_order` has them, which is how they are written."""
 
     def floats(self, name: str, first: int = 0, last: int | None = None) -> Floats:
         """Rows first … last of a matrix [rows, columns], or a vector; raises ModelFileError unless all are finite."""
 
     def release(self, name: str) -> None:
         """Gives back the memory that reading the tensor took."""
+
+
+def in_layer_order(tensors: Mapping[str, SourceTensor]) -> dict[str, SourceTensor]:
+    """Front to back, behind what belongs to no layer. Many files have layer 10 before layer 2.
+
+    Whoever asks for Hessians, which come layer by layer, would have the text read again from the beginning each time.
+    """
+    return dict(sorted(tensors.items(), key=lambda item: _layer(item[0])))
+
+
+def _layer(name: str) -> int:
+    match = _LAYER.match(name)
+    return int(match[1]) if match else -1
 
 
 def chunks(source: Source, name: str) -> Iterator[Floats]:
@@ -96,7 +111,8 @@ class FileSource:
         self.path = file.path
         self.metadata = file.metadata
         self.fields: Mapping[str, Field] = file.fields
-        self.tensors = {t.name: SourceTensor(t.name, t.shape, t.type, t.data) for t in file.weights.values()}
+        tensors = {t.name: SourceTensor(t.name, t.shape, t.type, t.data) for t in file.weights.values()}
+        self.tensors = in_layer_order(tensors)
 
     def floats(self, name: str, first: int = 0, last: int | None = None) -> Floats:
         """See `Source.floats`."""
@@ -134,11 +150,12 @@ class Changed:
         self.path = source.path
         self.metadata = {**source.metadata, **(metadata or {})}
         self.fields = {key: value for key, value in {**source.fields, **(fields or {})}.items() if value is not None}
-        self.tensors = {name: tensor for name, tensor in source.tensors.items() if name not in changes}
+        tensors = {name: tensor for name, tensor in source.tensors.items() if name not in changes}
         for name, change in changes.items():
             if change is not None:
                 before = source.tensors.get(name, SourceTensor(name, change.shape, TensorType.F32))
-                self.tensors[name] = replace(before, shape=change.shape, raw=None)
+                tensors[name] = replace(before, shape=change.shape, raw=None)
+        self.tensors = in_layer_order(tensors)
 
     def floats(self, name: str, first: int = 0, last: int | None = None) -> Floats:
         """See `Source.floats`."""
