@@ -31,7 +31,7 @@ class Steps:
 
         def held() -> Any:
             nonlocal is_held
-            if is_held and len(scheduler.waiting) + len(scheduler.running) < num_together:
+            if is_held and scheduler.num_unfinished < num_together:
                 return []
             is_held = False
             self._permits.acquire()

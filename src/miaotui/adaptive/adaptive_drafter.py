@@ -119,8 +119,7 @@ class AdaptiveDrafter:
         if state.matched == 0:
             return
         share = chance = self._share(state).value
-        left = sequence.max_tokens - sequence.num_output_tokens - 1  # the last token is never read
-        for _ in range(min(most, left)):
+        for _ in range(min(most, sequence.num_draftable_tokens)):
             if chance < LEAST_CHANCE:
                 break
             offers.append((chance, number))

@@ -100,7 +100,7 @@ class Scheduler:
             pass
         slices = self._go_on()
         num_taken = sum(part.num_tokens for part in slices)
-        num_waiting = len(self.running) - len(slices) + len(self.waiting)
+        num_waiting = self.num_unfinished - len(slices)
         if self.drafter is not None and slices and self._nobody_could_be_read(slices):
             slices = self._with_drafts(slices, self.drafter, num_taken)
         else:
@@ -244,8 +244,7 @@ class Scheduler:
     def _with_draft(self, part: Slice, draft: Row[int]) -> Slice:
         """Only pages that nobody needs in this step or the next are taken for what may be thrown away."""
         sequence = part.sequence
-        left = sequence.max_tokens - sequence.num_output_tokens - 1  # the last one is never read
-        end = part.num_tokens + min(len(draft), max(left, 0))
+        end = part.num_tokens + min(len(draft), sequence.num_draftable_tokens)
         if self.pool.num_free <= len(self.running):
             end = min(end, len(sequence.block_table) * BLOCK_TOKENS - sequence.num_computed_tokens)
         taken = tuple(draft[: self._num_tokens_with_pages(sequence, end) - part.num_tokens])

@@ -92,6 +92,11 @@ class Sequence:
         return len(self.token_ids) - len(self.request.prompt_token_ids)
 
     @property
+    def num_draftable_tokens(self) -> int:
+        """Tokens that may be drafted: as many as it may still say but one, for the last is never read."""
+        return max(self.max_tokens - self.num_output_tokens - 1, 0)
+
+    @property
     def num_pending_tokens(self) -> int:
         """Tokens the model has not read yet: 1 while decoding."""
         return len(self.token_ids) - self.num_computed_tokens
