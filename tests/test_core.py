@@ -92,6 +92,24 @@ def test_logit_bias_must_map_few_token_ids_to_bounded_numbers(bad: Any) -> None:
         SamplingParams(logit_bias=bad)
 
 
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        ({"max_pattern_size": 4}, "must have max_pattern_size and min_count"),
+        ({"max_pattern_size": 4, "min_count": 2, "size": 1}, "must be an object of"),
+        ({"max_pattern_size": 4, "min_count": 1}, "min_count must be a whole number from 2"),
+        ({"max_pattern_size": 0, "min_count": 2}, "max_pattern_size must be a whole number from 1 to 1024"),
+        ({"max_pattern_size": 1025, "min_count": 2}, "max_pattern_size must be a whole number from 1 to 1024"),
+        ({"max_pattern_size": 4, "min_count": 2, "min_pattern_size": 5}, "min_pattern_size .5. is more than"),
+        ([4, 2], "must be an object of"),
+        ("4,2", "must be an object of"),
+    ],
+)
+def test_circles_are_described_in_whole_numbers_within_bounds(bad: Any, why: str) -> None:
+    with pytest.raises(InvalidRequestError, match=f"repetition_detection.*{why}"):
+        SamplingParams(repetition_detection=bad)
+
+
 def test_minimum_above_maximum_is_refused() -> None:
     with pytest.raises(InvalidRequestError, match=r"min_tokens \(5\) is more than max_tokens \(4\)"):
         SamplingParams(min_tokens=5, max_tokens=4)

@@ -26,6 +26,7 @@ MAX_BIASED_TOKENS = 1024
 MAX_GRAMMAR_CHARACTERS = 64 << 10
 MAX_GRAMMAR_DEPTH = 32
 MAX_CHOICES = 1024
+MAX_PATTERN_TOKENS = 1024
 MAX_TOKEN_COUNT = 2**31 - 1
 
 # Parameter → least and largest value; bounds of 0 < top_p and 0 < repetition_penalty are checked apart.
@@ -87,6 +88,34 @@ class StructuredOutputs:
 
 
 @dataclass(frozen=True, slots=True)
+class RepetitionDetection:
+    """When an output counts as going round in circles: a pattern of tokens comes several times on end; as in vLLM.
+
+    max_pattern_size: tokens of the longest pattern that is looked for, at most 1,024. min_count: how often it comes, at
+    least twice. min_pattern_size: tokens of the shortest; 0 means 1.
+
+    Raises InvalidRequestError for numbers out of range, or a shortest pattern longer than the longest.
+    """
+
+    max_pattern_size: int
+    min_count: int
+    min_pattern_size: int = 0
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("max_pattern_size", 1, MAX_PATTERN_TOKENS),
+            ("min_count", 2, MAX_TOKEN_COUNT),
+            ("min_pattern_size", 0, MAX_PATTERN_TOKENS),
+        ):
+            object.__setattr__(self, name, _integer(f"repetition_detection: {name}", getattr(self, name), low, high))
+        if self.min_pattern_size > self.max_pattern_size:
+            raise InvalidRequestError(
+                f"repetition_detection: min_pattern_size ({self.min_pattern_size}) is more than max_pattern_size "
+                f"({self.max_pattern_size}); lower it or raise that."
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class SamplingParams:
     """How to choose tokens and when to stop; names and meanings as in the OpenAI API and vLLM.
 
@@ -106,6 +135,8 @@ class SamplingParams:
     include_stop_str_in_output: keep the stop string at the end of the text.
     structured_outputs: what the text must look like, as `StructuredOutputs` or a mapping of its fields. Tokens that
         leave no choice are not asked of the model; penalties, bias and temperature act on what is allowed.
+    repetition_detection: end the text with finish_reason "repetition" once it goes round in circles, as
+        `RepetitionDetection` or a mapping of its fields; min_tokens holds it off. None lets it go on.
 
     Raises InvalidRequestError when a value is not of its type, not finite or out of range.
     """
@@ -129,6 +160,7 @@ class SamplingParams:
     prompt_logprobs: int | None = None
     include_stop_str_in_output: bool = False
     structured_outputs: StructuredOutputs | None = None
+    repetition_detection: RepetitionDetection | None = None
 
     def __post_init__(self) -> None:
         for name, (low, high) in _REAL_RANGES.items():
@@ -154,6 +186,7 @@ class SamplingParams:
             raise InvalidRequestError(
                 "min_tokens must be 0 with structured_outputs, which end where they are complete."
             )
+        self._set("repetition_detection", _repetition(self.repetition_detection))
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -247,10 +280,24 @@ def _integer(name: str, value: object, low: int, high: int) -> int:
 def _structured(value: object) -> StructuredOutputs | None:
     if value is None or isinstance(value, StructuredOutputs):
         return value
-    known = [f.name for f in fields(StructuredOutputs)]
+    return StructuredOutputs(**_fields_of(StructuredOutputs, "structured_outputs", value))
+
+
+def _repetition(value: object) -> RepetitionDetection | None:
+    if value is None or isinstance(value, RepetitionDetection):
+        return value
+    given = _fields_of(RepetitionDetection, "repetition_detection", value)
+    if not {"max_pattern_size", "min_count"} <= set(given):
+        raise InvalidRequestError("repetition_detection must have max_pattern_size and min_count.")
+    return RepetitionDetection(**given)
+
+
+def _fields_of(kind: type, name: str, value: object) -> dict[str, Any]:
+    """A mapping with no other keys than the fields of a dataclass."""
+    known = [f.name for f in fields(kind)]
     if not isinstance(value, Mapping) or not set(value) <= set(known):
-        raise InvalidRequestError(f"structured_outputs must be an object of {', '.join(known)}, not {brief(value)}.")
-    return StructuredOutputs(**value)
+        raise InvalidRequestError(f"{name} must be an object of {', '.join(known)}, not {brief(value)}.")
+    return dict(value)
 
 
 def _parsed(text: str) -> object:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from miaotui.answers.question import Question, why_not_kept
-from miaotui.core import SamplingParams, StructuredOutputs
+from miaotui.core import RepetitionDetection, SamplingParams, StructuredOutputs
 
 ASKED: list[dict[str, Any]] = [
     {"role": "system", "content": "Be brief."},
@@ -38,6 +38,7 @@ def question(
         question(structured_outputs=StructuredOutputs(json_object=True)),
         question(min_tokens=3),
         question(ignore_eos=True),
+        question(repetition_detection=RepetitionDetection(8, 3)),
     ],
 )
 def test_whatever_can_change_the_answer_changes_the_key(other: Question) -> None:

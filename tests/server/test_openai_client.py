@@ -168,6 +168,17 @@ def test_unknown_fields_are_ignored(client: openai.OpenAI) -> None:
     assert client.chat.completions.create(messages=MESSAGES, **options).choices
 
 
+def test_an_answer_that_goes_round_in_circles_ends_where_that_is_wanted(client: openai.OpenAI) -> None:
+    same: Any = {"5": 100}  # the same token again and again
+    asked: Any = {"ignore_eos": True, "repetition_detection": {"max_pattern_size": 4, "min_count": 3}}
+    got = client.chat.completions.create(messages=MESSAGES, logit_bias=same, **GREEDY | {"extra_body": asked})
+    assert got.usage is not None
+    assert (got.usage.completion_tokens, got.choices[0].finish_reason) == (3, "repetition")
+    asked["repetition_detection"] = {"max_pattern_size": 4}
+    with pytest.raises(openai.BadRequestError, match="repetition_detection must have max_pattern_size and min_count"):
+        client.chat.completions.create(messages=MESSAGES, **GREEDY | {"extra_body": asked})
+
+
 def test_another_model_is_404(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="tiny"):
         client.chat.completions.create(messages=MESSAGES, model="gpt-4")

@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +17,7 @@ from miaotui.cli.parsing import add_model_options, config_of, number, open_llm, 
 from miaotui.errors import CapacityError, ConfigError, ContextLengthError, InvalidRequestError
 
 if TYPE_CHECKING:
-    from miaotui.core import SamplingParams
+    from miaotui.core import RepetitionDetection, SamplingParams
     from miaotui.engine.llm import LLM
     from miaotui.engine.results import Completion
     from miaotui.engine.stream import Stream
@@ -26,6 +26,12 @@ DEFAULT_MAX_TOKENS = 1024
 """Small models may repeat themselves for ever; without a flag an answer ends here, or where the context does."""
 
 MAX_PIPED_BYTES = 16_000_000
+
+_ENDINGS = {
+    "length": "cut off at the token limit",
+    "repetition": "ended because it went round in circles",
+    "cancelled": "cancelled",
+}
 
 SAMPLING_FLAGS: tuple[tuple[str, str, Callable[[str], float], str], ...] = (
     ("--temperature", "T", number, "0 (default) is the likeliest text, 1 the model's own variety, at most 100"),
@@ -72,6 +78,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=_readable,
         metavar="TEXT",
         help="end the answer before this text; repeatable",
+    )
+    group.add_argument(
+        "--repetition-detection",
+        type=_repetition,
+        metavar="SIZE,COUNT",
+        help="end the answer once up to SIZE tokens came COUNT times on end, such as 64,4 (default: off)",
     )
     add_model_options(parser)
 
@@ -139,7 +151,7 @@ def status_line(completion: Completion, loaded_s: float | None = None) -> str:
         f"{receipt.prompt_tokens} + {receipt.output_tokens} tokens",
         f"{format_bytes(peak_memory_bytes())} peak",
         *([f"loaded in {loaded_s:.2f} s"] if loaded_s is not None else []),
-        *({"length": ["cut off at the token limit"], "cancelled": ["cancelled"]}.get(completion.finish_reason, [])),
+        *([_ENDINGS[completion.finish_reason]] if completion.finish_reason in _ENDINGS else []),
     ]
     return f"[{' · '.join(parts)}]"
 
@@ -212,10 +224,22 @@ def _piped_text() -> str:
     return text.decode("utf-8", "replace")
 
 
+def _repetition(text: str) -> RepetitionDetection:
+    """A flag's value that says when an answer goes round in circles."""
+    from miaotui.core import RepetitionDetection
+
+    size, _, count = text.partition(",")
+    try:
+        return RepetitionDetection(int(size), int(count))
+    except (InvalidRequestError, ValueError) as error:
+        why = f": {error}" if isinstance(error, InvalidRequestError) else ""
+        raise ArgumentTypeError(f"it must be SIZE,COUNT such as 64,4, not {text[:80]!r}{why}") from None
+
+
 def _sampling(args: Namespace) -> SamplingParams:
     from miaotui.core import SamplingParams
 
-    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop")
+    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop", "repetition_detection")
     given: dict[str, Any] = {name: value for name in names if (value := getattr(args, name)) is not None}
     try:
         return SamplingParams(**{"temperature": 0.0, "max_tokens": args.max_tokens} | given)

@@ -12,6 +12,7 @@ from miaotui.core import Receipt, Request
 from miaotui.engine.grammar import Constraint
 from miaotui.engine.pages import BLOCK_TOKENS, num_blocks_for
 from miaotui.engine.prefix_tree import Key, root_key
+from miaotui.engine.repetition import CircleWatch
 from miaotui.engine.results import Completion, FinishReason, TokenLogprob
 from miaotui.engine.text import TextStream
 from miaotui.errors import ModelFileError
@@ -38,6 +39,7 @@ class Sequence:
     num_read_before: tokens that it had read when it gave its pages up; it may have to read them again.
     turn_end: once so many tokens have been computed, others may have its place.
     constraint: what the output has to look like, and how far it has come; None allows everything.
+    circles: whether the output goes round in circles; None where nobody asked.
     num_forced_tokens: of the output, those that the constraint left no choice about.
     error: what ended it where that was no fault of the request; for whoever waits for it to raise.
     """
@@ -50,6 +52,7 @@ class Sequence:
     text: TextStream
     parent: Sequence | None = None
     constraint: Constraint | None = None
+    circles: CircleWatch | None = field(init=False)
     token_ids: list[int] = field(init=False)
     block_table: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     page_keys: list[Key] = field(init=False)
@@ -74,6 +77,8 @@ class Sequence:
     def __post_init__(self) -> None:
         self.token_ids = list(self.request.prompt_token_ids)
         self.page_keys = [root_key(self.request.tenant)]
+        wanted = self.request.sampling.repetition_detection
+        self.circles = None if wanted is None else CircleWatch(wanted)
         self._begin_scores()
 
     def _begin_scores(self) -> None:
@@ -184,11 +189,15 @@ class Sequence:
         if token_id in self.eos_ids and not (params.ignore_eos and self.constraint is None):
             return self._end(token_id, now_s, stop_reason=None)
         text = self.text.push(token_id, may_stop=may_stop)
+        pattern_size = 0 if self.circles is None else self.circles.push(token_id)
         if self.text.stopped_by is not None:
             self.stop_reason = self.text.stopped_by
             self.finish("stop", now_s)
         elif self.constraint is not None and self._ends_constraint(self.constraint, token_id):
             text += self.fail(why, now_s) if (why := self.constraint.error) else self.finish("stop", now_s)
+        elif pattern_size and may_stop:
+            self.stop_reason = f"a pattern of {pattern_size} tokens, again and again"
+            text += self.finish("repetition", now_s)
         elif self.num_output_tokens >= self.max_tokens:
             text += self.finish("length", now_s)
         return text

@@ -48,6 +48,7 @@ class Sampling(msgspec.Struct, kw_only=True):
     include_stop_str_in_output: bool | None = None
     priority: Annotated[int, msgspec.Meta(ge=-1000, le=1000)] | None = None
     structured_outputs: dict[str, Any] | None = None
+    repetition_detection: dict[str, Any] | None = None
     guided_json: str | dict[str, Any] | None = None
     guided_regex: str | None = None
     guided_choice: list[str] | None = None
@@ -85,7 +86,7 @@ def sampling_params(given: Mapping[str, Any]) -> SamplingParams:
 _ENGINE_FIELDS = (
     "max_tokens", "temperature", "top_p", "n", "stop", "presence_penalty", "frequency_penalty", "seed", "top_k",
     "min_p", "repetition_penalty", "min_tokens", "stop_token_ids", "ignore_eos", "include_stop_str_in_output",
-    "structured_outputs",
+    "structured_outputs", "repetition_detection",
 )  # fmt: skip
 
 
