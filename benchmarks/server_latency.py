@@ -4,7 +4,8 @@ usage: server_latency.py [--runs N] [MODEL]                              (defaul
 Each run starts a server with an empty folder for prefixes, asks twice behind the same system prompt of about 2,000
 tokens, ends the server, starts it again and asks once more; then it measures the gaps between a stream's tokens while a
 prompt of about 4,000 tokens is read beside it, and alone before and after that (machines slow down after seconds of
-load), for one and for four streams.
+load), for one and for four streams. Tokens without text (an answer's end, a turn's name) are barred from these
+streams: behind them the next text would come after two steps, and count as one gap.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from common import resolve
+from miaotui.formats import open_model
+from miaotui.formats.tokenizer import Tokenizer
 from server_peers import answers, free_port
 
 WORDS = (
@@ -89,16 +92,21 @@ def first_token_s(url: str, seed: int, question: str) -> float:
     return stream(url, {"messages": messages, "max_tokens": 4})[0]
 
 
-def gaps_s(url: str, num_streams: int, seed: int, beside: int) -> list[float]:
+def without_text(model: Path) -> dict[str, float]:
+    """A bias against tokens that are no text."""
+    tokenizer = Tokenizer.from_model(open_model(model))
+    return {str(id): -100.0 for id in range(tokenizer.vocab_size) if tokenizer.is_special(id)}
+
+
+def gaps_s(url: str, num_streams: int, seed: int, beside: int, bias: dict[str, float]) -> list[float]:
     """Gaps of streams, all of them or those while a prompt of so many words is read beside them."""
     gaps: list[float] = []
     window = [0.0, float("inf")]
 
     def run(number: int) -> None:
         begin_s = time.perf_counter()
-        times_s = stream(
-            url, {"messages": [{"role": "user", "content": text_of(20, seed + number)}], "max_tokens": 700}
-        )
+        messages = [{"role": "user", "content": text_of(20, seed + number)}]
+        times_s = stream(url, {"messages": messages, "max_tokens": 700, "logit_bias": bias})
         at_s = [begin_s + seconds for seconds in times_s]
         gaps.extend(b - a for a, b in itertools.pairwise(at_s) if window[0] <= a <= window[1])
 
@@ -121,6 +129,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     arguments = parser.parse_args()
     model = resolve(arguments.model)
+    bias = without_text(model)
     figures: dict[str, list[float]] = {}
 
     def note(name: str, value: float) -> None:
@@ -140,9 +149,9 @@ def main() -> None:
                         note("the same tokens after a restart, share of that", again_s / first_s)
                         for num_streams in (1, 4):
                             seed = 1000 * num_streams + 10 * run  # no text twice: it would be found
-                            gaps = gaps_s(url, num_streams, seed, 0)
-                            beside = gaps_s(url, num_streams, seed + 200, 3900)
-                            gaps += gaps_s(url, num_streams, seed + 400, 0)
+                            gaps = gaps_s(url, num_streams, seed, 0, bias)
+                            beside = gaps_s(url, num_streams, seed + 200, 3900, bias)
+                            gaps += gaps_s(url, num_streams, seed + 400, 0, bias)
                             alone = statistics.median(gaps)
                             note(f"{num_streams} streams: median gap alone, ms", alone * 1e3)
                             for where, some in (("alone", gaps), ("beside 4,000 tokens", beside)):
