@@ -4,7 +4,7 @@ usage: early_exit.py [--prompts N] [--tokens N] [--wrong SHARE] [--out FILE.json
 
 The model answers prompts (Spec-Bench) greedily; then its first layers alone, with its own final norm and head behind
 them, say what they would have said at each token of those answers. An exit takes their word where their probability
-for it is high enough (CALM, arXiv:2207.07061, section 3.4): the threshold is the lowest for which at most --wrong of
+for it is high enough (CALM, arXiv:2207.07061): the threshold is the lowest for which at most --wrong of
 all tokens differ in half of the answers; the other half says what comes of it. The times are measured: of a step that
 ends there, and of one that asks there in vain and goes on. Keys and values that skipped layers owe to later tokens are
 left out of account, so the savings are the most there could be.
