@@ -59,7 +59,8 @@ def test_every_setting_can_be_set_in_every_place(environ: dict[str, str], tmp_pa
         "pack_cache_bytes": 0,
         "prefix_cache_bytes": 1 << 30,
         "tune": False,
-        "drafting": "lookup",
+        "drafting": "past",
+        "past_answers_bytes": "8MiB",
     }
     assert good.keys() == {setting.name for setting in SETTINGS}
     by_flag = load_config(good, environ)

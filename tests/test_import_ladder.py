@@ -39,7 +39,8 @@ NATIVE_ROOMS: dict[str, set[str]] = {
     "kernels": {"base"},
     "isa": {"kernels"},
     "program": {"base", "kernels"},
-    "bindings": {"base", "kernels", "program"},
+    "suffix": {"base"},
+    "bindings": {"base", "kernels", "program", "suffix"},
 }
 
 

@@ -36,5 +36,6 @@ void bind_sampler(nb::module_& m);
 void bind_program(nb::module_& m);
 void bind_kernels(nb::module_& m);
 void bind_similarity(nb::module_& m);
+void bind_suffix(nb::module_& m);
 
 }  // namespace miaotui

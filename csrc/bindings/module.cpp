@@ -53,4 +53,5 @@ NB_MODULE(_native, m) {
     bind_program(m);
     bind_kernels(m);
     bind_similarity(m);
+    bind_suffix(m);
 }

@@ -250,6 +250,30 @@ def top_log_probabilities(logits: _Floats, row: int, count: int) -> _RankedToken
 def dot_rows_i8(rows: NDArray[np.int8], query: NDArray[np.int8], tier: str | None = None) -> _Ints:
     """Return the dot product of every row [rows, n] with query [n]; n is a multiple of 32, at most 65,536."""
 
+# Drafts.
+
+class SuffixAutomaton:
+    """Texts of tokens, and where each run of tokens in them went on the last time."""
+
+    def __init__(self) -> None: ...
+    def append(self, tokens: Sequence[int]) -> None:
+        """Have the text under way go on, in amortized constant time per token."""
+    def begin_text(self) -> None:
+        """Have what comes be another text: no match reaches across."""
+    def repeat(self, count: int) -> tuple[int, list[int]]:
+        """Return how many tokens at the end of the text occur earlier in it, and what came behind them, round and round.
+
+        Only for a first text.
+        """
+    def find(self, tail: Sequence[int], count: int) -> tuple[int, list[int]]:
+        """Return how many tokens at the end of `tail` occur in a text, and what came behind them, up to its end."""
+    def most_bytes(self, num_tokens: int) -> int:
+        """Return what it may take with so many tokens more."""
+    @property
+    def num_tokens(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+
 # Single kernels of a tier, for tests and micro-benchmarks.
 
 def kernel_names() -> list[str]: ...

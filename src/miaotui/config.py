@@ -36,7 +36,7 @@ _MAX_CONFIG_BYTES = 1 << 20
 
 LogFormat = Literal["text", "json", "none"]
 Near = Literal["off", "guarded"]
-DraftingChoice = Literal["off", "lookup"]
+DraftingChoice = Literal["off", "lookup", "past"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,7 @@ class Config:
     prefix_cache_bytes: int
     tune: bool
     drafting: DraftingChoice
+    past_answers_bytes: int
     sources: Mapping[str, str]
 
 
@@ -162,9 +163,17 @@ SETTINGS = (
     Setting(
         "drafting",
         "MIAOTUI_DRAFTING",
-        choice("off", "lookup"),
+        choice("off", "lookup", "past"),
         "off",
-        "guess tokens from what was written before, so that a step reads several: the same answers",
+        "guess tokens from what was written before, so that a step reads several: the same answers; past: from earlier"
+        " answers, too",
+    ),
+    Setting(
+        "past_answers_bytes",
+        "MIAOTUI_PAST_ANSWERS",
+        parse_bytes,
+        32 << 20,
+        "memory for earlier answers that tokens are guessed from with `drafting` past",
     ),
     Setting("offline", "MIAOTUI_OFFLINE", truth, False, "never use the network"),
 )

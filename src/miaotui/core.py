@@ -48,7 +48,7 @@ _INTEGER_RANGES: dict[str, tuple[int, int]] = {
     "prompt_logprobs": (0, MAX_LOGPROBS),
 }
 _OPTIONAL = frozenset({"seed", "max_tokens", "logprobs", "prompt_logprobs"})
-_SWITCHES = ("ignore_eos", "include_stop_str_in_output")
+_SWITCHES = ("ignore_eos", "include_stop_str_in_output", "drafting")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +137,7 @@ class SamplingParams:
         leave no choice are not asked of the model; penalties, bias and temperature act on what is allowed.
     repetition_detection: end the text with finish_reason "repetition" once it goes round in circles, as
         `RepetitionDetection` or a mapping of its fields; min_tokens holds it off. None lets it go on.
+    drafting: whether tokens may be guessed where the engine does so: the same text, often sooner.
 
     Raises InvalidRequestError when a value is not of its type, not finite or out of range.
     """
@@ -161,6 +162,7 @@ class SamplingParams:
     include_stop_str_in_output: bool = False
     structured_outputs: StructuredOutputs | None = None
     repetition_detection: RepetitionDetection | None = None
+    drafting: bool = True
 
     def __post_init__(self) -> None:
         for name, (low, high) in _REAL_RANGES.items():
@@ -205,7 +207,8 @@ class Request:
 
     arrival_s: monotonic seconds. seed: the one in force. first_scored: with prompt_logprobs, the first prompt position
     whose token is scored (position 0 has no context, so at least 1). tenant: whose cached prefixes it may use, and
-    whose turn it takes. priority: lower ones are served first.
+    whose turn it takes. priority: lower ones are served first. keep: whether the answer may be kept to draft later ones
+    of the same tenant from.
     """
 
     id: int
@@ -216,6 +219,7 @@ class Request:
     first_scored: int = 1
     tenant: str = ""
     priority: int = 0
+    keep: bool = True
 
 
 @dataclass(frozen=True, slots=True)

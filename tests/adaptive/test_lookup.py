@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from miaotui.adaptive.drafters.lookup import LOOKBACK, READ_AT_ONCE, SIZES, PromptLookup
+from miaotui.adaptive.drafters.lookup import LOOKBACK, READ_AT_ONCE, PromptLookup
 
 
 def read(lookup: PromptLookup, token_ids: list[int]) -> None:
@@ -15,8 +15,8 @@ def read(lookup: PromptLookup, token_ids: list[int]) -> None:
 def proposed(token_ids: list[int], count: int = 4) -> tuple[list[int], int]:
     lookup = PromptLookup()
     read(lookup, token_ids)
-    at, matched = lookup.find()
-    return list(lookup.behind(at, count)) if matched else [], matched
+    matched, draft = lookup.find(count)
+    return draft, matched
 
 
 def test_what_followed_the_longest_match_is_proposed() -> None:
@@ -31,7 +31,7 @@ def test_of_equal_matches_the_latest_counts() -> None:
 
 def test_what_repeats_itself_is_proposed_round_and_round() -> None:
     assert proposed([9, 1, 2, 1, 2, 1, 2], 5) == ([1, 2, 1, 2, 1], 4)
-    assert proposed([7, 7, 7, 7], 6) == ([7] * 6, 2)
+    assert proposed([7, 7, 7, 7], 6) == ([7] * 6, 3)
 
 
 def test_nothing_is_proposed_where_nothing_agrees() -> None:
@@ -45,10 +45,8 @@ def test_a_text_read_piece_by_piece_is_the_same() -> None:
     while end < len(token_ids):
         end = min(end + rng.randrange(1, 9), len(token_ids))
         lookup.read(token_ids[:end])
-        at, matched = lookup.find()
-        draft = list(lookup.behind(at, 5)) if matched else []
+        matched, draft = lookup.find(5)
         assert (draft, matched) == proposed(token_ids[:end], 5)
-        assert matched in (0, *SIZES)
 
 
 def test_a_long_text_is_known_by_its_end_and_only_when_it_was_read() -> None:
@@ -57,6 +55,18 @@ def test_a_long_text_is_known_by_its_end_and_only_when_it_was_read() -> None:
     token_ids = [*token_ids[:-4], *token_ids[-40:-30]]
     lookup = PromptLookup()
     lookup.read(token_ids)
-    assert lookup.find() == (0, 0)
+    assert lookup.find(4) == (0, [])
     read(lookup, token_ids)
-    assert lookup.find()[1] == 8
+    assert lookup.find(4)[0] == 10
+
+
+def test_a_text_that_goes_on_and_on_takes_no_more_memory() -> None:
+    lookup, token_ids = PromptLookup(), list[int]()
+    most = 0
+    for start in range(0, 5 * LOOKBACK, READ_AT_ONCE):
+        token_ids += range(start, start + READ_AT_ONCE)
+        lookup.read(token_ids)
+        most = max(most, lookup._automaton.num_tokens)
+    assert 2 * LOOKBACK <= most <= 2 * LOOKBACK + READ_AT_ONCE
+    read(lookup, [*token_ids, *token_ids[-40:-30]])
+    assert lookup.find(1) == (10, [token_ids[-30]])

@@ -28,6 +28,7 @@ class Guesses:
         self._guess, self._length = guess, length
         self.judged: list[tuple[int, int]] = []
         self.observed: list[tuple[int, int]] = []
+        self.gone: list[tuple[str | None, int]] = []
 
     def draft(self, answering: Row[Sequence], num_spare: int) -> Mapping[Sequence, Row[int]]:
         found: dict[Sequence, Row[int]] = {}
@@ -43,6 +44,9 @@ class Guesses:
 
     def observe(self, num_answers: int, num_drafted: int, seconds: float) -> None:
         self.observed.append((num_answers, num_drafted))
+
+    def ended(self, sequence: Sequence) -> None:
+        self.gone.append((sequence.finish_reason, sequence.num_output_tokens))
 
 
 def right(tokens: list[int], count: int) -> list[int]:

@@ -8,17 +8,11 @@ from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 from miaotui.adaptive.drafters.lookup import PromptLookup
+from miaotui.adaptive.drafters.past import PastAnswers
+from miaotui.adaptive.shares import LENGTHS, Offer, Shares
 from miaotui.adaptive.step_cost import SIZES, StepCost
 from miaotui.engine.sequence import Sequence
 
-FIRST_SHARES = {8: 0.8, 4: 0.6, 2: 0.35}
-"""Of drafted tokens that are taken to come, by how many agreed before them, as long as nothing was seen."""
-FIRST_WEIGHT = 4.0
-"""What that counts, in tokens seen."""
-FORGETTING = 0.98
-"""What an observation still counts with each one behind it."""
-LEAST_CHANCE = 0.1
-"""Tokens less likely than this to come are not offered."""
 WORTH_IT = 1.05
 """A draft is to be so many times faster than none: costs are known no better, and looking for one takes time, too."""
 BESIDE_OTHERS = 1.8
@@ -33,39 +27,26 @@ QUICK_MASK_S = 1e-4
 
 
 @dataclass(slots=True)
-class Share:
-    """How many of the tokens that were judged came, of late."""
-
-    came: float
-    judged: float
-
-    def observe(self, num_judged: int, num_accepted: int) -> None:
-        """So many were judged, the first so many of them came."""
-        self.came = FORGETTING * self.came + num_accepted
-        self.judged = FORGETTING * self.judged + num_judged
-
-    @property
-    def value(self) -> float:
-        """The share."""
-        return self.came / self.judged
-
-
-@dataclass(slots=True)
 class _State:
-    """Of one sequence. at, matched: where the draft under way is from, and how many tokens agreed before it."""
+    """Of one sequence. num_seen: its tokens when `offers` were made; best: the one that promises most."""
 
+    shares: Shares
     lookup: PromptLookup = field(default_factory=PromptLookup)
-    shares: dict[int, Share] = field(default_factory=dict)
-    at: int = 0
-    matched: int = 0
+    num_seen: int = 0
+    offers: Row[Offer] = ()
+    best: Row[int] = ()
 
 
 class AdaptiveDrafter:
-    """Drafts by prompt lookup for the sequences of one engine; see `engine.drafter.Drafter`."""
+    """Drafts from a sequence's own text and from past answers, for one engine; see `engine.drafter.Drafter`.
 
-    def __init__(self) -> None:
+    past: None leaves past answers out.
+    """
+
+    def __init__(self, past: PastAnswers | None = None) -> None:
         self.costs = StepCost()
-        self._shares = {size: Share(share * FIRST_WEIGHT, FIRST_WEIGHT) for size, share in FIRST_SHARES.items()}
+        self.past = past
+        self._shares = Shares()
         self._states: WeakKeyDictionary[Sequence, _State] = WeakKeyDictionary()
         self._num_chances = 0
         self._allowance = FIRST_ALLOWANCE
@@ -79,8 +60,7 @@ class AdaptiveDrafter:
             return {}
         offers: list[tuple[float, int]] = []  # how likely each further token is to come, and of which sequence
         for number, sequence in enumerate(answering):
-            self._offer(number, sequence, most, offers)
-        self._forget(answering)
+            offers += [(chance, number) for chance in self._offer(sequence, most)]
         if not offers:
             return {}
         offers.sort(key=_by_chance)  # stable: a sequence's own tokens stay in order
@@ -88,17 +68,20 @@ class AdaptiveDrafter:
         counts: dict[int, int] = {}
         for _, number in offers[:num_taken]:
             counts[number] = counts.get(number, 0) + 1
-        found: dict[Sequence, Row[int]] = {}
-        for number, count in counts.items():
-            state = self._states[answering[number]]
-            found[answering[number]] = state.lookup.behind(state.at, count)
-        return found
+        return {answering[number]: self._states[answering[number]].best[:count] for number, count in counts.items()}
 
     def judge(self, sequence: Sequence, num_judged: int, num_accepted: int) -> None:
-        """See `Drafter.judge`."""
-        state = self._states[sequence]
-        for share in (self._shares[state.matched], self._share(state)):
-            share.observe(num_judged, num_accepted)
+        """See `Drafter.judge`. Nothing new: the sequence's next tokens tell of all that was offered, taken or not."""
+
+    def ended(self, sequence: Sequence) -> None:
+        """See `Drafter.ended`. Answers that came to their end are kept for the same tenant's next ones."""
+        state = self._states.pop(sequence, None)
+        if state is not None:
+            self._look_back(state, sequence.token_ids)
+        request = sequence.request
+        is_whole = sequence.finish_reason in ("stop", "length") and sequence.num_output_tokens > 0
+        if self.past is not None and is_whole and request.keep:
+            self.past.learn(request.tenant, sequence.token_ids, sequence.num_prompt_tokens)
 
     def observe(self, num_answers: int, num_drafted: int, seconds: float) -> None:
         """See `Drafter.observe`."""
@@ -107,36 +90,44 @@ class AdaptiveDrafter:
             self._allowance -= min(max(cost, 0.0), MOST_ALLOWANCE)  # no more, for it may have been disturbed
         self.costs.observe(num_answers, num_drafted, seconds)
 
-    def _offer(self, number: int, sequence: Sequence, most: int, offers: list[tuple[float, int]]) -> None:
-        """Add what a sequence has to propose, token by token."""
-        if sequence.constraint is not None and sequence.constraint.mean_s > QUICK_MASK_S:
-            return
+    def _offer(self, sequence: Sequence, most: int) -> list[float]:
+        """How likely the tokens are to come that a sequence has to propose."""
+        most = min(most, sequence.num_draftable_tokens)
+        if most < 1 or (sequence.constraint is not None and sequence.constraint.mean_s > QUICK_MASK_S):
+            return []
         state = self._states.get(sequence)
         if state is None:
-            self._states[sequence] = state = _State()
-        state.lookup.read(sequence.token_ids)
-        state.at, state.matched = state.lookup.find()
-        if state.matched == 0:
-            return
-        share = chance = self._share(state).value
-        for _ in range(min(most, sequence.num_draftable_tokens)):
-            if chance < LEAST_CHANCE:
-                break
-            offers.append((chance, number))
-            chance *= share
+            self._states[sequence] = state = _State(Shares(self._shares))
+        self._look_back(state, sequence.token_ids)
+        state.offers = self._offers(state.lookup, sequence, most)
+        best: list[float] = []
+        for offer in state.offers:
+            chances = state.shares.chances(offer, most)
+            if sum(chances) > sum(best):
+                best, state.best = chances, offer.tokens
+        return best
 
-    def _share(self, state: _State) -> Share:
-        """A sequence's own, which begins with what others were like."""
-        if state.matched not in state.shares:
-            first = self._shares[state.matched].value
-            state.shares[state.matched] = Share(first * FIRST_WEIGHT, FIRST_WEIGHT)
-        return state.shares[state.matched]
+    def _offers(self, lookup: PromptLookup, sequence: Sequence, most: int) -> Row[Offer]:
+        """What each drafter has to say, the one with the longer match first."""
+        ids, offers = sequence.token_ids, list[Offer]()
+        lookup.read(ids)
+        matched, tokens = lookup.find(most)
+        if matched >= LENGTHS[0]:
+            offers.append(Offer("request", matched, tokens))
+        if self.past is not None:
+            matched, tokens = self.past.find(sequence.request.tenant, ids, most)
+            if matched >= LENGTHS[0]:
+                at = int(bool(offers) and offers[0].matched >= matched)
+                offers.insert(at, Offer("past", matched, tokens))
+        return offers
 
-    def _forget(self, answering: Row[Sequence]) -> None:
-        """Others may hold sequences that have ended for long."""
-        if len(self._states) > 2 * len(answering):
-            for sequence in [one for one in self._states if one.finish_reason is not None]:
-                del self._states[sequence]
+    def _look_back(self, state: _State, token_ids: list[int]) -> None:
+        """Learn from the tokens that came since the offers were made how good those were."""
+        came = token_ids[state.num_seen :] if state.offers else ()
+        for offer in state.offers:
+            self._shares.observe(offer, came)
+            state.shares.observe(offer, came)
+        state.offers, state.num_seen = (), len(token_ids)
 
     def _num_worth(self, num_answers: int, offers: Row[tuple[float, int]]) -> int:
         """How many of the offers, likeliest first, give the most tokens per second; now and then another number."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence as Row
 from statistics import median_low
 
-SIZES = (0, 1, 2, 3, 4, 6, 8, 12, 16)
+SIZES = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
 """Numbers of drafted tokens in a step; no others are tried, so that each is seen often."""
 KEPT, FEW = 7, 3
 """So many observations of a size count, by their median: one that was disturbed decides nothing, where there are a few.
@@ -62,13 +62,14 @@ class StepCost:
     def least_seen(self, num_answers: int, most: int, most_ratio: float) -> int:
         """The number of drafted tokens, of at most so many, that was tried least often; 0: all are too dear.
 
-        One that was tried only a few times need not be as dear as it seems.
+        One that was tried only a few times need not be as dear as it seems: it is taken for as cheap, token by token, as
+        the cheapest other.
         """
         kind = self._kinds[_kind(num_answers)]
 
         def may_be(at: int) -> bool:
             num_seen = len(self._rows.get(num_answers + SIZES[at], ()))
-            hopeful = 1 + kind.first_slope * SIZES[at] if num_seen < FEW else math.inf
+            hopeful = 1 + kind.slope * SIZES[at] if num_seen < FEW else math.inf
             return SIZES[at] <= most and min(kind.ratios[at], hopeful) <= most_ratio
 
         return SIZES[min(filter(may_be, range(1, len(SIZES))), key=kind.counts.__getitem__, default=0)]
@@ -80,7 +81,7 @@ class _Kind:
     def __init__(self, num_answers: int, rows: Mapping[int, Row[float]]) -> None:
         self._num_answers = num_answers
         self._rows = rows
-        self.first_slope = FIRST_SLOPE / num_answers
+        self.first_slope = self.slope = FIRST_SLOPE / num_answers
         self.seen: list[deque[float]] = [deque(maxlen=KEPT) for _ in SIZES]
         self.counts = [0] * len(SIZES)
         self.ratios: list[float] = []
@@ -102,6 +103,7 @@ class _Kind:
                 last, last_size = max(math.exp(median_low(known) - alone), 1.0), size
                 slope = min(slope, (last - 1) / size)
             ratios.append(last + slope * (size - last_size))
+        self.slope = slope
         return ratios
 
 

@@ -16,7 +16,7 @@ SCHEMA = 1
 
 Conversation = str | Sequence[int] | Sequence[Mapping[str, Any]]
 
-_NOT_OF_THE_TEXT = ("n", "max_tokens", "logprobs", "prompt_logprobs")
+_NOT_OF_THE_TEXT = ("n", "max_tokens", "logprobs", "prompt_logprobs", "drafting")
 """Parameters that change how an answer is reported or how much of it there is, not what it says."""
 _OF_CHANCE = ("top_k", "top_p", "min_p", "seed")
 

@@ -76,7 +76,12 @@ def add_model_options(parser: ArgumentParser) -> None:
         "--prefix-cache", metavar="SIZE", help="keep what prompts begin with on disk for the next start (default 0)"
     )
     group.add_argument(
-        "--drafting", metavar="HOW", help="lookup: guess tokens from what was written before; off (default)"
+        "--drafting",
+        metavar="HOW",
+        help="lookup: guess tokens from what was written before; past: from earlier answers, too; off (default)",
+    )
+    group.add_argument(
+        "--past-answers", metavar="SIZE", help="memory for earlier answers that tokens are guessed from (default 32MiB)"
     )
     group.add_argument("--isa", metavar="TIER", help="instruction-set tier to force; `miaotui doctor` lists them")
 
@@ -89,7 +94,12 @@ def config_of(args: Namespace) -> Config:
         name: getattr(args, name, None)
         for name in ("activations", "kv_dtype", "context_length", "threads", "isa", "drafting")
     }
-    others = {"kv_memory_bytes": "kv_memory", "prefix_cache_bytes": "prefix_cache", "model": "model"}
+    others = {
+        "kv_memory_bytes": "kv_memory",
+        "prefix_cache_bytes": "prefix_cache",
+        "past_answers_bytes": "past_answers",
+        "model": "model",
+    }
     flags |= {name: getattr(args, flag, None) for name, flag in others.items()}
     if getattr(args, "no_pack_cache", False):
         flags["pack_cache_bytes"] = 0
@@ -144,9 +154,9 @@ def open_llm(config: Config, *, fetch: bool = False, **options: Any) -> LLM:
 def _drafter(config: Config) -> Drafter | None:
     if config.drafting == "off":
         return None
-    from miaotui.adaptive import AdaptiveDrafter
+    from miaotui.adaptive import AdaptiveDrafter, PastAnswers
 
-    return AdaptiveDrafter()
+    return AdaptiveDrafter(PastAnswers(config.past_answers_bytes) if config.drafting == "past" else None)
 
 
 def open_embedder(config: Config, model: str) -> Embedder:

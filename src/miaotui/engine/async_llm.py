@@ -90,11 +90,12 @@ class AsyncLLM:
         template_options: Mapping[str, Any] | None = None,
         tenant: str = "",
         priority: int = 0,
+        keep: bool = True,
         **changes: Any,
     ) -> Answer:
         """Start an answer; raises what `LLM.stream` does, EngineStoppedError where nothing runs any more.
 
-        template_options: see `LLM.encode_chat`.
+        template_options: see `LLM.encode_chat`. keep: see `Engine.add`.
         """
         resolved = resolve_params(params, changes)
 
@@ -114,7 +115,9 @@ class AsyncLLM:
                 raise
             return await self._add(
                 tell,
-                lambda engine: engine.add(prompt_ids, resolved, grammar=grammar, tenant=tenant, priority=priority),
+                lambda engine: engine.add(
+                    prompt_ids, resolved, grammar=grammar, tenant=tenant, priority=priority, keep=keep
+                ),
             )
 
     @contextmanager

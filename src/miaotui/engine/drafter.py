@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from miaotui.engine.sequence import Sequence
 
-DRAFT_ROWS = 16
+DRAFT_ROWS = 48
 """Rows of logits that a step has for drafts beside all others."""
 
 
@@ -29,3 +29,6 @@ class Drafter(Protocol):
 
     def observe(self, num_answers: int, num_drafted: int, seconds: float) -> None:
         """A step with so many answers, so many drafted tokens and no prompts took so long."""
+
+    def ended(self, sequence: Sequence) -> None:
+        """That sequence has ended, for the reason it gives; it may never have been offered a draft."""

@@ -55,12 +55,14 @@ class Engine:
         first_scored: int = 1,
         tenant: str = "",
         priority: int = 0,
+        keep: bool = True,
     ) -> list[Sequence]:
         """Queue a tokenized prompt; its `params.n` sequences, each of which keeps to `grammar`.
 
         With prompt_logprobs, prompt tokens from position `first_scored` on are scored. Tenants take turns and share
-        no pages; lower priorities go first. Raises InvalidRequestError for token ids outside the vocabulary,
-        ContextLengthError and CapacityError for what can never be run.
+        no pages; lower priorities go first. keep: whether the answer may be kept to draft later ones of the tenant
+        from. Raises InvalidRequestError for token ids outside the vocabulary, ContextLengthError and CapacityError
+        for what can never be run.
         """
         max_tokens = resolve_max_tokens(len(prompt), params, self.context, self.scheduler.pool)
         check_token_ids(prompt, params, self.vocabulary.size)  # of what may be run only: others can be very long
@@ -74,6 +76,7 @@ class Engine:
             first_scored=first_scored,
             tenant=tenant,
             priority=priority,
+            keep=keep,
         )
         group: list[Sequence] = []
         for index in range(params.n):
@@ -114,6 +117,8 @@ class Engine:
                 delta = self._take(part, logits, row)
             except ModelFileError as error:
                 delta = self._fail(sequence, error)
+            if sequence.finish_reason is not None:
+                self._ended(sequence)
             if delta is not None:
                 updates.append((sequence, delta))
             row += part.num_logit_rows
@@ -136,8 +141,13 @@ class Engine:
             if sequence.finish_reason is None:
                 text = sequence.finish("cancelled", time.monotonic())
                 updates.append((sequence, Delta(sequence.index, text, (), "cancelled")))
+                self._ended(sequence)
             self.scheduler.finish(sequence)
         return updates
+
+    def _ended(self, sequence: Sequence) -> None:
+        if self.scheduler.drafter is not None:
+            self.scheduler.drafter.ended(sequence)
 
     def save_prefixes(self, max_pages: int | None = None) -> bool:
         """Keep pages that nobody uses on disk, at most so many now; whether all that fit the limit are there.

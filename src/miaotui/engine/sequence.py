@@ -99,6 +99,8 @@ class Sequence:
     @property
     def num_draftable_tokens(self) -> int:
         """Tokens that may be drafted: as many as it may still say but one, for the last is never read."""
+        if not self.request.sampling.drafting:
+            return 0
         return max(self.max_tokens - self.num_output_tokens - 1, 0)
 
     @property

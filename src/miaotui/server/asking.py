@@ -207,6 +207,7 @@ class Asker:
             template_options=ask.template_options or None,
             tenant=ask.tenant,
             priority=ask.priority,
+            keep=ask.control.mode != "no-store",
         )
 
     async def _fly(self, ask: Ask, question: Question, missed: Missed, took_s: float) -> Noted:

@@ -24,7 +24,7 @@ class Sampling(msgspec.Struct, kw_only=True):
     """Fields that chat and text completions share; None, like absence, means the default.
 
     Behind `seed` come those that only vLLM and miaotui know. miaotui: whether the reply is to hold the receipt.
-    cache: as `CacheControl.read` takes it.
+    cache: as `CacheControl.read` takes it. drafting: whether tokens may be guessed.
     """
 
     model: str | None = None
@@ -53,6 +53,7 @@ class Sampling(msgspec.Struct, kw_only=True):
     guided_regex: str | None = None
     guided_choice: list[str] | None = None
     guided_grammar: str | None = None
+    drafting: bool | None = None
     miaotui: bool | None = None
     cache: dict[str, Any] | None = None
 
@@ -86,7 +87,7 @@ def sampling_params(given: Mapping[str, Any]) -> SamplingParams:
 _ENGINE_FIELDS = (
     "max_tokens", "temperature", "top_p", "n", "stop", "presence_penalty", "frequency_penalty", "seed", "top_k",
     "min_p", "repetition_penalty", "min_tokens", "stop_token_ids", "ignore_eos", "include_stop_str_in_output",
-    "structured_outputs", "repetition_detection",
+    "structured_outputs", "repetition_detection", "drafting",
 )  # fmt: skip
 
 

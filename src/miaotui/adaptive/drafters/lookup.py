@@ -1,48 +1,39 @@
-"""Prompt lookup: what followed the last tokens the time before, in the prompt or in the answer.
+"""Lookup: what followed the last tokens the time before, in the prompt or in the answer.
 
-Method: n-gram matching as in Saxena, "Prompt Lookup Decoding" (2023), and LLMA (Yang et al., arXiv:2304.04487).
+Method: as in Saxena, "Prompt Lookup Decoding" (2023), and LLMA (Yang et al., arXiv:2304.04487), but with the longest
+match, of any length, from a suffix automaton (Hu et al., "SAM Decoding", arXiv:2411.10666).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Row
+from miaotui import _native
 
-SIZES = (8, 4, 2)
-"""Lengths of matches that are told apart; the longest is taken."""
-LOOKBACK = 8192
-"""Of a longer text only the last tokens are known: an index entry takes about 600 bytes."""
-READ_AT_ONCE = 128
-"""Tokens that are put into the index before a step, which waits for that: about 0.1 ms."""
+LOOKBACK = 16384
+"""Of a longer text only the last tokens are known: they take about 50 bytes each."""
+READ_AT_ONCE = 1024
+"""Tokens that are read before a step, which waits for that: about 0.2 ms."""
 
 
 class PromptLookup:
     """One text as it grows, and where its runs of tokens were last followed by something."""
 
     def __init__(self) -> None:
-        self._ids: list[int] = []
+        self._automaton = _native.SuffixAutomaton()
         self._num_read = 0
-        self._behind: dict[int, dict[tuple[int, ...], int]] = {size: {} for size in SIZES}
+        self._is_complete = False
 
     def read(self, token_ids: list[int]) -> None:
         """The text is this now: what it was before, and more. A long one is read in several calls."""
-        self._ids = token_ids
-        begin = max(self._num_read, len(token_ids) - LOOKBACK)
+        if self._automaton.num_tokens >= 2 * LOOKBACK:
+            self._automaton, self._num_read = _native.SuffixAutomaton(), 0
+        begin = self._num_read or max(len(token_ids) - LOOKBACK, 0)
         self._num_read = end = min(begin + READ_AT_ONCE, len(token_ids))
-        for size, behind in self._behind.items():
-            for at in range(max(begin, size), end):  # what ends the text has nothing behind it yet
-                behind[tuple(token_ids[at - size : at])] = at
+        self._automaton.append(token_ids[begin:end])
+        self._is_complete = end == len(token_ids)
 
-    def find(self) -> tuple[int, int]:
-        """Where what followed begins, and how many tokens agreed before it; (0, 0) where nothing did."""
-        ids = self._ids
-        if self._num_read == len(ids):
-            for size, behind in self._behind.items():
-                at = behind.get(tuple(ids[-size:])) if len(ids) > size else None
-                if at is not None:
-                    return at, size
-        return 0, 0
+    def find(self, count: int) -> tuple[int, list[int]]:
+        """How many tokens at the end agreed with earlier ones, and so many tokens that followed those.
 
-    def behind(self, at: int, count: int) -> Row[int]:
-        """So many tokens from there on; where the text ends, it is taken to go round."""
-        ids, period = self._ids, len(self._ids) - at
-        return ids[at : at + count] if count <= period else [ids[at + i % period] for i in range(count)]
+        Where the text ends, it is taken to go round. (0, []) where nothing agreed, or not all has been read yet.
+        """
+        return self._automaton.repeat(count) if self._is_complete else (0, [])

@@ -1,0 +1,107 @@
+"""How likely drafted tokens are to come, by who drafted them and how many tokens agreed before."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from collections.abc import Sequence as Row
+from dataclasses import dataclass
+from typing import Literal
+
+DrafterName = Literal["request", "past"]
+LENGTHS = (2, 4, 8, 16, 32)
+"""Of matches that are told apart; shorter ones than the first are none."""
+FIRST_SHARES = (0.35, 0.6, 0.8, 0.9, 0.95)
+"""Of tokens behind such matches that are taken to come as long as nothing was seen."""
+FIRST_WEIGHT = 4.0
+"""What that counts, in tokens seen."""
+FORGETTING = 0.98
+"""What an observation still counts with each one behind it."""
+LEAST_CHANCE = 0.1
+"""Tokens less likely than this to come are not offered."""
+
+
+@dataclass(slots=True)
+class Share:
+    """How many of the tokens that were judged came, of late."""
+
+    came: float
+    judged: float
+
+    def observe(self, num_judged: int, num_came: int) -> None:
+        """So many were judged, and so many of them came."""
+        self.came = FORGETTING * self.came + num_came
+        self.judged = FORGETTING * self.judged + num_judged
+
+    @property
+    def value(self) -> float:
+        """The share."""
+        return self.came / self.judged
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Tokens that somebody says will come, behind a match of so many."""
+
+    drafter: DrafterName
+    matched: int
+    tokens: Row[int]
+
+    def num_right(self, came: Row[int]) -> int:
+        """How many of them came at once, where these tokens did."""
+        count = 0
+        for guessed, token in zip(self.tokens, came, strict=False):
+            if guessed != token:
+                break
+            count += 1
+        return count
+
+
+class Shares:
+    """Shares by drafter and length of match; each token that comes makes the match longer by one for the next.
+
+    before: what is taken to hold where nothing was seen here; None: FIRST_SHARES.
+    """
+
+    def __init__(self, before: Shares | None = None) -> None:
+        self._before = before
+        self._shares: dict[tuple[DrafterName, int], Share] = {}
+
+    def chances(self, offer: Offer, most: int) -> list[float]:
+        """How likely each of its tokens is to come, as far as that is likely enough."""
+        chances: list[float] = []
+        chance = 1.0
+        for kind, count in _runs(offer.matched, min(most, len(offer.tokens))):
+            value = self._share(offer.drafter, kind).value
+            for _ in range(count):
+                chance *= value
+                if chance < LEAST_CHANCE:
+                    return chances
+                chances.append(chance)
+        return chances
+
+    def observe(self, offer: Offer, came: Row[int]) -> None:
+        """These tokens came where that was offered, and others may follow."""
+        num_right = offer.num_right(came)
+        has_missed = num_right < min(len(offer.tokens), len(came))
+        at = 0
+        for kind, count in _runs(offer.matched, num_right + has_missed):
+            self._share(offer.drafter, kind).observe(count, min(num_right - at, count))
+            at += count
+
+    def _share(self, drafter: DrafterName, kind: int) -> Share:
+        share = self._shares.get((drafter, kind))
+        if share is None:
+            first = FIRST_SHARES[kind] if self._before is None else self._before._share(drafter, kind).value
+            self._shares[drafter, kind] = share = Share(first * FIRST_WEIGHT, FIRST_WEIGHT)
+        return share
+
+
+def _runs(matched: int, count: int) -> Iterator[tuple[int, int]]:
+    """So many tokens behind a match, as runs with matches of one kind: which kind, and how many."""
+    end = matched + count
+    while matched < end:
+        kind = bisect_right(LENGTHS, matched) - 1
+        border = LENGTHS[kind + 1] if kind + 1 < len(LENGTHS) else end
+        yield kind, min(border, end) - matched
+        matched = min(border, end)
