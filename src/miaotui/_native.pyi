@@ -261,7 +261,7 @@ class SuffixAutomaton:
     def begin_text(self) -> None:
         """Have what comes be another text: no match reaches across."""
     def repeat(self, count: int) -> tuple[int, list[int]]:
-        """Return how many tokens at the end of the text occur earlier in it, and what came behind them, round and round.
+        """Return how many tokens at the end of the text occur earlier in it, and what came behind, round and round.
 
         Only for a first text.
         """

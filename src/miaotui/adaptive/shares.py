@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 DrafterName = Literal["request", "past"]
-LENGTHS = (2, 4, 8, 16, 32)
+LENGTHS = (2, 4, 8, 16, 32, 64, 128)
 """Of matches that are told apart; shorter ones than the first are none."""
-FIRST_SHARES = (0.35, 0.6, 0.8, 0.9, 0.95)
+FIRST_SHARES = (0.35, 0.6, 0.8, 0.9, 0.95, 0.97, 0.98)
 """Of tokens behind such matches that are taken to come as long as nothing was seen."""
 FIRST_WEIGHT = 4.0
 """What that counts, in tokens seen."""

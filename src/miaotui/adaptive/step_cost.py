@@ -62,8 +62,8 @@ class StepCost:
     def least_seen(self, num_answers: int, most: int, most_ratio: float) -> int:
         """The number of drafted tokens, of at most so many, that was tried least often; 0: all are too dear.
 
-        One that was tried only a few times need not be as dear as it seems: it is taken for as cheap, token by token, as
-        the cheapest other.
+        One that was tried only a few times need not be as dear as it seems: it is taken for as cheap by the token as
+        the cheapest other size.
         """
         kind = self._kinds[_kind(num_answers)]
 

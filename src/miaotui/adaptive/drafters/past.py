@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 from miaotui import _native
 
-CONTEXT = 32
+CONTEXT = 64
 """Tokens of the prompt that are kept with an answer, so that its beginning is found behind the same question."""
 MOST_TOKENS = 4096
 """Of a longer answer the rest is not kept: learning that much takes about a millisecond."""
-TAIL = 64
+TAIL = 128
 """Tokens that are looked for at most."""
 
 
