@@ -44,6 +44,7 @@ def test_the_latest_of_several_answers_to_a_question_is_found() -> None:
     past, prompt = PastAnswers(MIB), text_of(1, 80)
     for seed in (2, 3):
         past.learn("", prompt + text_of(seed), len(prompt))
+    assert past.find("", text_of(2), 5) == (0, [])  # the other question did not come behind that answer
     assert past.find("", prompt, 5) == (CONTEXT, text_of(3)[:5])
 
 
@@ -55,6 +56,7 @@ def test_what_was_of_use_stays_and_the_rest_leaves() -> None:
         past.learn("", text_of(seed), 0)
         if seed % 20 == 0:  # it is asked for again
             past.learn("", used, 0)
+        assert knows(past, "", text_of(max(seed - 9, 0)))  # never do all leave at once
     assert knows(past, "", used)
     assert knows(past, "", text_of(499))
     assert not knows(past, "", text_of(1))
@@ -63,11 +65,14 @@ def test_what_was_of_use_stays_and_the_rest_leaves() -> None:
 
 def test_those_who_have_most_make_room_for_others() -> None:
     past = PastAnswers(MIB)
-    past.learn("small", text_of(0), 0)
     for seed in range(1, 300):
         past.learn("large", text_of(seed), 0)
-    assert knows(past, "small", text_of(0))
-    assert knows(past, "large", text_of(299))
+    past.learn("first of the small", text_of(0), 0)
+    past.learn("large", text_of(300), 0)
+    for seed in range(301, 331):
+        past.learn(f"small {seed}", text_of(seed), 0)
+    assert past.nbytes > MIB * 3 // 4
+    assert knows(past, "first of the small", text_of(0))
 
 
 @settings(max_examples=30, deadline=None)

@@ -46,7 +46,7 @@ def test_whatever_can_change_the_answer_changes_the_key(other: Question) -> None
 
 
 def test_what_cannot_change_a_greedy_answer_does_not_change_the_key() -> None:
-    assert question(seed=7, top_k=3, top_p=0.5, max_tokens=9).key == question().key
+    assert question(seed=7, top_k=3, top_p=0.5, max_tokens=9, drafting=False).key == question().key
 
 
 def test_with_a_temperature_seed_and_bounds_count() -> None:
