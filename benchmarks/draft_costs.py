@@ -2,7 +2,7 @@
 
 usage: draft_costs.py [--tokens N] [--rounds N] [--activations int16] [--out FILE.json] [MODEL]
 
-Each round answers a few prompts plainly, and again with the answer itself as the draft, 1 to 128 tokens to a step. What
+Each round answers a few prompts plainly, and again with the answer itself as the draft, 1 to 96 tokens to a step. What
 a size buys is the ratio of decode times within a round; its step is how long the model took, beside a step of one
 token. A draft can never be better than this, so whatever a drafter reaches is to be read beside it.
 """
@@ -21,7 +21,7 @@ from common import data_file, machine_facts, resolve
 from miaotui import LLM
 from miaotui.engine.sequence import Sequence
 
-SIZES = (0, 1, 3, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+SIZES = (0, 1, 3, 8, 16, 24, 32, 48, 64, 96)
 KV_BYTES = 512 << 20
 CATEGORIES = ("summarization", "coding", "rag")
 

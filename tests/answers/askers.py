@@ -24,12 +24,14 @@ class Model:
         self.may_end = asyncio.Event()
         self.may_end.set()
         self.dates: tuple[str, ...] = ()
+        self.kept: list[bool] = []  # of each answer, whether later ones may be drafted from it
         self.llm = self
 
     def clock_options(self, prompt: Any) -> dict[str, Any]:
         return {"strftime_now": self.dates} if self.dates else {}
 
     async def stream(self, conversation: Any, params: SamplingParams, **options: Any) -> ModelAnswer:
+        self.kept.append(options["keep"])
         self.num_computed += 1
         return ModelAnswer(self, LENGTH if params.max_tokens is None else min(params.max_tokens, LENGTH))
 
@@ -82,7 +84,7 @@ class CountingLedger:
         self.counts["shared"] += 1
 
 
-def asker(cache: AnswerCache, model: Model) -> Asker:
+def asker(cache: AnswerCache | None, model: Model) -> Asker:
     ledger: Any = CountingLedger()
     stand_in: Any = model
     return Asker(stand_in, cache, "m", ledger)

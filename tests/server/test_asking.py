@@ -196,3 +196,12 @@ async def test_an_answer_that_is_left_leaves_a_decision_that_says_so(cache: Answ
     decision = await cache.why("left", "")
     assert decision is not None
     assert (decision.path, "before it had ended" in decision.why) == ("model", True)
+
+
+@pytest.mark.parametrize("has_cache", [True, False])
+async def test_what_is_not_to_be_stored_is_no_draft_of_later_answers(cache: AnswerCache, has_cache: bool) -> None:
+    model = Model()
+    by = asker(cache if has_cache else None, model)
+    for number, mode in enumerate(("default", "no-store", "refresh")):
+        await asked(by, f"Is it on number {number}?", mode=mode)
+    assert model.kept == [True, False, True]

@@ -16,6 +16,7 @@ import pytest
 
 from miaotui import LLM
 from miaotui.server.keys import parse_keys
+from miaotui.server.wire import CompletionRequest
 from server.conftest import Running
 
 MESSAGES: list[Any] = [{"role": "user", "content": "the cat"}]
@@ -177,6 +178,15 @@ def test_an_answer_that_goes_round_in_circles_ends_where_that_is_wanted(client: 
     asked["repetition_detection"] = {"max_pattern_size": 4}
     with pytest.raises(openai.BadRequestError, match="repetition_detection must have max_pattern_size and min_count"):
         client.chat.completions.create(messages=MESSAGES, **GREEDY | {"extra_body": asked})
+
+
+def test_a_request_may_switch_drafting_off(client: openai.OpenAI) -> None:
+    for drafting in (True, False):
+        assert CompletionRequest(prompt="x", drafting=drafting).sampling().drafting == drafting
+        asked = GREEDY | {"extra_body": {"drafting": drafting}}
+        assert client.chat.completions.create(messages=MESSAGES, **asked).choices
+    with pytest.raises(openai.BadRequestError, match="drafting"):
+        client.chat.completions.create(messages=MESSAGES, **GREEDY | {"extra_body": {"drafting": "no"}})
 
 
 def test_another_model_is_404(client: openai.OpenAI) -> None:

@@ -79,7 +79,7 @@ class AdaptiveDrafter:
         if state is not None:
             self._look_back(state, sequence.token_ids)
         request = sequence.request
-        is_whole = sequence.finish_reason in ("stop", "length") and sequence.num_output_tokens > 0
+        is_whole = sequence.finish_reason in ("stop", "length", "repetition") and sequence.num_output_tokens > 0
         if self.past is not None and is_whole and request.keep:
             self.past.learn(request.tenant, sequence.token_ids, sequence.num_prompt_tokens)
 
