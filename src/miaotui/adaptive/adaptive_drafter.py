@@ -15,6 +15,8 @@ from miaotui.engine.sequence import Sequence
 
 WORTH_IT = 1.05
 """A draft is to be so many times faster than none: costs are known no better, and looking for one takes time, too."""
+LARGER = 1.04
+"""A larger number of tokens is to be so many times better than a smaller one, for the same reason."""
 BESIDE_OTHERS = 1.8
 """With several answers, a step may take at most so many times as long for drafts: as long as for prompts."""
 FIRST_ALLOWANCE, ALLOWANCE, MOST_ALLOWANCE = 2.0, 0.01, 3.0
@@ -143,7 +145,7 @@ class AdaptiveDrafter:
                 continue
             gain, ratio = expected / num_answers / ratios[at], ratios[at]
             at += 1
-            if gain > best and (num_answers == 1 or ratio <= BESIDE_OTHERS):
+            if gain > best * (LARGER if count else 1.0) and (num_answers == 1 or ratio <= BESIDE_OTHERS):
                 best, count = gain, number
         self._allowance = min(self._allowance + ALLOWANCE, MOST_ALLOWANCE)
         if count and self._num_chances % TRIAL_STEPS:
