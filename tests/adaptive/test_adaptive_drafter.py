@@ -97,7 +97,8 @@ def test_a_machine_that_changes_its_speed_is_followed(factor: float) -> None:
         return (1 + 0.05 * count) * (factor if step >= 500 else 1.0)
 
     counts = told(cost, steps=1000)
-    assert usual(counts[:500]) == usual(counts) == SIZES[-1]
+    assert usual(counts[:500]) == SIZES[-1]
+    assert usual(counts) >= SIZES[-2]  # 13 % below the best, which was seen while the speed changed
 
 
 def test_others_do_not_wait_long_for_somebodys_drafts() -> None:
@@ -148,7 +149,7 @@ def test_costs_of_sizes_not_seen_follow_the_next_smaller_one() -> None:
     for _ in range(50):
         for count, seconds in ((0, 2.0), (4, 2.4), (8, 4.0)):
             costs.observe(1, count, seconds)
-    known = dict(zip(SIZES, costs.ratios(1), strict=True))
+    known = dict(zip(SIZES, costs.ratios(1), strict=False))
     assert (known[4], known[8]) == pytest.approx((1.2, 2.0), rel=0.02)
     assert known[1] == pytest.approx(1.1)
     assert known[6] == pytest.approx(known[4] + 2 * 0.05, rel=0.02)
@@ -158,13 +159,24 @@ def test_costs_of_sizes_not_seen_follow_the_next_smaller_one() -> None:
     assert costs.ratios(8) == []
 
 
+def test_sizes_far_above_those_that_were_seen_are_not_tried_yet() -> None:
+    costs = StepCost()
+    for count, largest in ((0, 2), (1, 3), (8, 16), (2, 16)):
+        costs.observe(1, count, 1.0)
+        assert SIZES[len(costs.ratios(1)) - 1] == largest
+        assert costs.least_seen(1, 48, 9.0) <= largest
+    drafter = AdaptiveDrafter()
+    drafter.observe(1, 0, 1.0)
+    assert len(next(iter(drafter.draft([sequence_of(REPEATING)], 48).values()))) <= 2
+
+
 def test_what_a_step_of_as_many_rows_cost_counts_for_any_number_of_answers() -> None:
     costs = StepCost()
     for _ in range(5):
         costs.observe(1, 0, 1.0)
         costs.observe(1, 8, 5.0)
         costs.observe(3, 0, 2.0)
-    known = dict(zip(SIZES, costs.ratios(3), strict=True))
+    known = dict(zip(SIZES, costs.ratios(3), strict=False))
     assert known[6] == pytest.approx(2.5, rel=0.01)
     assert known[8] > known[6]
     assert costs.least_seen(3, 16, 1.05) == 1  # what nobody saw may still be cheap

@@ -147,6 +147,8 @@ class AdaptiveDrafter:
             at += 1
             if gain > best * (LARGER if count else 1.0) and (num_answers == 1 or ratio <= BESIDE_OTHERS):
                 best, count = gain, number
+            if at == len(ratios):
+                break
         self._allowance = min(self._allowance + ALLOWANCE, MOST_ALLOWANCE)
         if count and self._num_chances % TRIAL_STEPS:
             return count

@@ -17,6 +17,8 @@ PRESENT, MOST_SURPRISE = 0.3, 0.4
 """Share of what was not foreseen (in logarithms, at most so much) that is put down to how fast the machine is now."""
 FIRST_SLOPE = 0.1
 """What a further token is taken to add to a step as long as that size was not seen, in shares of a step of one each."""
+AHEAD = 2
+"""So many sizes above the largest that was seen may be tried next: a large one that nobody knows may be very dear."""
 COMPANY = 16
 """Above so many answers, their number is told apart in powers of two only."""
 
@@ -48,7 +50,10 @@ class StepCost:
         kind.add(at, seen - self._speed)
 
     def ratios(self, num_answers: int) -> list[float]:
-        """How many times as long as one without drafts a step of each size takes; none before such a one was seen."""
+        """How many times as long as one without drafts a step of each size takes, as far as they may be tried by now.
+
+        None before one without drafts was seen.
+        """
         kind = self._kinds.get(_kind(num_answers))
         return [] if kind is None else kind.ratios
 
@@ -72,7 +77,7 @@ class StepCost:
             hopeful = 1 + kind.slope * SIZES[at] if num_seen < FEW else math.inf
             return SIZES[at] <= most and min(kind.ratios[at], hopeful) <= most_ratio
 
-        return SIZES[min(filter(may_be, range(1, len(SIZES))), key=kind.counts.__getitem__, default=0)]
+        return SIZES[min(filter(may_be, range(1, len(kind.ratios))), key=kind.counts.__getitem__, default=0)]
 
 
 class _Kind:
@@ -98,13 +103,15 @@ class _Kind:
         """
         alone = median_low(self.seen[0])
         ratios, last, last_size, slope = [1.0], 1.0, 0, self.first_slope
+        end = 1 + AHEAD
         for size, seen in zip(SIZES[1:], self.seen[1:], strict=True):
             if known := seen or self._rows.get(self._num_answers + size):
                 last, last_size = max(math.exp(median_low(known) - alone), 1.0), size
                 slope = min(slope, (last - 1) / size)
+                end = len(ratios) + 1 + AHEAD
             ratios.append(last + slope * (size - last_size))
         self.slope = slope
-        return ratios
+        return ratios[:end]
 
 
 def _kind(num_answers: int) -> int:
