@@ -6,7 +6,6 @@ import itertools
 import random
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -86,7 +85,7 @@ def test_prices_are_never_negative_and_more_work_never_costs_less() -> None:
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
 def test_nothing_is_learned_of_what_is_no_cost(value: float) -> None:
     fit = RobustFit(PRIOR_MS)
-    fit.observe(np.ones(6), value)
+    fit.observe([1.0] * 6, value)
     drift = Drift()
     drift.observe(1.0, value)
     drift.observe(0.0, 1.0)
@@ -138,7 +137,7 @@ def ended(plan: Plan, slower: float, *, drafted: bool = False) -> Receipt:
 
 
 def planned(model: CostModel, asked: Prospect, path: str = "model", gain: float = 1.0) -> Plan:
-    f = model.forecast(asked, "", gain=gain)
+    f = model.forecast(asked, "").sped_up(gain)
     return Plan(
         path, f.ms, "", queue_ms=f.queue_ms, read_ms=f.read_ms, token_ms=f.token_ms, output_tokens=f.output_tokens,
         num_beside=asked.load.num_unfinished, corrections=f.corrections, draft_gain=gain,

@@ -12,7 +12,7 @@ from miaotui.adaptive.typical import Typical
 Unit = Literal["J", "CPU-s"]
 
 POWERCAP = Path("/sys/class/powercap")
-"""Where Linux shows RAPL's counters (Documentation/power/powercap/powercap.rst); only root may read them, by default."""
+"""Where Linux shows RAPL's counters (Documentation/power/powercap/powercap.rst); only root may read them."""
 READ_AFTER_S = 0.5
 """Of steps, between two looks at the meter."""
 LEAST_BUSY = 0.5

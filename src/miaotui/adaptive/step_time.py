@@ -6,8 +6,7 @@ how long any step takes, so that whole requests can be added up from steps.
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Sequence as Row
 
 from miaotui.adaptive.drift import Drift
 from miaotui.adaptive.robust_fit import RobustFit
@@ -69,16 +68,8 @@ class StepTime:
         return begun
 
 
-def _features(work: StepWork) -> NDArray[np.float64]:
-    tokens = work.num_tokens
-    return np.array(
-        (
-            1.0,
-            min(tokens, FEW_TOKENS),
-            min(max(tokens - FEW_TOKENS, 0), SOME_TOKENS - FEW_TOKENS),
-            max(tokens - SOME_TOKENS, 0),
-            work.num_logit_rows,
-            work.num_pairs,
-        ),
-        np.float64,
-    )
+def _features(work: StepWork) -> Row[float]:
+    tokens = work.num_answers + work.num_prompt_tokens + work.num_drafted
+    few = min(tokens, FEW_TOKENS)
+    some = min(max(tokens - FEW_TOKENS, 0), SOME_TOKENS - FEW_TOKENS)
+    return 1.0, few, some, max(tokens - SOME_TOKENS, 0), work.num_logit_rows, work.num_pairs
