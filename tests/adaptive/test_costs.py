@@ -126,13 +126,11 @@ def test_an_idle_machine_s_forecast_is_its_steps_added_up(model: CostModel) -> N
     assert forecast.tokens_within(forecast.read_ms / 2) == 0
 
 
-def ended(plan: Plan, slower: float, *, drafted: bool = False) -> Receipt:
+def ended(plan: Plan, slower: float) -> Receipt:
     tokens = 11
     decode_ms = plan.token_ms * (tokens - 1) * slower
-    accepted = 5 if drafted else 0
     return Receipt(
         "model", "", 9, 0, tokens, plan.queue_ms * slower / 1e3, plan.read_ms * slower / 1e3, decode_ms / 1e3, 0,
-        drafted_tokens=2 * accepted, accepted_tokens=accepted,
     )  # fmt: skip
 
 
@@ -165,15 +163,24 @@ def test_requests_planned_at_once_do_not_correct_the_same_thing_again_and_again(
     assert again.predicted_ms == pytest.approx(1.4 * plans[0].predicted_ms, rel=0.05)
 
 
-def test_a_drafter_s_gain_is_what_it_gained_at_that_load() -> None:
+def test_a_drafter_s_gain_is_what_came_of_its_steps_at_that_load() -> None:
     model = CostModel(taught(9, 600, outliers=0.0))
-    for load, faster in ((0, 1.6), (8, 0.9)):
-        asked = prospect(num_answering=load)
-        for _ in range(15):
-            gain = model.draft_gain(asked.load)
-            plan = planned(model, asked, "drafted", gain)
-            model.observe_request(plan, ended(plan, gain / faster, drafted=True))
-        assert model.draft_gain(asked.load) == pytest.approx(faster)
+    for answers, said, drafted in ((1, 2.0, 2), (8, 9.0, 8)):
+        for _ in range(1500):
+            work = StepWork(answers, 0, drafted, answers + drafted, 0.1, num_draftable=answers, num_said=said)
+            model.observe_step(work, true_ms(work) / 1e3)
+            model.observe_step(StepWork(answers, 9, 0, answers, 0.1, answers, float(answers)), true_ms(work) / 1e3)
+    plain, with_drafts = true_ms(StepWork(1, 0, 0, 1, 0.1)), true_ms(StepWork(1, 0, 2, 3, 0.1))
+    assert model.draft_gain(Load()) == pytest.approx(2 * plain / with_drafts, rel=0.1)
+    assert model.draft_gain(Load(num_answering=7)) < 1.0
+
+
+def test_answers_that_nobody_drafts_say_nothing_of_what_drafts_gain() -> None:
+    model = CostModel()
+    first = model.draft_gain(Load())
+    for _ in range(100):
+        model.observe_step(StepWork(1, 0, 0, 1, 0.1, num_draftable=0, num_said=1.0), 0.01)
+    assert model.draft_gain(Load()) == first > 1.0
 
 
 def test_lengths_are_a_tenant_s_own() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from miaotui.adaptive.answer_length import AnswerLengths
+from miaotui.adaptive.draft_gain import DraftGain
 from miaotui.adaptive.drift import Drift
 from miaotui.adaptive.energy import Consumption, Unit
 from miaotui.adaptive.step_time import StepTime
@@ -75,7 +76,7 @@ class CostModel:
         self._consumption = Consumption() if consumption is None else consumption
         self._looks = {kind: Typical(ms) for kind, ms in FIRST_LOOK_MS.items()}
         self._residence_s = Typical(FIRST_RESIDENCE_S)
-        self._gains: dict[int, Typical] = {}
+        self._gains = DraftGain()
         self._error = Typical(FIRST_MARGIN / ERRORS_IN_MARGIN)
         self._drifts: dict[tuple[str, int], Drift] = {}
 
@@ -95,8 +96,8 @@ class CostModel:
         return min(max(ERRORS_IN_MARGIN * self._error.value, LEAST_MARGIN), MOST_MARGIN)
 
     def draft_gain(self, load: Load) -> float:
-        """How many times as fast tokens came with drafts as without, at such a load; 1 before any was seen."""
-        return self._gain(load.num_unfinished).value
+        """How many times as fast tokens come with drafts as without, at such a load."""
+        return self._gains.of(min(load.num_running + 1, load.max_sequences))
 
     def look_ms(self, kind: str) -> float:
         """What looking for a kept answer costs, "exact" or "near"."""
@@ -110,7 +111,7 @@ class CostModel:
             expected = self.lengths.expect(tenant, prospect.max_tokens)
         position = prospect.num_prompt_tokens + expected / 2
         together = min(load.num_running + num, load.max_sequences)  # who reads now answers soon
-        token_ms = self.steps.ms(_answering(together, position))
+        token_ms = self.steps.ms(answering(together, position))
         read_ms, busy_ms = self._read_ms(prospect)
         busy_ms += num * max(expected - 1, 0) * token_ms / together
         queue, read, token = (self._drift(phase, load.num_unfinished).factor for phase in PHASES)
@@ -121,6 +122,7 @@ class CostModel:
     def observe_step(self, work: StepWork, seconds: float) -> None:
         """A step took so long."""
         self.steps.observe(work, seconds)
+        self._gains.observe(work, self.steps)
         self._consumption.observe(seconds)
 
     def observe_look(self, kind: str, seconds: float) -> None:
@@ -137,10 +139,7 @@ class CostModel:
         read.observe(plan.read_ms / by_read, receipt.prefill_s * 1e3)
         if receipt.output_tokens > 1:
             token_ms = receipt.decode_s * 1e3 / (receipt.output_tokens - 1)
-            if plan.path == "drafted" and token_ms > 0:
-                self._gain(num).observe(plan.token_ms * plan.draft_gain / token_ms)
-            else:
-                token.observe(plan.token_ms / by_token, token_ms)
+            token.observe(plan.token_ms / by_token, token_ms)
         self._residence_s.observe(receipt.prefill_s + receipt.decode_s)
         if receipt.whole_s > 0:
             told_ms = plan.queue_ms + plan.read_ms + max(receipt.output_tokens - 1, 0) * plan.token_ms
@@ -154,29 +153,15 @@ class CostModel:
         load = prospect.load
         own = max(prospect.num_prompt_tokens - prospect.num_cached_tokens, 1)
         total, beside = own + prospect.num_tokens_before, load.num_answering
-        most = self._tokens_beside(load)
+        most = tokens_beside(self.steps, beside, is_crowded=load.num_waiting + load.num_reading > beside)
         ms, begin = 0.0, prospect.num_cached_tokens
         full_steps, rest = divmod(total, most)
         middle = begin + own / 2
         if full_steps:
-            ms += full_steps * self.steps.ms(_reading(beside, most, middle))
+            ms += full_steps * self.steps.ms(reading(beside, most, middle))
         if rest:
-            ms += self.steps.ms(_reading(beside, rest, middle))
+            ms += self.steps.ms(reading(beside, rest, middle))
         return ms, ms * own / total * (most / (most + beside))
-
-    def _tokens_beside(self, load: Load) -> int:
-        """How many tokens of prompts a step reads beside those who answer; as `StepBudget` decides it."""
-        beside = load.num_answering
-        if not beside:
-            return MOST_PROMPT_TOKENS
-        if not self.steps.num_seen:
-            return CAREFUL_TOKENS
-        alone_ms = self.steps.ms(_answering(beside, 0))
-        most_ms = SLOWDOWN * alone_ms
-        if load.num_waiting + load.num_reading > beside:
-            most_ms = max(CROWDED_SLOWDOWN * alone_ms, CROWDED_S * 1e3)
-        per_token_ms = (self.steps.ms(_reading(beside, 64, 0)) - alone_ms) / 64
-        return min(max(int((most_ms - alone_ms) / max(per_token_ms, 1e-9)), LEAST_TOKENS), MOST_PROMPT_TOKENS)
 
     def _queue_ms(self, load: Load, num_sequences: int) -> float:
         """Until a place is free: places become so one after the other, each time somebody who runs has ended."""
@@ -186,14 +171,27 @@ class CostModel:
     def _drift(self, phase: str, num_beside: int) -> Drift:
         return self._drifts.setdefault((phase, num_beside.bit_length()), Drift())
 
-    def _gain(self, num_beside: int) -> Typical:
-        return self._gains.setdefault(num_beside.bit_length(), Typical(1.0))
+
+def tokens_beside(steps: StepTime, num_answering: int, *, is_crowded: bool = False) -> int:
+    """How many tokens of prompts a step reads beside those who answer; as `StepBudget` decides it."""
+    if not num_answering:
+        return MOST_PROMPT_TOKENS
+    if not steps.num_seen:
+        return CAREFUL_TOKENS
+    alone_ms = steps.ms(answering(num_answering, 0))
+    most_ms = SLOWDOWN * alone_ms
+    if is_crowded:
+        most_ms = max(CROWDED_SLOWDOWN * alone_ms, CROWDED_S * 1e3)
+    per_token_ms = (steps.ms(reading(num_answering, 64, 0)) - alone_ms) / 64
+    return min(max(int((most_ms - alone_ms) / max(per_token_ms, 1e-9)), LEAST_TOKENS), MOST_PROMPT_TOKENS)
 
 
-def _answering(num_answers: int, position: float) -> StepWork:
+def answering(num_answers: int, position: float) -> StepWork:
+    """A step in which so many answers go on that are so long."""
     return StepWork(num_answers, 0, 0, num_answers, num_answers * position / ATTENTION_UNIT)
 
 
-def _reading(num_answers: int, num_tokens: int, position: float) -> StepWork:
+def reading(num_answers: int, num_tokens: int, position: float) -> StepWork:
+    """The same, with so many tokens of a prompt beside them, behind about as many others."""
     pairs = (num_answers + num_tokens) * position / ATTENTION_UNIT
     return StepWork(num_answers, num_tokens, 0, num_answers, pairs)

@@ -106,7 +106,8 @@ class EngineThread:
         if slices:  # else nothing could be done, which is no sign of life
             self._heartbeat.beat(slices, end_s - start_s)
         if slices or updates:
-            self._deliver(Step(updates, len(slices), end_s - start_s, end_s, work_of_step(slices)))
+            num_said = sum(len(part.token_ids) for _, part in updates)
+            self._deliver(Step(updates, len(slices), end_s - start_s, end_s, work_of_step(slices, num_said)))
 
     def _wait(self) -> bool:
         """Until there is something to do, or time to keep pages on disk; False where that is to end."""
