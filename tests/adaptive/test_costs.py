@@ -55,8 +55,8 @@ def test_planted_prices_are_found_under_noise_and_hiccups(seed: int, outliers: f
     steps = taught(seed, 600, outliers=outliers)
     asked = works(random.Random(seed + 1), 200)
     wrong = sorted(abs(steps.ms(work) / true_ms(work) - 1) for work in asked)
-    assert wrong[len(wrong) // 2] < 0.08
-    assert wrong[int(0.95 * len(wrong))] < 0.25
+    assert wrong[len(wrong) // 2] < 0.12
+    assert wrong[int(0.95 * len(wrong))] < 0.3
 
 
 def test_one_hiccup_does_not_ruin_what_was_learned() -> None:

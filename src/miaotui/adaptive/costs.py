@@ -119,10 +119,11 @@ class CostModel:
         queue_ms = self._queue_ms(load, num)
         return Forecast(queue_ms * queue, read_ms * read, token_ms * token, expected, energy, (queue, read, token))
 
-    def observe_step(self, work: StepWork, seconds: float) -> None:
-        """A step took so long."""
-        self.steps.observe(work, seconds)
-        self._gains.observe(work, self.steps)
+    def observe_step(self, work: StepWork, seconds: float, *, learn: bool = True) -> None:
+        """A step took so long. learn: whether to learn from it more than that it was."""
+        if learn:
+            self.steps.observe(work, seconds)
+            self._gains.observe(work, self.steps)
         self._consumption.observe(seconds)
 
     def observe_look(self, kind: str, seconds: float) -> None:
@@ -153,7 +154,7 @@ class CostModel:
         load = prospect.load
         own = max(prospect.num_prompt_tokens - prospect.num_cached_tokens, 1)
         total, beside = own + prospect.num_tokens_before, load.num_answering
-        most = tokens_beside(self.steps, beside, is_crowded=load.num_waiting + load.num_reading > beside)
+        most = tokens_beside(self.steps, beside, is_crowded=load.num_waiting + load.num_reading + 1 > beside)
         ms, begin = 0.0, prospect.num_cached_tokens
         full_steps, rest = divmod(total, most)
         middle = begin + own / 2

@@ -174,10 +174,10 @@ class Planner:
             self.chances.observe("near", tenant, sufficed=near)
             self.costs.observe_look("near", max(seconds - self.costs.look_ms("exact") / 1e3, 0.0))
 
-    def stepped(self, work: StepWork, seconds: float) -> None:
-        """The engine has made a step."""
+    def stepped(self, work: StepWork, seconds: float, *, learn: bool = True) -> None:
+        """The engine has made a step. learn: whether it is worth the while."""
         with self._lock:
-            self.costs.observe_step(work, seconds)
+            self.costs.observe_step(work, seconds, learn=learn)
 
     def learn(self, plan: Plan, receipt: Receipt, tenant: str) -> None:
         """A request that was planned has ended by itself; what it cost is in its receipt."""

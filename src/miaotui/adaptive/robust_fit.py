@@ -36,7 +36,8 @@ class RobustFit:
 
     def predict(self, features: Row[float]) -> float:
         """What these features add up to."""
-        return sum(map(mul, features, self.coefficients))
+        total: float = sum(map(mul, features, self.coefficients))
+        return total
 
     def observe(self, features: Row[float], value: float) -> None:
         """What came of these features. Nothing is learned of values that are not positive."""

@@ -19,12 +19,15 @@ from miaotui.core import Candidate, Plan, Receipt, SamplingParams
 from miaotui.engine.answer import Answer, held_bytes
 from miaotui.engine.async_llm import AsyncLLM
 from miaotui.engine.results import Completion, Delta
+from miaotui.errors import DeadlineError
 from miaotui.server.ledger import Ledger
 from miaotui.server.noted import Around, Noted, decision_on
 from miaotui.server.planning import NOT_LOOKED_FOR, Looking, Planning
 
 SHARED = "somebody was asking the same at that moment"
 Tried = Sequence[Candidate]
+Note = Callable[..., None]
+"""Takes a completion, or None and what went wrong."""
 Name = tuple[bytes, bool, int]
 
 
@@ -229,12 +232,12 @@ class Asker:
             return Missed(NOT_LOOKED_FOR, keep=True)
         return await self.cache.look_up(question, ask.control if looking is None else looking.control or ask.control)
 
-    async def _noted(self, start: Callable[[], Awaitable[Reading]], note: Callable[[Completion | None], None]) -> Noted:
+    async def _noted(self, start: Callable[[], Awaitable[Reading]], note: Note) -> Noted:
         """An answer whose end is written down, even if it has no beginning."""
         try:
             return Noted(await start(), note)
-        except BaseException:
-            note(None)
+        except BaseException as error:
+            note(None, error)
             raise
 
     async def _start(self, ask: Ask, tried: Tried = ()) -> Answer:
@@ -323,9 +326,13 @@ class Asker:
         path: Path,
         took_s: float,
         completion: Completion | None,
+        error: BaseException | None = None,
     ) -> None:
         """Write down which way a question took; one that is not to be stored leaves nothing behind."""
         if self.cache is None or ask.control.mode == "no-store":
             return
         receipt = None if completion is None else completion.receipt
-        self.cache.note(decision_on(ask.request_id, question, seen, path, receipt, took_s))
+        decision = decision_on(ask.request_id, question, seen, path, receipt, took_s)
+        if isinstance(error, DeadlineError):
+            decision = replace(decision, why=f"refused: {error}")
+        self.cache.note(decision)

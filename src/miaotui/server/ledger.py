@@ -16,6 +16,7 @@ from miaotui.engine.step_work import StepWork
 from miaotui.engine.watcher import Watcher
 from miaotui.server.logs import clean, line_of
 from miaotui.server.metrics import Metrics
+from miaotui.server.planning import Learner
 from miaotui.server.settings import ServerSettings
 
 
@@ -96,6 +97,7 @@ class Ledger(Watcher):
         self._write = write
         self._spend = spend
         self._planner = planner
+        self._learner = None if planner is None else Learner(planner)
 
     def open(self, method: str, path: str, wanted_id: str) -> Entry:
         """A request begins. wanted_id: what the client wants it to be called; followed if it is harmless."""
@@ -122,8 +124,8 @@ class Ledger(Watcher):
 
     def worked(self, work: StepWork, seconds: float) -> None:
         """Learn what steps cost."""
-        if self._planner is not None:
-            self._planner.stepped(work, seconds)
+        if self._learner is not None:
+            self._learner.worked(work, seconds)
 
     def gap(self, seconds: float) -> None:
         """Count the time between two tokens."""

@@ -21,6 +21,8 @@ from miaotui.engine.watcher import Watcher
 if TYPE_CHECKING:
     from miaotui.server.asking import Ask
 
+EAGER_STEPS, STEPS_BETWEEN = 256, 4
+"""The first steps are all learned from, then one of so many: learning takes a moment each time."""
 FIRST_CHARACTERS_PER_TOKEN = 4.0
 IN_VAIN = "tried in vain"
 NOT_LOOKED_FOR = "no kept answer was looked for: computing one was expected to cost less"
@@ -41,10 +43,13 @@ class Learner(Watcher):
 
     def __init__(self, planner: Planner) -> None:
         self._planner = planner
+        self._num_steps = 0
 
     def worked(self, work: StepWork, seconds: float) -> None:
-        """Learn from a step."""
-        self._planner.stepped(work, seconds)
+        """Learn from a step; from every one only at first, for most are like the one before."""
+        self._num_steps += 1
+        learn = self._num_steps <= EAGER_STEPS or self._num_steps % STEPS_BETWEEN == 0
+        self._planner.stepped(work, seconds, learn=learn)
 
 
 class Planning:
