@@ -17,6 +17,7 @@ from miaotui.engine.encoding_line import num_characters
 from miaotui.engine.prospect import Admission, Admit, Load, Prospect
 from miaotui.engine.step_work import StepWork
 from miaotui.engine.watcher import Watcher
+from miaotui.errors import DeadlineError
 
 if TYPE_CHECKING:
     from miaotui.server.asking import Ask
@@ -103,10 +104,17 @@ class Planning:
 
         def decide(prospect: Prospect) -> Admission:
             self._learn_length(ask, prospect.num_prompt_tokens)
-            left_ms = _left_ms(ask)
-            plan = self.planner.admit(prospect, ask.tenant, deadline_ms=left_ms, tried=tried)
-            deadline_s = None if ask.deadline_ms is None else ask.begun_s + ask.deadline_ms / 1e3
-            return Admission(plan, deadline_s, may_draft=plan.path == "drafted")
+            if ask.deadline_ms is None:
+                plan = self.planner.admit(prospect, ask.tenant, tried=tried)
+                return Admission(plan, may_draft=plan.path == "drafted")
+            passed_ms = (time.monotonic() - ask.begun_s) * 1e3
+            try:
+                left_ms = ask.deadline_ms - passed_ms
+                plan = self.planner.admit(prospect, ask.tenant, deadline_ms=left_ms, tried=tried)
+            except DeadlineError as error:  # as who asked reckons
+                raise DeadlineError(error.predicted_ms + passed_ms, ask.deadline_ms, error.fits_tokens) from None
+            plan = replace(plan, deadline_ms=ask.deadline_ms)
+            return Admission(plan, ask.begun_s + ask.deadline_ms / 1e3, may_draft=plan.path == "drafted")
 
         return decide
 
