@@ -16,6 +16,7 @@ from miaotui.adaptive.drift import Drift
 from miaotui.adaptive.energy import Consumption, EnergyMeter
 from miaotui.adaptive.robust_fit import RobustFit
 from miaotui.adaptive.step_time import PRIOR_MS, StepTime
+from miaotui.adaptive.typical import Typical
 from miaotui.core import Plan, Receipt
 from miaotui.engine.prospect import Load, Prospect
 from miaotui.engine.step_work import StepWork
@@ -80,6 +81,14 @@ def test_prices_are_never_negative_and_more_work_never_costs_less() -> None:
     assert min(steps.prices_ms) >= 0
     sizes = [steps.ms(StepWork(1, number, 0, 1)) for number in (0, 1, 3, 8, 31, 32, 64, 512)]
     assert all(one <= more for one, more in itertools.pairwise(sizes))
+
+
+def test_no_price_becomes_negative_where_more_seems_to_cost_less() -> None:
+    fit = RobustFit([1.0, 1.0])
+    for number in range(200):
+        amount = float(number % 10)
+        fit.observe([1.0, amount], 10.0 - 0.9 * amount)
+    assert min(fit.coefficients) >= 0
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
@@ -154,13 +163,19 @@ def test_what_requests_take_corrects_forecasts_at_that_load_only() -> None:
     assert model.forecast(idle, "").ms == alone
 
 
-def test_requests_planned_at_once_do_not_correct_the_same_thing_again_and_again() -> None:
+@pytest.mark.parametrize(
+    "asked",
+    [prospect(num_answering=3), prospect(3000, tokens=2, num_answering=3), prospect(5, tokens=1, num_answering=16)],
+    ids=["answering", "reading", "waiting"],
+)
+def test_requests_planned_at_once_do_not_correct_the_same_thing_again_and_again(asked: Prospect) -> None:
     model = CostModel(taught(9, 600, outliers=0.0))
-    plans = [planned(model, prospect(num_answering=3)) for _ in range(60)]
+    model._residence_s = Typical(1000.0)  # which waiting follows from; what is seen of it is no matter here
+    model._residence_s.observe = lambda value: None  # type: ignore[method-assign]
+    plans = [planned(model, asked) for _ in range(60)]
     for plan in plans:
         model.observe_request(plan, ended(plan, 1.4))
-    again = planned(model, prospect(num_answering=3))
-    assert again.predicted_ms == pytest.approx(1.4 * plans[0].predicted_ms, rel=0.05)
+    assert planned(model, asked).predicted_ms == pytest.approx(1.4 * plans[0].predicted_ms, rel=0.05)
 
 
 def test_a_drafter_s_gain_is_what_came_of_its_steps_at_that_load() -> None:

@@ -105,6 +105,22 @@ def test_a_deadline_that_cannot_be_met_is_refused_with_what_would_fit() -> None:
         by.admit(ask(error.fits_tokens + 10), deadline_ms=deadline_ms)
 
 
+def test_a_deadline_leaves_room_for_the_usual_error() -> None:
+    by = planner()
+    ms, margin = by.admit(ask()).predicted_ms, by.costs.margin
+    assert margin >= 0.1
+    with pytest.raises(DeadlineError):
+        by.admit(ask(), deadline_ms=ms * (1 + 0.9 * margin))
+    assert by.admit(ask(), deadline_ms=ms * (1 + 1.01 * margin)).deadline_ms is not None
+
+
+def test_trials_under_way_are_on_the_account_before_they_end() -> None:
+    by = planner(exploration=Exploration(share=0.01, chance=1.0, seed=2))
+    by.exploration.earn(100_000.0)
+    tried = sum(by.choose([Path("cheap", 100.0), Path("dear", 400.0)]).explored for _ in range(50))
+    assert tried == 3
+
+
 def test_a_prompt_too_long_for_the_deadline_fits_no_answer_at_all() -> None:
     with pytest.raises(DeadlineError, match="nothing but a kept answer") as refused:
         planner().admit(ask(prompt=5000), deadline_ms=20.0)

@@ -46,7 +46,7 @@ def test_a_seed_decides_everything() -> None:
     assert compare(asked(7), WORLD, 7) == compare(asked(7), WORLD, 7)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10**6), per_s=st.sampled_from([0.1, 1.0, 4.0]))
 def test_no_policy_does_better_than_the_oracle(seed: int, per_s: float) -> None:
     rows = compare(asked(seed, 80, per_s=per_s), WORLD, seed)["policies"]

@@ -81,7 +81,7 @@ class Box:
         drafted = [job for job in self._answering if job.drafts is not False]
         said = sum(job.gain(num) for job in drafted) + num - len(drafted)
         pairs = (num + tokens) * self._position / 1024
-        return StepWork(num, tokens, 0, num, pairs, len(drafted), said), ms
+        return StepWork(num, int(tokens), 0, num, pairs, len(drafted), said), ms
 
     def add(self, job: Job) -> None:
         """One more to compute, from now on."""

@@ -84,7 +84,7 @@ def questions_of(arrivals: Sequence[Arrival], mix: Mix, seed: int) -> list[Quest
                 meaning=model.meaning,
                 draft_gain=model.draft_gain,
                 text=model.text if fate < mix.repeated else number,
-                near_passes=passes and fate >= mix.repeated,
+                near_passes=model.near_passes if fate < mix.repeated else passes,
             )
         found.append(question)
     return found

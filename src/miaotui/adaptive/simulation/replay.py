@@ -79,9 +79,9 @@ class Replay:
 
     def _ask(self, question: Question) -> None:
         look = self._policy.look(question, self._state(question))
-        ms = {"none": 0.0, "exact": self._world.exact_ms, "near": self._world.exact_ms + self._world.near_ms}[look]
-        if look == "near" and question.text in self._texts:
-            ms = self._world.exact_ms  # it is found before anybody looks for its meaning
+        ms = 0.0 if look == "none" else self._world.exact_ms
+        if look == "near" and question.text not in self._texts:  # else it is found before
+            ms += self._world.near_ms
         heapq.heappush(self._begun, (self._box.now_ms + ms * question.noise, question.number, look))
 
     def _looked(self, _: float, number: int, look: Look) -> None:
@@ -89,7 +89,9 @@ class Replay:
         question = self._questions[number]
         if look != "none":
             exact = question.text in self._texts
-            near = not exact and look == "near" and question.near_passes and question.meaning in self._meanings
+            near = (
+                not exact and look in ("near", "known") and question.near_passes and question.meaning in self._meanings
+            )
             self._policy.looked(question, look, self._since(question), exact=exact, near=near)
             if exact or near:
                 self._answer(question, "kept" if exact else "near")

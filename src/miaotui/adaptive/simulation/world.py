@@ -64,16 +64,31 @@ class Rates:
     def __init__(self, world: World, position: float) -> None:
         self._steps = StepTime.of_prices(list(world.prices_ms))
         self._position = position
-        self._known: dict[tuple[int, bool], tuple[float, int]] = {}
+        self._known: dict[tuple[int, bool], tuple[float, float]] = {}
 
-    def step(self, num_answering: int, *, reads: bool) -> tuple[float, int]:
-        """Milliseconds of a step, and how many tokens of a prompt it reads."""
+    def step(self, num_answering: int, *, reads: bool) -> tuple[float, float]:
+        """Milliseconds of a step, and how many tokens of a prompt it reads.
+
+        A prompt is never read faster because more answers run, as it might be by steps that grow with them: who does
+        less work would delay others then, and the oracle be none.
+        """
         key = (num_answering, reads)
         if key not in self._known:
-            num_tokens = tokens_beside(self._steps, num_answering) if reads else 0
-            work = reading(num_answering, num_tokens, self._position)
-            self._known[key] = self._steps.ms(work if reads else answering(num_answering, self._position)), num_tokens
+            self._known[key] = self._step(num_answering, reads=reads)
         return self._known[key]
+
+    def _step(self, num_answering: int, *, reads: bool) -> tuple[float, float]:
+        if not reads:
+            return self._steps.ms(answering(num_answering, self._position)), 0.0
+        num_tokens = float(tokens_beside(self._steps, num_answering))
+        ms = self._steps.ms(reading(num_answering, int(num_tokens), self._position))
+        if num_answering:
+            fewer_ms, fewer_tokens = self.step(num_answering - 1, reads=True)
+            ms, num_tokens = (
+                max(ms, fewer_ms if num_answering > 1 else 0.0),
+                min(num_tokens, ms * fewer_tokens / fewer_ms),
+            )
+        return ms, num_tokens
 
 
 def gain_at(draft_gain: float, num_answering: int) -> float:
