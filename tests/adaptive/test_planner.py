@@ -14,7 +14,7 @@ from adaptive.test_costs import taught
 from miaotui.adaptive.chances import Chances
 from miaotui.adaptive.costs import CostModel
 from miaotui.adaptive.exploration import Exploration
-from miaotui.adaptive.paths import Facts, Path, Policy, kept_paths
+from miaotui.adaptive.paths import Facts, Path, Policy, kept_paths, paths_of
 from miaotui.adaptive.planner import TOO_LATE, Planner, expected, regret_ms
 from miaotui.core import Candidate, Plan, Receipt
 from miaotui.engine.prospect import Load, Prospect
@@ -223,3 +223,23 @@ def test_a_plan_says_what_was_tried_in_vain_before() -> None:
     told = plan.told()
     assert told["candidates"][0]["refused"] == "tried in vain"
     assert told["predicted_ms"] == pytest.approx(plan.predicted_ms, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("best", "other", "tells"),
+    [
+        ("near", "kept", False),
+        ("near", "drafted", False),
+        ("kept", "near", True),
+        ("drafted", "model", False),
+        ("model", "drafted", True),
+        ("model", "kept", True),
+    ],
+)
+def test_only_what_tells_something_is_tried(best: str, other: str, *, tells: bool) -> None:
+    by = planner()
+    paths = paths_of(Facts(ask(can_draft=True), exact=None, near=None), by.costs, by.chances)
+    by_name = {path.name: path for path in paths}
+    assert by_name[other].tells_more(by_name[best]) is tells
+    assert Path("small", 1.0, 0.5).tells_more(LARGE)
+    assert not LARGE.tells_more(LARGE)

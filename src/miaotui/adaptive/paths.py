@@ -18,7 +18,8 @@ class Path:
     """ms: from asking to the last token, where it suffices, which has that chance; wasted_ms: spent where it does not.
 
     quality: share of its answers that are as good as the model's. forecast: of what the model computes on it.
-    gain: how many times as fast as one a step its tokens are taken to come.
+    gain: how many times as fast as one a step its tokens are taken to come. tries: of what more is known when it has been
+    taken; None: of itself.
     """
 
     name: str
@@ -29,11 +30,19 @@ class Path:
     energy: float = 0.0
     forecast: Forecast | None = None
     gain: float = 1.0
+    tries: frozenset[str] | None = None
 
     @property
     def is_sure(self) -> bool:
         """Whether nothing has to come behind it."""
         return self.chance >= 1.0
+
+    def tells_more(self, best: Path) -> bool:
+        """Whether taking this one instead tells something that taking the best, or what follows it, does not."""
+        if self.is_sure and not best.is_sure:
+            return False
+        own, its = ({path.name} if path.tries is None else path.tries for path in (self, best))
+        return not own <= its
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +90,10 @@ def kept_paths(facts: Facts, costs: CostModel, chances: Chances) -> list[Path]:
         by_meaning = (1 - exact) * near / both
         ms = exact_ms + by_meaning * near_ms
         quality = 1.0 - by_meaning * (1.0 - facts.near_quality)
-        paths.append(Path("near", ms, both, exact_ms + near_ms, min(quality, facts.near_quality)))
+        tries = frozenset({"exact", "near"})
+        paths.append(Path("near", ms, both, exact_ms + near_ms, min(quality, facts.near_quality), tries=tries))
     if exact > 0:
-        paths.append(Path("kept", exact_ms, exact, exact_ms))
+        paths.append(Path("kept", exact_ms, exact, exact_ms, tries=frozenset({"exact"})))
     return paths
 
 
@@ -99,4 +109,5 @@ def model_paths(facts: Facts, costs: CostModel) -> list[Path]:
 
 
 def _computed(name: str, forecast: Forecast, gain: float) -> Path:
-    return Path(name, forecast.ms, energy=forecast.energy, forecast=forecast, gain=gain)
+    tries = frozenset({"drafts"} if name == "drafted" else ())  # what plain steps cost is seen in any case
+    return Path(name, forecast.ms, energy=forecast.energy, forecast=forecast, gain=gain, tries=tries)

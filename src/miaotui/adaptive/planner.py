@@ -109,7 +109,7 @@ class Planner:
         best = min(open_to, key=costs.__getitem__)
         number, explored = best if self._adaptive else open_to[0], False
         if self._adaptive and deadline_ms is None:
-            others = [other for other in open_to if other != best]
+            others = [other for other in open_to if paths[other].tells_more(paths[best])]
             tried = self.exploration.choose([costs[other] - costs[best] for other in others])
             if tried is not None:
                 number, explored = others[tried], True

@@ -82,7 +82,7 @@ class Replay:
         ms = 0.0 if look == "none" else self._world.exact_ms
         if look == "near" and question.text not in self._texts:  # else it is found before
             ms += self._world.near_ms
-        heapq.heappush(self._begun, (self._box.now_ms + ms * question.noise, question.number, look))
+        heapq.heappush(self._begun, (self._box.now_ms + ms, question.number, look))
 
     def _looked(self, _: float, number: int, look: Look) -> None:
         """It is known now whether its answer is kept; if not, it is computed, once for all who ask it."""
