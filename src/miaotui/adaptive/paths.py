@@ -18,8 +18,8 @@ class Path:
     """ms: from asking to the last token, where it suffices, which has that chance; wasted_ms: spent where it does not.
 
     quality: share of its answers that are as good as the model's. forecast: of what the model computes on it.
-    gain: how many times as fast as one a step its tokens are taken to come. tries: of what more is known when it has been
-    taken; None: of itself.
+    gain: how many times as fast as one a step its tokens are taken to come. tries: what is better known when it has been
+    taken; None: itself.
     """
 
     name: str
