@@ -18,7 +18,7 @@ class Path:
     """ms: from asking to the last token, where it suffices, which has that chance; wasted_ms: spent where it does not.
 
     quality: share of its answers that are as good as the model's. forecast: of what the model computes on it.
-    gain: how many times as fast as one a step its tokens are taken to come. tries: what is better known when it has been
+    gain: how many times as fast as one a step its tokens are taken to come. tries: what is better known once it was
     taken; None: itself.
     """
 

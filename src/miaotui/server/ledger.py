@@ -172,7 +172,7 @@ class Ledger(Watcher):
     def _planned(self, completion: Completion, tenant: str) -> None:
         """Compare what was expected with what came; what was left says nothing of what it would have taken."""
         receipt, reason = completion.receipt, completion.finish_reason
-        if receipt.plan is None or reason not in ("stop", "length", "deadline"):
+        if receipt.plan is None or reason not in ("stop", "length", "repetition", "deadline"):
             return
         self.metrics.planned(receipt.plan, receipt.whole_s, was_cut=reason == "deadline")
         if self._planner is not None and reason != "deadline":
