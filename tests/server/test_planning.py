@@ -101,7 +101,7 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_once(
 
 
 def test_a_deadline_is_refused_with_what_would_fit(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planner_of(server).costs.steps, "ms", lambda work: 100.0)
+    monkeypatch.setattr(planner_of(server).costs.steps, "ms_of", lambda *work: 100.0)
     error = post(server, FILLED | {"deadline_ms": 5000, "max_tokens": 500}).json()["error"]
     assert 0 < error["fits_max_tokens"] < 100
     assert f"max_tokens of {error['fits_max_tokens']} would fit" in error["message"]
@@ -114,7 +114,7 @@ def test_a_kept_answer_is_given_whatever_computing_it_would_take(
     body |= {"max_tokens": 400}
     assert post(server, body).json()["miaotui"]["path"] == "model"
     assert post(server, body).json()["miaotui"]["path"] == "memory", "it ended by itself, so it is kept"
-    monkeypatch.setattr(planner_of(server).costs.steps, "ms", lambda work: 1e6)
+    monkeypatch.setattr(planner_of(server).costs.steps, "ms_of", lambda *work: 1e6)
     again = post(server, body | {"deadline_ms": 2000})
     assert again.status_code == 200
     plan = again.json()["miaotui"]["plan"]
@@ -126,7 +126,7 @@ def test_a_kept_answer_is_given_whatever_computing_it_would_take(
 def test_a_deadline_that_runs_out_on_the_way_gives_what_there_is(
     server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planner_of(server).costs.steps, "ms", lambda work: 1e-6)
+    monkeypatch.setattr(planner_of(server).costs.steps, "ms_of", lambda *work: 1e-6)
     body = FILLED | {"deadline_ms": 30, "max_tokens": 900}
     choice = post(server, body).json()["choices"][0]
     assert choice["finish_reason"] == "length", "a word that every client knows"
@@ -136,7 +136,7 @@ def test_a_deadline_that_runs_out_on_the_way_gives_what_there_is(
 
 
 def test_requests_without_a_deadline_are_never_refused(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planner_of(server).costs.steps, "ms", lambda work: 1e9)
+    monkeypatch.setattr(planner_of(server).costs.steps, "ms_of", lambda *work: 1e9)
     assert post(server, FILLED).status_code == 200
 
 
@@ -193,12 +193,12 @@ def ask(text: str = "a question", *, mode: Any = "default", near: bool | None = 
 )
 def test_no_path_is_considered_that_a_request_forbids(asked: Ask, paths: set[str], *, is_kept: bool) -> None:
     planning = Planning(Planner(), 1000, near_quality=0.99)
-    looking = planning.look(asked, LOAD, can_draft=False, is_kept=is_kept)
+    looking = planning.look(asked, LOAD, is_kept=is_kept)
     assert {one.path for one in looking.plan.candidates} == paths
 
 
 def test_near_answers_are_not_considered_where_none_are_given() -> None:
-    looking = Planning(Planner(), 1000).look(ask(), LOAD, can_draft=False, is_kept=True)
+    looking = Planning(Planner(), 1000).look(ask(), LOAD, is_kept=True)
     assert {one.path for one in looking.plan.candidates} == {"kept", "model"}
     assert looking.control is not None
     assert looking.control.near is False
@@ -208,7 +208,7 @@ def test_a_fixed_server_looks_everywhere_and_drafts_as_it_is_set_up() -> None:
     planning = Planning(Planner(adaptive=False), 1000, near_quality=0.99)
     for _ in range(300):
         planning.planner.looked("tenant", 5.0, exact=False, near=False)
-    looking = planning.look(ask(), LOAD, can_draft=True, is_kept=True)
+    looking = planning.look(ask(), LOAD, is_kept=True)
     assert looking.control == ask().control
     admission = planning.admit(ask())(Prospect(10, 0, 20, LOAD, can_draft=True))
     assert admission.may_draft
@@ -220,9 +220,9 @@ def test_lengths_of_texts_in_tokens_are_learned() -> None:
     assert isinstance(planning._characters_per_token, Typical)
     for _ in range(9):
         planning.admit(ask("x" * 99))(Prospect(33, 0, 20, LOAD))
-    assert planning._prospect(ask("x" * 300), LOAD, can_draft=False).num_prompt_tokens == pytest.approx(100, abs=5)
+    assert planning._prospect(ask("x" * 300), LOAD).num_prompt_tokens == pytest.approx(100, abs=5)
     tokens = Ask(list(range(5, 45)), SamplingParams(), "", "")
-    assert planning._prospect(tokens, LOAD, can_draft=False).num_prompt_tokens == 40
+    assert planning._prospect(tokens, LOAD).num_prompt_tokens == 40
 
 
 def test_a_receipt_without_a_plan_says_so() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from miaotui.adaptive.answer_length import AnswerLengths
 from miaotui.adaptive.draft_gain import DraftGain
@@ -55,7 +55,8 @@ class Forecast:
 
     def sped_up(self, gain: float) -> Forecast:
         """The same with tokens that come so many times as fast."""
-        return replace(self, token_ms=self.token_ms / gain)
+        token_ms = self.token_ms / gain
+        return Forecast(self.queue_ms, self.read_ms, token_ms, self.output_tokens, self.energy, self.corrections)
 
     def tokens_within(self, ms: float) -> int:
         """How many tokens come within that time."""
@@ -111,7 +112,7 @@ class CostModel:
             expected = self.lengths.expect(tenant, prospect.max_tokens)
         position = prospect.num_prompt_tokens + expected / 2
         together = min(load.num_running + num, load.max_sequences)  # who reads now answers soon
-        token_ms = self.steps.ms(answering(together, position))
+        token_ms = answering_ms(self.steps, together, position)
         read_ms, busy_ms = self._read_ms(prospect)
         busy_ms += num * max(expected - 1, 0) * token_ms / together
         queue, read, token = (self._drift(phase, load.num_unfinished).factor for phase in PHASES)
@@ -159,9 +160,9 @@ class CostModel:
         full_steps, rest = divmod(total, most)
         middle = begin + own / 2
         if full_steps:
-            ms += full_steps * self.steps.ms(reading(beside, most, middle))
+            ms += full_steps * reading_ms(self.steps, beside, most, middle)
         if rest:
-            ms += self.steps.ms(reading(beside, rest, middle))
+            ms += reading_ms(self.steps, beside, rest, middle)
         return ms, ms * own / total * (most / (most + beside))
 
     def _queue_ms(self, load: Load, num_sequences: int) -> float:
@@ -170,7 +171,22 @@ class CostModel:
         return max(num_before, 0) * self._residence_s.value * 1e3 / load.max_sequences
 
     def _drift(self, phase: str, num_beside: int) -> Drift:
-        return self._drifts.setdefault((phase, num_beside.bit_length()), Drift())
+        key = (phase, num_beside.bit_length())
+        found = self._drifts.get(key)
+        if found is None:
+            found = self._drifts[key] = Drift()
+        return found
+
+
+def answering_ms(steps: StepTime, num_answers: int, position: float) -> float:
+    """Of a step in which so many answers go on that are so long."""
+    return steps.ms_of(num_answers, num_answers, num_answers * position / ATTENTION_UNIT)
+
+
+def reading_ms(steps: StepTime, num_answers: int, num_tokens: int, position: float) -> float:
+    """The same, with so many tokens of a prompt beside them, behind about as many others."""
+    together = num_answers + num_tokens
+    return steps.ms_of(together, num_answers, together * position / ATTENTION_UNIT)
 
 
 def tokens_beside(steps: StepTime, num_answering: int, *, is_crowded: bool = False) -> int:
@@ -179,20 +195,9 @@ def tokens_beside(steps: StepTime, num_answering: int, *, is_crowded: bool = Fal
         return MOST_PROMPT_TOKENS
     if not steps.num_seen:
         return CAREFUL_TOKENS
-    alone_ms = steps.ms(answering(num_answering, 0))
+    alone_ms = answering_ms(steps, num_answering, 0)
     most_ms = SLOWDOWN * alone_ms
     if is_crowded:
         most_ms = max(CROWDED_SLOWDOWN * alone_ms, CROWDED_S * 1e3)
-    per_token_ms = (steps.ms(reading(num_answering, 64, 0)) - alone_ms) / 64
+    per_token_ms = (reading_ms(steps, num_answering, 64, 0) - alone_ms) / 64
     return min(max(int((most_ms - alone_ms) / max(per_token_ms, 1e-9)), LEAST_TOKENS), MOST_PROMPT_TOKENS)
-
-
-def answering(num_answers: int, position: float) -> StepWork:
-    """A step in which so many answers go on that are so long."""
-    return StepWork(num_answers, 0, 0, num_answers, num_answers * position / ATTENTION_UNIT)
-
-
-def reading(num_answers: int, num_tokens: int, position: float) -> StepWork:
-    """The same, with so many tokens of a prompt beside them, behind about as many others."""
-    pairs = (num_answers + num_tokens) * position / ATTENTION_UNIT
-    return StepWork(num_answers, num_tokens, 0, num_answers, pairs)

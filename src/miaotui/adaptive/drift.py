@@ -18,28 +18,20 @@ class Drift:
     followed; the first ones count for more, as in a mean.
     """
 
-    __slots__ = ("_gain", "_log", "_num_seen")
+    __slots__ = ("_gain", "_log", "factor", "num_seen")
 
     def __init__(self, gain: float = LAST_GAIN) -> None:
         self._gain = gain
         self._log = 0.0
-        self._num_seen = 0
-
-    @property
-    def factor(self) -> float:
-        """1 while nothing was seen."""
-        return math.exp(self._log)
-
-    @property
-    def num_seen(self) -> int:
-        """Pairs it was told."""
-        return self._num_seen
+        self.factor = 1.0
+        self.num_seen = 0
 
     def observe(self, predicted: float, actual: float) -> None:
         """So much was predicted without this factor, and so much came. Nothing is learned of what is not positive."""
         if not (predicted > 0 and 0 < actual < math.inf):
             return
-        self._num_seen += 1
+        self.num_seen += 1
         surprise = math.log(actual / predicted) - self._log
-        gain = max(FIRST_GAIN / self._num_seen, self._gain)
+        gain = max(FIRST_GAIN / self.num_seen, self._gain)
         self._log += gain * min(max(surprise, -MOST_SURPRISE), MOST_SURPRISE)
+        self.factor = math.exp(self._log)

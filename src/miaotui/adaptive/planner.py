@@ -8,16 +8,18 @@ from dataclasses import replace
 from math import fsum
 
 from miaotui.adaptive.chances import Chances
-from miaotui.adaptive.costs import CostModel
+from miaotui.adaptive.costs import CostModel, Forecast
 from miaotui.adaptive.exploration import Exploration
 from miaotui.adaptive.paths import Facts, Path, Policy, kept_paths, model_paths
 from miaotui.core import Candidate, Plan, Receipt
-from miaotui.engine.prospect import Prospect
+from miaotui.engine.prospect import Load, Prospect
 from miaotui.engine.step_work import StepWork
 from miaotui.errors import DeadlineError, InvalidRequestError
 
 EVERYTHING = Policy()
 TOO_LATE = "would not end in time"
+NOTHING = Prospect(0, 0, 0, Load())
+NO_FORECAST = Forecast(0.0, 0.0, 0.0, 0.0)
 
 
 def expected(p: float, c_opt: float, costs: Row[float]) -> float:
@@ -70,13 +72,8 @@ class Planner:
         """How the model is to be asked. tried: what has been tried in vain. Raises DeadlineError where no path that the
         policy allows is likely to end in time."""
         with self._lock:
-            plan = self._chosen(model_paths(Facts(prospect, tenant), self.costs), policy, deadline_ms)
-        return replace(
-            plan,
-            num_beside=prospect.load.num_unfinished,
-            max_tokens=0 if prospect.will_fill else prospect.max_tokens,
-            candidates=(*tried, *plan.candidates),
-        )
+            paths = model_paths(Facts(prospect, tenant), self.costs)
+            return self._chosen(paths, policy, deadline_ms, prospect, tried)
 
     def found(self, plan: Plan, *, near: bool) -> Plan:
         """The same plan where a kept answer did: what that was to cost is known better now."""
@@ -90,78 +87,74 @@ class Planner:
         with self._lock:
             return self._chosen(paths, policy, deadline_ms)
 
-    def _chosen(self, paths: Row[Path], policy: Policy, deadline_ms: float | None) -> Plan:
-        objections = [policy.objection(path) for path in paths]
-        allowed = [path for path, objection in zip(paths, objections, strict=True) if not objection]
-        if not allowed:
-            raise InvalidRequestError("no path to an answer is allowed: allow the model, or lower the quality floor.")
-        sure_ms = [path.ms for path in allowed if path.is_sure]
-        costs = [expected(path.chance, path.ms, [path.wasted_ms + ms for ms in sure_ms]) for path in paths]
-        if deadline_ms is not None and self.costs.is_known:
-            longest = deadline_ms / (1 + self.costs.margin)
-            objections = [
-                objection or (TOO_LATE if _latest_ms(path, sure_ms) > longest else "")
-                for path, objection in zip(paths, objections, strict=True)
-            ]
-            if all(objections):
-                raise self._too_late(allowed, deadline_ms, longest)
-        open_to = [number for number, objection in enumerate(objections) if not objection]
-        best = min(open_to, key=costs.__getitem__)
-        number, explored = best if self._adaptive else open_to[0], False
-        if self._adaptive and deadline_ms is None:
-            others = [other for other in open_to if paths[other].tells_more(paths[best])]
-            tried = self.exploration.choose([costs[other] - costs[best] for other in others])
-            if tried is not None:
-                number, explored = others[tried], True
-                self.exploration.spend(costs[number] - costs[best])
-        candidates = tuple(map(_candidate, paths, costs, objections))
-        why = "tried, to learn what it costs" if explored else self._why(len(open_to), number == best)
-        return self._plan(paths[number], costs[number], why, candidates, explored, deadline_ms)
-
-    def _why(self, num_open: int, is_best: bool) -> str:
-        if num_open == 1:
-            return "the only path that was open"
-        if not self._adaptive:
-            return "the first path that was open; nobody chooses"
-        return f"the cheapest of {num_open}" if is_best else ""
-
-    def _plan(
+    def _chosen(
         self,
-        path: Path,
-        cost_ms: float,
-        why: str,
-        candidates: tuple[Candidate, ...],
-        explored: bool,
+        paths: Row[Path],
+        policy: Policy,
         deadline_ms: float | None,
+        prospect: Prospect = NOTHING,
+        tried: Row[Candidate] = (),
     ) -> Plan:
-        plan = Plan(
+        objections = [policy.objection(path) for path in paths]
+        sure_ms = [path.ms for path, objection in zip(paths, objections, strict=True) if path.is_sure and not objection]
+        costs = [expected(path.chance, path.ms, [path.wasted_ms + ms for ms in sure_ms]) for path in paths]
+        if all(objections):
+            raise InvalidRequestError("no path to an answer is allowed: allow the model, or lower the quality floor.")
+        if deadline_ms is not None and self.costs.is_known:
+            objections = self._in_time(paths, objections, sure_ms, deadline_ms)
+        open_to = [number for number, objection in enumerate(objections) if not objection]
+        number = min(open_to, key=costs.__getitem__) if self._adaptive else open_to[0]
+        why = self._why(len(open_to))
+        other = self._tried(number, open_to, paths, costs) if deadline_ms is None else None
+        if other is not None:
+            number, why = other, "tried, to learn what it costs"
+        path, forecast = paths[number], paths[number].forecast or NO_FORECAST
+        return Plan(
             path.name,
-            cost_ms,
+            costs[number],
             why,
-            candidates,
-            explored,
+            (*tried, *map(_candidate, paths, costs, objections)),
+            other is not None,
             deadline_ms,
+            forecast.queue_ms,
+            forecast.read_ms,
+            forecast.token_ms,
+            forecast.output_tokens,
+            max_tokens=0 if prospect.will_fill else prospect.max_tokens,
+            num_beside=prospect.load.num_unfinished,
+            draft_gain=path.gain,
+            corrections=forecast.corrections,
             predicted_energy=path.energy,
             energy_unit=self.costs.energy_unit,
         )
-        forecast = path.forecast
-        if forecast is None:
-            return plan
-        return replace(
-            plan,
-            queue_ms=forecast.queue_ms,
-            read_ms=forecast.read_ms,
-            token_ms=forecast.token_ms,
-            output_tokens=forecast.output_tokens,
-            corrections=forecast.corrections,
-            draft_gain=path.gain,
-        )
 
-    def _too_late(self, allowed: Row[Path], deadline_ms: float, longest_ms: float) -> DeadlineError:
-        """What to say of a request that cannot end in time."""
-        best = min(allowed, key=lambda path: path.ms)
-        fits = max((path.forecast.tokens_within(longest_ms) for path in allowed if path.forecast), default=0)
-        return DeadlineError(best.ms, deadline_ms, fits)
+    def _tried(self, best: int, open_to: Row[int], paths: Row[Path], costs: Row[float]) -> int | None:
+        """Which path to try instead of the cheapest, this time; None: none."""
+        if not self._adaptive:
+            return None
+        others = [other for other in open_to if paths[other].tells_more(paths[best])]
+        chosen = self.exploration.choose([costs[other] - costs[best] for other in others])
+        if chosen is None:
+            return None
+        self.exploration.spend(costs[others[chosen]] - costs[best])
+        return others[chosen]
+
+    def _in_time(self, paths: Row[Path], objections: Row[str], sure_ms: Row[float], deadline_ms: float) -> list[str]:
+        """Objections, those against paths that would end too late included. Raises DeadlineError where that are all."""
+        longest_ms = deadline_ms / (1 + self.costs.margin)
+        late = [
+            objection or (TOO_LATE if _latest_ms(path, sure_ms) > longest_ms else "")
+            for path, objection in zip(paths, objections, strict=True)
+        ]
+        if all(late):
+            allowed = [path for path, objection in zip(paths, objections, strict=True) if not objection]
+            raise _too_late(allowed, deadline_ms, longest_ms)
+        return late
+
+    def _why(self, num_open: int) -> str:
+        if num_open == 1:
+            return "the only path that was open"
+        return f"the cheapest of {num_open}" if self._adaptive else "the first path that was open; nobody chooses"
 
     def looked(self, tenant: str, seconds: float, *, exact: bool, near: bool | None = None) -> None:
         """It was looked for a kept answer for so long: whether the same question had one, and, unless that is None,
@@ -197,6 +190,13 @@ def regret_ms(plan: Plan, actual_ms: float) -> float:
     for what chance made longer counts as well."""
     others = [one.expected_ms for one in plan.candidates if not one.refused]
     return max(actual_ms - min(others, default=actual_ms), 0.0)
+
+
+def _too_late(allowed: Row[Path], deadline_ms: float, longest_ms: float) -> DeadlineError:
+    """What to say of a request that cannot end in time."""
+    best_ms = min(path.ms for path in allowed)
+    fits = max((path.forecast.tokens_within(longest_ms) for path in allowed if path.forecast), default=0)
+    return DeadlineError(best_ms, deadline_ms, fits)
 
 
 def _latest_ms(path: Path, sure_ms: Row[float]) -> float:

@@ -46,7 +46,15 @@ class StepTime:
 
     def ms(self, work: StepWork) -> float:
         """How long a step that does this takes."""
-        return self._fit.predict(_features(work)) * self._speed.factor
+        return self.ms_of(work.num_tokens, work.num_logit_rows, work.num_pairs)
+
+    def ms_of(self, num_tokens: int, num_logit_rows: int, num_pairs: float) -> float:
+        """The same, of a step with so many of these, as `StepWork` counts them."""
+        one, few, some, many, row, pair = self._fit.coefficients
+        ms = one + row * num_logit_rows + pair * num_pairs + few * min(num_tokens, FEW_TOKENS)
+        if num_tokens > FEW_TOKENS:
+            ms += some * (min(num_tokens, SOME_TOKENS) - FEW_TOKENS) + many * max(num_tokens - SOME_TOKENS, 0)
+        return ms * self._speed.factor
 
     def observe(self, work: StepWork, seconds: float) -> None:
         """A step took so long."""

@@ -208,11 +208,6 @@ class AsyncLLM:
         return self._engine.load
 
     @property
-    def can_draft(self) -> bool:
-        """Whether tokens are guessed here."""
-        return self._scheduler.drafter is not None
-
-    @property
     def num_preemptions(self) -> int:
         """How often a sequence was sent back for want of pages, or because it was another one's turn."""
         return self._scheduler.num_preemptions

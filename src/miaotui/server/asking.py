@@ -223,7 +223,7 @@ class Asker:
         if self._planning is None:
             return None
         is_kept = why_not_kept(ask.params, ask.tools) is None
-        return self._planning.look(ask, self._llm.load, can_draft=self._llm.can_draft, is_kept=is_kept)
+        return self._planning.look(ask, self._llm.load, is_kept=is_kept)
 
     async def _look_up(self, ask: Ask, question: Question, looking: Looking | None) -> Found | Missed:
         if self.cache is None:

@@ -66,12 +66,15 @@ class Planning:
         self._near_quality = near_quality
         self._characters_per_token = Typical(FIRST_CHARACTERS_PER_TOKEN)
 
-    def look(self, ask: Ask, load: Load, *, can_draft: bool, is_kept: bool) -> Looking:
-        """How to look for an answer to a request. is_kept: whether one to such a request is ever kept."""
+    def look(self, ask: Ask, load: Load, *, is_kept: bool) -> Looking:
+        """How to look for an answer to a request. is_kept: whether one to such a request is ever kept.
+
+        What drafts would gain is left to the second plan: it is little beside what a kept answer saves.
+        """
         may_look = ask.control.mode == "default" and is_kept
         may_be_near = may_look and self._near_quality is not None and ask.control.near is not False
         facts = Facts(
-            self._prospect(ask, load, can_draft),
+            self._prospect(ask, load),
             ask.tenant,
             exact=None if may_look else 0.0,
             near=None if may_be_near else 0.0,
@@ -118,7 +121,7 @@ class Planning:
 
         return decide
 
-    def _prospect(self, ask: Ask, load: Load, can_draft: bool) -> Prospect:
+    def _prospect(self, ask: Ask, load: Load) -> Prospect:
         """A request before its text has become tokens."""
         num_prompt_tokens = _num_token_ids(ask) or int(_num_characters(ask) / self._characters_per_token.value) + 1
         most = max(self._most_tokens - num_prompt_tokens, 1)
@@ -130,7 +133,6 @@ class Planning:
             load,
             will_fill=params.ignore_eos and not params.stop and not params.stop_token_ids,
             num_sequences=params.n,
-            can_draft=can_draft,
         )
 
     def _learn_length(self, ask: Ask, num_prompt_tokens: int) -> None:

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from miaotui.adaptive.costs import answering, reading, tokens_beside
+from miaotui.adaptive.costs import answering_ms, reading_ms, tokens_beside
 from miaotui.adaptive.step_time import PRIOR_MS, StepTime
 from miaotui.errors import ConfigError, brief
 
@@ -79,9 +79,9 @@ class Rates:
 
     def _step(self, num_answering: int, *, reads: bool) -> tuple[float, float]:
         if not reads:
-            return self._steps.ms(answering(num_answering, self._position)), 0.0
+            return answering_ms(self._steps, num_answering, self._position), 0.0
         num_tokens = float(tokens_beside(self._steps, num_answering))
-        ms = self._steps.ms(reading(num_answering, int(num_tokens), self._position))
+        ms = reading_ms(self._steps, num_answering, int(num_tokens), self._position)
         if num_answering:
             fewer_ms, fewer_tokens = self.step(num_answering - 1, reads=True)
             ms, num_tokens = (
