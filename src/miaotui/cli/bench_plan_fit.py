@@ -1,4 +1,4 @@
-"""A model's prices, measured on this machine: steps of many kinds, and how far single requests are from their sum."""
+"""A model's prices, measured on this machine: steps of many kinds, and how far requests are from their sum."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def _measured(llm: LLM, name: str) -> World:
     async with AsyncLLM(llm) as engine:
         await warm_up(engine, Learner(planner))
         for number, clients in enumerate(CLIENTS):
-            off.clear()  # the last round counts, in which one asks at a time: company is what simulations add themselves
+            off.clear()  # the last round counts, in which one asks at a time: company is added by simulations
             end_s = time.monotonic() + ROUND_S
             await asyncio.gather(*(_client(engine, planner, off, 100 * number + one, end_s) for one in range(clients)))
     info = _native.cpu_info()
