@@ -41,7 +41,7 @@ def work_of_step(slices: Iterable[Slice], num_said: int = 0) -> StepWork:
         num_read, end = part.num_read, part.sequence.num_computed_tokens
         if num_read == 1:
             num_answers += 1
-            num_draftable += part.sequence.may_draft
+            num_draftable += part.sequence.may_draft and part.sequence.request.sampling.drafting
         else:
             num_prompt_tokens += num_read
         num_drafted += len(part.draft)
