@@ -107,6 +107,7 @@ def test_every_setting_of_the_server_can_be_set_in_every_place(environ: dict[str
         "cache_secret": "a long enough secret",
         "near": "guarded",
         "near_delta": 0.02,
+        "planning": "adaptive",
     }
     assert good.keys() == {setting.name for setting in SERVE_SETTINGS}
     variables = {name: ",".join(value) if isinstance(value, list) else str(value) for name, value in good.items()}

@@ -24,10 +24,10 @@ ROOMS: dict[str, set[str]] = {
     "graph": BASE | {"formats"},
     "models": BASE | {"formats", "graph"},
     "engine": BASE | {"formats", "graph", "models"},
-    "adaptive": BASE | {"engine"},
+    "adaptive": BASE | {"engine", "drawing"},
     "compress": BASE | {"formats", "graph", "models", "drawing"},
     "answers": {"errors", "core", "config", "_native"},
-    "server": BASE | {"engine", "answers"},
+    "server": BASE | {"engine", "adaptive", "answers"},
     "load": {"errors", "core", "config", "drawing"},
     "cli": BASE
     | {"formats", "graph", "models", "engine", "adaptive", "server", "load", "answers", "compress", "drawing"},

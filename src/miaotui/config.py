@@ -37,6 +37,7 @@ _MAX_CONFIG_BYTES = 1 << 20
 LogFormat = Literal["text", "json", "none"]
 Near = Literal["off", "guarded"]
 DraftingChoice = Literal["off", "lookup", "past"]
+PlanningChoice = Literal["fixed", "adaptive"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,7 @@ class ServeConfig:
     cache_secret: str | None
     near: Near
     near_delta: float
+    planning: PlanningChoice
     sources: Mapping[str, str]
 
 
@@ -339,6 +341,14 @@ SERVE_SETTINGS = (
         0.01,
         "probability of a wrong answer that such a hit may have",
         metavar="P",
+    ),
+    Setting(
+        "planning",
+        "MIAOTUI_PLANNING",
+        choice("fixed", "adaptive"),
+        "fixed",
+        "adaptive: each request takes the path that is expected to cost least",
+        metavar="fixed|adaptive",
     ),
 )
 SERVE_TABLE = "serve"

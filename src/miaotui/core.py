@@ -223,6 +223,79 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """A path that a request could have taken, and what was expected of it; holds no text of anybody's.
+
+    expected_ms: over all that may become of it. chance: that it suffices. quality: share of its answers that are as
+    good as the model's own. energy: in the plan's unit. refused: why it could not be taken; empty if it could.
+    """
+
+    path: str
+    expected_ms: float
+    chance: float = 1.0
+    quality: float = 1.0
+    energy: float = 0.0
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which path was chosen for a request before it ran, what that was to cost, and what else there was.
+
+    predicted_ms: of the path that was taken, from asking the engine (or the kept answers) to the last token; made of
+    queue_ms, read_ms and, for each of output_tokens but the first, token_ms. explored: chosen to learn, not because it
+    seemed cheapest. max_tokens: that it could say, where its end was not given beforehand. num_beside: sequences that
+    ran or waited then. draft_gain: how many times as fast drafts were taken to make it. corrections: what the plain
+    sums of queue_ms, read_ms and token_ms were multiplied with, as was learned from other requests. energy_unit: "J"
+    where the machine tells joules, else "CPU-s".
+    """
+
+    path: str
+    predicted_ms: float
+    why: str
+    candidates: tuple[Candidate, ...] = ()
+    explored: bool = False
+    deadline_ms: float | None = None
+    queue_ms: float = 0.0
+    read_ms: float = 0.0
+    token_ms: float = 0.0
+    output_tokens: float = 0.0
+    max_tokens: int = 0
+    num_beside: int = 0
+    draft_gain: float = 1.0
+    corrections: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    predicted_energy: float = 0.0
+    energy_unit: str = "CPU-s"
+
+    def told(self) -> dict[str, Any]:
+        """As people and other programs read it, times in milliseconds."""
+        rounded = {name: round(getattr(self, name), 3) for name in _PLAN_FIGURES}
+        return {
+            "path": self.path,
+            "why": self.why,
+            **rounded,
+            "energy_unit": self.energy_unit,
+            "explored": self.explored,
+            "deadline_ms": self.deadline_ms,
+            "candidates": [
+                {
+                    "path": one.path,
+                    "expected_ms": round(one.expected_ms, 3),
+                    "chance": round(one.chance, 4),
+                    "quality": round(one.quality, 4),
+                    "energy": round(one.energy, 4),
+                    "refused": one.refused,
+                }
+                for one in self.candidates
+            ],
+        }
+
+
+_PLAN_FIGURES = ("predicted_ms", "queue_ms", "read_ms", "token_ms", "output_tokens", "num_beside", "draft_gain",
+                 "predicted_energy")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """Which path answered a request, why, and what it cost; times in seconds of wall clock.
 
@@ -231,7 +304,7 @@ class Receipt:
     from its grammar. `drafted_tokens` were guessed, and `accepted_tokens` of them were what the model said.
     `prefill_s` ends with the first token, `decode_s` with the last. `saved_s` is what a kept answer took to compute;
     `entry` names it, `matched` is the question it was given to if that reads otherwise, `similarity` how alike the two
-    are, and `guards` what each guard said.
+    are, and `guards` what each guard said. `plan` is what was chosen and expected beforehand, where somebody planned.
     """
 
     path: str
@@ -251,11 +324,22 @@ class Receipt:
     matched: str | None = None
     similarity: float | None = None
     guards: Mapping[str, str] = field(default_factory=dict)
+    plan: Plan | None = None
 
     @property
     def first_token_s(self) -> float:
         """From asking to the first token."""
         return self.queue_s + self.prefill_s
+
+    @property
+    def whole_s(self) -> float:
+        """From asking to the last token: what a plan's `predicted_ms` is to be compared with."""
+        return self.queue_s + self.prefill_s + self.decode_s
+
+    @property
+    def planned(self) -> dict[str, Any] | None:
+        """The plan beside what came of it, as people and other programs read it; None where nobody planned."""
+        return None if self.plan is None else self.plan.told() | {"actual_ms": round(self.whole_s * 1e3, 3)}
 
     @property
     def tokens_per_s(self) -> float | None:

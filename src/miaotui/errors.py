@@ -75,6 +75,24 @@ class UnauthorizedError(MiaotuiError, PermissionError):
     """No key was given, or one that is not known."""
 
 
+class DeadlineError(MiaotuiError, TimeoutError):
+    """A request cannot be answered in the time it gave; nothing of it was computed.
+
+    predicted_ms: what it would take; deadline_ms: what it gave; fits_tokens: an answer of so many tokens would be in
+    time; 0: none would.
+    """
+
+    def __init__(self, predicted_ms: float, deadline_ms: float, fits_tokens: int) -> None:
+        self.predicted_ms, self.deadline_ms, self.fits_tokens = predicted_ms, deadline_ms, fits_tokens
+        fits = "nothing but a kept answer would fit"
+        if fits_tokens > 0:
+            fits = f"max_tokens of {fits_tokens} would fit, or a kept answer"
+        super().__init__(
+            f"deadline_ms: the answer would take about {predicted_ms:.0f} ms, but the deadline is {deadline_ms:g} ms; "
+            f"{fits}."
+        )
+
+
 class SlowReaderError(MiaotuiError, RuntimeError):
     """An answer was cancelled because its reader did not keep up."""
 

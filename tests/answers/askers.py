@@ -91,11 +91,25 @@ def asker(cache: AnswerCache | None, model: Model) -> Asker:
 
 
 async def asked(
-    by: Asker, text: str = "Is it on?", *, request_id: str = "r", tenant: str = "", mode: Any = "default", **params: Any
+    by: Asker,
+    text: str = "Is it on?",
+    *,
+    request_id: str = "r",
+    tenant: str = "",
+    mode: Any = "default",
+    deadline_ms: float | None = None,
+    **params: Any,
 ) -> Completion:
     """The whole answer, read as routes read it."""
     sampling = SamplingParams(**{"temperature": 0, "max_tokens": 50, **params})
-    ask = Ask([{"role": "user", "content": text}], sampling, tenant, request_id, control=CacheControl(mode))
+    ask = Ask(
+        [{"role": "user", "content": text}],
+        sampling,
+        tenant,
+        request_id,
+        control=CacheControl(mode),
+        deadline_ms=deadline_ms,
+    )
     answer = await by.ask(ask)
     try:
         return await answer.whole()

@@ -71,6 +71,31 @@ async def test_equal_questions_with_equal_limits_are_computed_once(cache: Answer
     assert [one and one.saved_s for one in decisions] == [0.0, 3.5, 3.5]
 
 
+async def test_who_has_a_deadline_neither_joins_others_nor_ends_what_they_read(cache: AnswerCache) -> None:
+    model = Model()
+    by = asker(cache, model)
+    model.may_end.clear()
+    timed = [asked(by, deadline_ms=1e6), asked(by), asked(by, deadline_ms=1e6)]
+    tasks = await started(*timed)
+    model.may_end.set()
+    said = await asyncio.gather(*tasks)
+    assert (model.num_computed, [one.receipt.path for one in said]) == (3, ["model"] * 3)
+    assert by._flights == {}
+    assert (await asked(by)).receipt.path == "memory", "what it said is kept as others' is"
+
+
+async def test_who_flies_alone_gives_back_no_lease_that_others_hold(
+    cache: AnswerCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    led: list[Any] = []
+    monkeypatch.setattr(cache, "led", led.append)
+    by = asker(cache, Model())
+    await asked(by, "one", deadline_ms=1e6)
+    assert led == []
+    await asked(by, "other")
+    assert len(led) == 1
+
+
 async def test_who_wants_a_new_answer_does_not_join_those_who_do_not(cache: AnswerCache) -> None:
     model = Model()
     by = asker(cache, model)

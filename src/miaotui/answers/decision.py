@@ -24,7 +24,8 @@ class Decision:
     """What became of one request.
 
     why: in a sentence. entry: id of the answer that was served or kept. candidates: near questions that were looked
-    at, best first, each with its similarity and what every guard said. times_s: seconds by what they went into.
+    at, best first, each with its similarity and what every guard said. times_s: seconds by what they went into. plan:
+    which paths there were, what each was expected to cost, and what the chosen one did (`miaotui.core.Plan.told`).
     """
 
     request_id: str
@@ -40,6 +41,7 @@ class Decision:
     candidates: Sequence[Mapping[str, Any]] = ()
     times_s: Mapping[str, float] = field(default_factory=dict)
     saved_s: float = 0.0
+    plan: Mapping[str, Any] | None = None
 
     def row(self) -> Row:
         """As a store keeps it, not sealed yet."""

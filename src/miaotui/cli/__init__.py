@@ -34,6 +34,7 @@ COMMANDS = {
 }
 KINDS = {
     ("bench", "serve"): ("bench_serve", "measure any server with OpenAI's API under load"),
+    ("bench", "plan"): ("bench_plan", "replay a trace against the planner, each fixed path and an oracle"),
 }
 """Commands of two words, beside that of the first: the module, and what it does."""
 

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.epilog = "miaotui bench serve URL measures a server under load: miaotui bench serve --help"
+    parser.epilog = (
+        "also: miaotui bench serve URL (a server under load), miaotui bench plan TRACE (what planning would do)"
+    )
     parser.add_argument("model", nargs="?", help="name or path of a model")
     parser.add_argument(
         "--prompt-tokens", type=at_least(1), default=512, metavar="N", help="prompt length (default 512)"

@@ -147,6 +147,7 @@ def _told(decision: Decision) -> Iterator[tuple[str, str]]:
         yield f"time to {name.replace('_', ' ')}", f"{seconds * 1000:.1f} ms"
     if decision.saved_s:
         yield "saved", f"{decision.saved_s:.2f} s"
+    yield from _planned(decision.plan or {})
     for guard, said in decision.guards.items():
         yield f"guard {guard}", said
     for seen in decision.candidates:
@@ -154,3 +155,21 @@ def _told(decision: Decision) -> Iterator[tuple[str, str]]:
             f"looked at ({seen.get('similarity', 0):.4f})",
             f"{one_line(seen.get('matched', ''))}: {seen.get('why', '')}",
         )
+
+
+def _planned(plan: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What was expected of which path, what was chosen, and what came; nothing where nobody planned."""
+    if not plan:
+        return
+    yield "chosen path", f"{plan.get('path', '?')}: {plan.get('why', '')}"
+    predicted, actual = plan.get("predicted_ms", 0.0), plan.get("actual_ms", 0.0)
+    yield "predicted, took", f"{predicted:.1f} ms, {actual:.1f} ms"
+    if plan.get("token_ms"):
+        parts = f"waiting {plan['queue_ms']:.1f} ms, reading {plan['read_ms']:.1f} ms"
+        yield "made of", f"{parts}, {plan['output_tokens']:.0f} tokens at {plan['token_ms']:.2f} ms"
+    if plan.get("deadline_ms"):
+        yield "deadline", f"{plan['deadline_ms']:.1f} ms"
+    for one in plan.get("candidates", ()):
+        chance = "" if one["chance"] >= 1 else f", suffices with probability {one['chance']:.2f}"
+        refused = f"; not taken: {one['refused']}" if one["refused"] else ""
+        yield f"path {one['path']}", f"{one['expected_ms']:.1f} ms expected{chance}{refused}"

@@ -25,6 +25,7 @@ from miaotui.engine.grammar import TokenGrammar
 from miaotui.engine.heartbeat import Heartbeat
 from miaotui.engine.llm import LLM, Prompt, resolve_params
 from miaotui.engine.messages import Message
+from miaotui.engine.prospect import Admit, Load
 from miaotui.engine.results import Completion
 from miaotui.engine.scheduler import Scheduler
 from miaotui.engine.sequence import Sequence
@@ -91,11 +92,13 @@ class AsyncLLM:
         tenant: str = "",
         priority: int = 0,
         keep: bool = True,
+        admit: Admit | None = None,
         **changes: Any,
     ) -> Answer:
         """Start an answer; raises what `LLM.stream` does, EngineStoppedError where nothing runs any more.
 
         template_options: see `LLM.encode_chat`. keep: see `Engine.add`.
+        admit: see `Engine.add`; called on the engine's thread, and what it raises is raised here.
         """
         resolved = resolve_params(params, changes)
 
@@ -116,7 +119,13 @@ class AsyncLLM:
             return await self._add(
                 tell,
                 lambda engine: engine.add(
-                    prompt_ids, resolved, grammar=grammar, tenant=tenant, priority=priority, keep=keep
+                    prompt_ids,
+                    resolved,
+                    grammar=grammar,
+                    tenant=tenant,
+                    priority=priority,
+                    keep=keep,
+                    admit=admit,
                 ),
             )
 
@@ -192,6 +201,11 @@ class AsyncLLM:
     def num_waiting(self) -> int:
         """Sequences that wait for a place, or for their prompts to be encoded."""
         return len(self._scheduler.waiting) + self._num_preparing
+
+    @property
+    def load(self) -> Load:
+        """What the engine has to do, as far as that can be told from another thread while it steps."""
+        return self._engine.load
 
     @property
     def num_preemptions(self) -> int:
@@ -286,7 +300,9 @@ class AsyncLLM:
     def _deliver(self, engine: Engine, step: Step) -> None:
         if engine is not self._engine:
             return
-        self.watcher.stepped(step.seconds, step.num_sequences)
+        if step.num_sequences:
+            self.watcher.stepped(step.seconds, step.num_sequences)
+            self.watcher.worked(step.work, step.seconds)
         for sequence, part in step.updates:
             answer = self._answers.get(sequence.request.id)
             if answer is None:
@@ -339,5 +355,5 @@ class AsyncLLM:
 def _emptied(engine: Engine) -> Engine:
     """An engine over the same program and pages, with nothing in them and nobody waiting."""
     fresh = copy(engine)
-    fresh.scheduler, fresh.slices = engine.scheduler.emptied(), []
+    fresh.scheduler, fresh.slices, fresh._timed = engine.scheduler.emptied(), [], []
     return fresh

@@ -16,7 +16,8 @@ from miaotui.core import Request, SamplingParams
 from miaotui.engine.admission import ContextLimit, check_capacity, check_token_ids, resolve_max_tokens
 from miaotui.engine.grammar import TokenGrammar
 from miaotui.engine.masks import MaskWorker
-from miaotui.engine.results import Delta, TokenLogprob
+from miaotui.engine.prospect import Admit, Load, Prospect
+from miaotui.engine.results import Delta, FinishReason, TokenLogprob
 from miaotui.engine.runner import Runner
 from miaotui.engine.sampling import make_sampler, token_logprobs
 from miaotui.engine.scheduler import Scheduler, Slice
@@ -45,6 +46,7 @@ class Engine:
         self._masks = MaskWorker()
         self.slices: list[Slice] = []  # of the step under way, or of the last one
         self._request_ids = itertools.count()
+        self._timed: list[Sequence] = []  # those with a deadline
 
     def add(
         self,
@@ -56,13 +58,14 @@ class Engine:
         tenant: str = "",
         priority: int = 0,
         keep: bool = True,
+        admit: Admit | None = None,
     ) -> list[Sequence]:
         """Queue a tokenized prompt; its `params.n` sequences, each of which keeps to `grammar`.
 
         With prompt_logprobs, prompt tokens from position `first_scored` on are scored. Tenants take turns and share
         no pages; lower priorities go first. keep: whether the answer may be kept to draft later ones of the tenant
-        from. Raises InvalidRequestError for token ids outside the vocabulary, ContextLengthError and CapacityError
-        for what can never be run.
+        from. admit: decides how it is run, and may refuse by raising. Raises InvalidRequestError for token ids outside
+        the vocabulary, ContextLengthError and CapacityError for what can never be run.
         """
         max_tokens = resolve_max_tokens(len(prompt), params, self.context, self.scheduler.pool)
         check_token_ids(prompt, params, self.vocabulary.size)  # of what may be run only: others can be very long
@@ -84,8 +87,44 @@ class Engine:
             sequence.constraint = None if grammar is None else grammar.begin()
             group.append(sequence)
         check_capacity(group, self.scheduler)
+        if admit is not None:
+            self._admit(group, admit)
         self.scheduler.add(group)
         return list(group)
+
+    def _admit(self, group: Row[Sequence], admit: Admit) -> None:
+        """Have it decided how a request is to be run; raises what refuses it."""
+        admission = admit(self.prospect(group))
+        for sequence in group:
+            sequence.plan, sequence.may_draft = admission.plan, admission.may_draft
+            sequence.deadline_s = admission.deadline_s
+        if admission.deadline_s is not None:
+            self._timed += group
+
+    def prospect(self, group: Row[Sequence]) -> Prospect:
+        """A request, not added yet, as it stands before what there is to do already."""
+        first, scheduler = group[0], self.scheduler
+        params = first.request.sampling
+        num_cached, others = scheduler.num_found_tokens(first), (*scheduler.running, *scheduler.waiting)
+        own = first.num_prompt_tokens - num_cached
+        return Prospect(
+            num_prompt_tokens=first.num_prompt_tokens,
+            num_cached_tokens=num_cached,
+            max_tokens=first.max_tokens,
+            load=self.load,
+            num_tokens_before=sum(min(s.num_pending_tokens, own) for s in others if not s.is_answering),
+            will_fill=params.ignore_eos and not params.stop and not params.stop_token_ids and first.constraint is None,
+            num_sequences=len(group),
+            can_draft=scheduler.drafter is not None and params.drafting,
+        )
+
+    @property
+    def load(self) -> Load:
+        """What there is to do."""
+        running, waiting = self.scheduler.running, self.scheduler.waiting
+        num_answering = sum(sequence.is_answering for sequence in running)
+        limits = self.scheduler.limits
+        return Load(num_answering, len(running) - num_answering, len(waiting), limits.max_sequences)
 
     def _make_sequence(self, request: Request, index: int, max_tokens: int, parent: Sequence | None) -> Sequence:
         params, eos_ids = request.sampling, self.vocabulary.eos_ids
@@ -101,7 +140,7 @@ class Engine:
         """
         self.slices = slices = self.scheduler.schedule()
         if not slices:
-            return []
+            return self._end_overdue()
         start_s = time.monotonic()
         with self._masks.computing(slices):
             logits = self.runner.run(slices)
@@ -122,7 +161,7 @@ class Engine:
             if delta is not None:
                 updates.append((sequence, delta))
             row += part.num_logit_rows
-        return updates
+        return updates + self._end_overdue() if self._timed else updates
 
     def _observe(self, slices: Row[Slice], seconds: float) -> None:
         """Let those learn what steps cost who decide how large they are."""
@@ -134,13 +173,25 @@ class Engine:
         if self.scheduler.drafter is not None and num_others == 0:
             self.scheduler.drafter.observe(num_answers, num_drafted, seconds)
 
+    def _end_overdue(self) -> list[tuple[Sequence, Delta]]:
+        """End those whose deadline has passed, wherever they are; what they said so far is theirs."""
+        now_s = time.monotonic()
+        self._timed = [sequence for sequence in self._timed if sequence.finish_reason is None]
+        over = [
+            sequence for sequence in self._timed if sequence.deadline_s is not None and sequence.deadline_s <= now_s
+        ]
+        return self._end(over, "deadline")
+
     def cancel(self, sequences: Row[Sequence]) -> list[tuple[Sequence, Delta]]:
         """End these sequences now and free their pages; what they said so far stays theirs."""
+        return self._end(sequences, "cancelled")
+
+    def _end(self, sequences: Row[Sequence], reason: FinishReason) -> list[tuple[Sequence, Delta]]:
         updates = []
         for sequence in sequences:
             if sequence.finish_reason is None:
-                text = sequence.finish("cancelled", time.monotonic())
-                updates.append((sequence, Delta(sequence.index, text, (), "cancelled")))
+                text = sequence.finish(reason, time.monotonic())
+                updates.append((sequence, Delta(sequence.index, text, (), reason)))
                 self._ended(sequence)
             self.scheduler.finish(sequence)
         return updates

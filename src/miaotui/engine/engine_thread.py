@@ -13,6 +13,7 @@ from miaotui.engine.engine import Engine
 from miaotui.engine.heartbeat import Heartbeat
 from miaotui.engine.results import Delta
 from miaotui.engine.sequence import Sequence
+from miaotui.engine.step_work import StepWork, work_of_step
 
 QUIET_S = 0.2
 """After so long without work, pages are kept on disk."""
@@ -22,12 +23,16 @@ PAGES_SAVED_AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a step gave, how many sequences took part, how long it took, and when it ended (monotonic)."""
+    """What a step gave, how many sequences took part, how long it took, when it ended (monotonic), and its work.
+
+    Without sequences it was none: some only ended meanwhile.
+    """
 
     updates: list[tuple[Sequence, Delta]]
     num_sequences: int
     seconds: float
     end_s: float
+    work: StepWork
 
 
 class EngineThread:
@@ -97,10 +102,12 @@ class EngineThread:
         start_s = time.monotonic()
         updates = self._engine.step()
         slices = self._engine.slices
+        end_s = time.monotonic()
         if slices:  # else nothing could be done, which is no sign of life
-            end_s = time.monotonic()
             self._heartbeat.beat(slices, end_s - start_s)
-            self._deliver(Step(updates, len(slices), end_s - start_s, end_s))
+        if slices or updates:
+            num_said = sum(len(part.token_ids) for _, part in updates)
+            self._deliver(Step(updates, len(slices), end_s - start_s, end_s, work_of_step(slices, num_said)))
 
     def _wait(self) -> bool:
         """Until there is something to do, or time to keep pages on disk; False where that is to end."""

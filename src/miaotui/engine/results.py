@@ -8,7 +8,7 @@ from typing import Literal
 
 from miaotui.core import Receipt
 
-FinishReason = Literal["stop", "length", "repetition", "cancelled", "error"]
+FinishReason = Literal["stop", "length", "repetition", "cancelled", "deadline", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,8 @@ class Completion:
     text: without the stop string or end token, unless it was asked for; token_ids: all tokens, the ending one included.
     finish_reason: "stop" (end of text, stop string or stop token, or the grammar is complete), "length" (max_tokens),
         "repetition" (it went round in circles, and `repetition_detection` was asked for),
-        "cancelled", "error" (it could not go on: the grammar became too complex, or the logits are no numbers).
+        "cancelled", "deadline" (its time was over), "error" (it could not go on: the grammar became too complex, or the
+        logits are no numbers).
     stop_reason: the stop string or stop token id of the request that ended it, or what the error was; None for the
         model's own end of text.
     logprobs: one per token if asked for. prompt_logprobs: one per prompt token, the first None, if asked for.

@@ -130,6 +130,10 @@ class Scheduler:
             for page in range(first, num_full):
                 self.pool.prefixes.remember(sequence.page_keys[page + 1], int(sequence.block_table[page]))
 
+    def num_found_tokens(self, sequence: Sequence) -> int:
+        """Of its prompt, how many tokens are in pages that memory holds at this moment."""
+        return len(self.pool.prefixes.find(self._prefix_keys(sequence))) * BLOCK_TOKENS
+
     def finish(self, sequence: Sequence) -> None:
         """Take a sequence out, whether it waits or runs, and free its pages. Harmless for one that is out already."""
         if sequence in self.running:

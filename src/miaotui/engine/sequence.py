@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from miaotui.core import Receipt, Request
+from miaotui.core import Plan, Receipt, Request
 from miaotui.engine.grammar import Constraint
 from miaotui.engine.pages import BLOCK_TOKENS, num_blocks_for
 from miaotui.engine.prefix_tree import Key, root_key
@@ -42,6 +42,8 @@ class Sequence:
     circles: whether the output goes round in circles; None where nobody asked.
     num_forced_tokens: of the output, those that the constraint left no choice about.
     error: what ended it where that was no fault of the request; for whoever waits for it to raise.
+    plan: what was chosen for it. deadline_s: monotonic seconds at which it ends, wherever it is. may_draft: whether
+        tokens of it may be guessed.
     """
 
     request: Request
@@ -67,6 +69,9 @@ class Sequence:
     finish_reason: FinishReason | None = None
     stop_reason: str | int | None = None
     error: ModelFileError | None = None
+    plan: Plan | None = None
+    deadline_s: float | None = None
+    may_draft: bool = True
     logprobs: list[TokenLogprob] = field(default_factory=list)
     prompt_logprobs: list[TokenLogprob | None] = field(default_factory=list)
     kept_logits: list[NDArray[np.float32]] | None = None
@@ -99,7 +104,7 @@ class Sequence:
     @property
     def num_draftable_tokens(self) -> int:
         """Tokens that may be drafted: as many as it may still say but one, for the last is never read."""
-        if not self.request.sampling.drafting:
+        if not (self.may_draft and self.request.sampling.drafting):
             return 0
         return max(self.max_tokens - self.num_output_tokens - 1, 0)
 
@@ -263,6 +268,8 @@ class Sequence:
         why = "the model computed every token"
         if self.num_cached_tokens:
             why = f"the model computed every token but the first {self.num_cached_tokens}, which its memory held"
+        if self.finish_reason == "deadline":
+            why += "; its deadline ended it"
         return Receipt(
             path="model",
             why=why,
@@ -276,4 +283,5 @@ class Sequence:
             prefill_s=first_token_s - started_s,
             decode_s=end_s - first_token_s,
             seed=self.request.seed,
+            plan=self.plan,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from miaotui.engine.results import Completion
+from miaotui.engine.step_work import StepWork
 
 
 class Watcher:
@@ -10,6 +11,9 @@ class Watcher:
 
     def stepped(self, seconds: float, num_sequences: int) -> None:
         """A step of so many sequences took so long."""
+
+    def worked(self, work: StepWork, seconds: float) -> None:
+        """The same step, by what it did."""
 
     def gap(self, seconds: float) -> None:
         """So long after its last token an answer had another one."""

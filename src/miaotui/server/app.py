@@ -14,10 +14,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from miaotui.adaptive.planner import Planner
 from miaotui.answers.cache import AnswerCache, opened
 from miaotui.engine.async_embedder import AsyncEmbedder
 from miaotui.engine.async_llm import AsyncLLM
-from miaotui.errors import MiaotuiError, OverloadedError
+from miaotui.errors import DeadlineError, MiaotuiError, OverloadedError
 from miaotui.server import chat, completions, dashboard, embeddings, facts, kept, messages, page, responses
 from miaotui.server.answers import ClientGoneError, Service
 from miaotui.server.asking import Asker
@@ -25,6 +26,7 @@ from miaotui.server.guard import Guard
 from miaotui.server.ledger import Ledger, current
 from miaotui.server.metrics import Metrics
 from miaotui.server.openapi import document
+from miaotui.server.planning import Learner, Planning
 from miaotui.server.rate_limits import RateLimits
 from miaotui.server.replies import error_reply, plain_error
 from miaotui.server.settings import ServerSettings
@@ -77,7 +79,8 @@ def create_app(
     limits = RateLimits(settings)
     metrics = Metrics()
     metrics.num_log_lines_dropped = num_lines_dropped
-    ledger = Ledger(settings, metrics, write, limits.spend)
+    planner = Planner(adaptive=settings.planning == "adaptive")
+    ledger = Ledger(settings, metrics, write, limits.spend, planner)
 
     @asynccontextmanager
     async def life(app: Starlette) -> AsyncIterator[None]:
@@ -91,8 +94,10 @@ def create_app(
                     spec = embedder.embedder.file.spec
                     cache.use_near(settings.near_delta, spec.name, partial(embedder.embed, truncate=False), model)
                 await stack.enter_async_context(opened(cache))
-                await warm_up(llm)
-                asker = Asker(llm, cache, model, ledger)
+                await warm_up(llm, Learner(planner))
+                near_quality = 1.0 - settings.near_delta if cache is not None and cache.has_near else None
+                planning = Planning(planner, llm.llm.context_length, near_quality)
+                asker = Asker(llm, cache, model, ledger, planning)
             service = app.state.service = Service(llm, settings, ledger, asker=asker, embedder=embedder, model=model)
             if service.supervisor is None:
                 yield
@@ -118,6 +123,8 @@ def create_app(
 
 async def _known(request: Request, error: Exception) -> Response:
     _note(error)
+    if isinstance(error, DeadlineError):
+        request.app.state.service.metrics.refused_deadline()
     if isinstance(error, OverloadedError):
         request.app.state.service.metrics.rejected.labels("overloaded").inc()
     return error_reply(error, request.url.path)

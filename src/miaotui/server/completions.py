@@ -17,7 +17,17 @@ from miaotui.errors import InvalidRequestError
 from miaotui.server.answers import Service, check_ending, events_of, while_connected, whole
 from miaotui.server.asking import Ask, Reading
 from miaotui.server.merged import Merged, Parts
-from miaotui.server.replies import DONE, KEEP_ALIVE, error_body, event, event_stream, json_reply, receipt_body, usage
+from miaotui.server.replies import (
+    DONE,
+    KEEP_ALIVE,
+    ending,
+    error_body,
+    event,
+    event_stream,
+    json_reply,
+    receipt_body,
+    usage,
+)
 from miaotui.server.wire import CompletionRequest, decode
 
 
@@ -70,6 +80,7 @@ async def _start_all(
                 request_id=request.state.request_id + (f".{number}" if number else ""),
                 priority=service.priority(asked.priority, request.state.tenant),
                 control=control,
+                deadline_ms=asked.deadline_ms,
             )
             answers.append(await service.ask(ask))
     except BaseException:
@@ -103,7 +114,7 @@ def _choice(
         "index": index,
         "text": shown + one.text,
         "logprobs": _logprobs(entries, service),
-        "finish_reason": one.finish_reason,
+        "finish_reason": ending(one.finish_reason),
     }
 
 
@@ -170,6 +181,6 @@ def _said(answers: list[Reading], service: Service, head: dict[str, Any], part: 
         "index": part.index,
         "text": part.text,
         "logprobs": _logprobs(part.logprobs, service),
-        "finish_reason": part.finish_reason,
+        "finish_reason": ending(part.finish_reason),
     }
     return [event(head | {"choices": [choice]})]

@@ -10,10 +10,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from miaotui.adaptive.planner import Planner
 from miaotui.engine.results import Completion
+from miaotui.engine.step_work import StepWork
 from miaotui.engine.watcher import Watcher
 from miaotui.server.logs import clean, line_of
 from miaotui.server.metrics import Metrics
+from miaotui.server.planning import Learner
 from miaotui.server.settings import ServerSettings
 
 
@@ -77,7 +80,8 @@ current: ContextVar[Entry | None] = ContextVar("miaotui_entry", default=None)
 class Ledger(Watcher):
     """Opens and closes entries; tells the metrics, whoever spends tokens, and the log.
 
-    write: takes each finished line. spend: takes a tenant and the tokens of one of its requests.
+    write: takes each finished line. spend: takes a tenant and the tokens of one of its requests. planner: learns from
+    steps, and from what came of the requests it planned.
     """
 
     def __init__(
@@ -86,11 +90,14 @@ class Ledger(Watcher):
         metrics: Metrics,
         write: Callable[[str], None] | None = None,
         spend: Callable[[str, int], None] | None = None,
+        planner: Planner | None = None,
     ) -> None:
         self.metrics = metrics
         self._format = settings.log_format
         self._write = write
         self._spend = spend
+        self._planner = planner
+        self._learner = None if planner is None else Learner(planner)
 
     def open(self, method: str, path: str, wanted_id: str) -> Entry:
         """A request begins. wanted_id: what the client wants it to be called; followed if it is harmless."""
@@ -115,6 +122,11 @@ class Ledger(Watcher):
         """Count a step."""
         self.metrics.stepped(seconds, num_sequences)
 
+    def worked(self, work: StepWork, seconds: float) -> None:
+        """Learn what steps cost."""
+        if self._learner is not None:
+            self._learner.worked(work, seconds)
+
     def gap(self, seconds: float) -> None:
         """Count the time between two tokens."""
         self.metrics.gap(seconds)
@@ -124,6 +136,7 @@ class Ledger(Watcher):
         entry = current.get()
         if completion is not None:
             self.metrics.observe(completion)
+            self._planned(completion, "" if entry is None else entry.tenant)
         if entry is None:
             return
         if completion is not None:
@@ -143,6 +156,7 @@ class Ledger(Watcher):
         """Count an answer that was not computed for this request; it is charged to nobody."""
         entry = current.get()
         self.metrics.found(completion.receipt)
+        self._planned(completion, "" if entry is None else entry.tenant)
         if entry is not None:
             entry.add(completion)
 
@@ -154,6 +168,15 @@ class Ledger(Watcher):
             entry.prompt_tokens += num_tokens
             if self._spend is not None:
                 self._spend(entry.tenant, num_tokens)
+
+    def _planned(self, completion: Completion, tenant: str) -> None:
+        """Compare what was expected with what came; what was left says nothing of what it would have taken."""
+        receipt, reason = completion.receipt, completion.finish_reason
+        if receipt.plan is None or reason not in ("stop", "length", "repetition", "deadline"):
+            return
+        self.metrics.planned(receipt.plan, receipt.whole_s, was_cut=reason == "deadline")
+        if self._planner is not None and reason != "deadline":
+            self._planner.learn(receipt.plan, receipt, tenant)
 
     def _release(self, entry: Entry) -> None:
         entry.num_open -= 1

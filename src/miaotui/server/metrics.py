@@ -18,7 +18,8 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from miaotui import __version__
-from miaotui.core import Receipt
+from miaotui.adaptive.planner import regret_ms
+from miaotui.core import Plan, Receipt
 from miaotui.engine.async_embedder import AsyncEmbedder
 from miaotui.engine.async_llm import AsyncLLM
 from miaotui.engine.results import Completion
@@ -28,6 +29,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a line more for ea
 
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 _INTERVALS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_RATIOS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 _SEQUENCES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
@@ -61,6 +63,15 @@ class Metrics:
         for path in ("memory", "store", "curated", "near", "shared"):
             self._kept.labels(path)  # a series that begins at 0, for rates
         self._saved = counter("saved_seconds", "what those answers took to compute")
+        self._planned = counter("planned", "requests by the path that was chosen for them", "path")
+        for path in ("kept", "near", "drafted", "prefix", "model"):
+            self._planned.labels(path)
+        self._explored = counter("plans_explored", "of these, chosen to learn, not because they seemed cheapest")
+        self._plan_error = histogram("plan_error_ratio", "by what share predictions of time were wrong", _RATIOS)
+        self._regret = counter("plan_regret_seconds", "longer than the cheapest path was expected to take; estimated")
+        self._deadlines = counter("deadlines", "requests with a deadline, by what became of it", "outcome")
+        for outcome in ("refused", "met", "cut"):
+            self._deadlines.labels(outcome)
         self._embedded_texts = Counter("miaotui_embedded_texts", "texts turned into embeddings", registry=None)
         self._embedded_tokens = Counter("miaotui_embedded_tokens", "tokens of these texts", registry=None)
         self._queue = histogram("queue_seconds", "from asking to the first step", _SECONDS)
@@ -148,6 +159,20 @@ class Metrics:
                 self._queue.observe(receipt.queue_s)
                 self._first.observe(receipt.first_token_s)
                 self._whole.observe(receipt.first_token_s + receipt.decode_s)
+
+    def planned(self, plan: Plan, took_s: float, *, was_cut: bool) -> None:
+        """Count a request that was planned and has ended, by itself or by its deadline; only the former tells more."""
+        self._planned.labels(plan.path).inc()
+        self._explored.inc(plan.explored)
+        if plan.deadline_ms is not None:
+            self._deadlines.labels("cut" if was_cut else "met").inc()
+        if not was_cut and took_s > 0:
+            self._plan_error.observe(abs(plan.predicted_ms / (took_s * 1e3) - 1.0))
+            self._regret.inc(regret_ms(plan, took_s * 1e3) / 1e3)
+
+    def refused_deadline(self) -> None:
+        """Count a request that could not be answered in time."""
+        self._deadlines.labels("refused").inc()
 
     def text(self) -> bytes:
         """All of it, in Prometheus' format."""

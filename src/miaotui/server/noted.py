@@ -114,4 +114,5 @@ def decision_on(
         guards=receipt.guards,
         saved_s=receipt.saved_s,
         times_s=times,
+        plan=receipt.planned,
     )

@@ -16,6 +16,7 @@ from miaotui.errors import (
     CapacityError,
     ChatTemplateError,
     ContextLengthError,
+    DeadlineError,
     EngineStoppedError,
     InvalidRequestError,
     MiaotuiError,
@@ -35,6 +36,7 @@ _STATUS: tuple[tuple[type[Exception], int, str, str | None], ...] = (
     (BodyTooLargeError, 413, "invalid_request_error", None),
     (ContextLengthError, 400, "invalid_request_error", "context_length_exceeded"),
     (CapacityError, 400, "invalid_request_error", "capacity_exceeded"),
+    (DeadlineError, 422, "invalid_request_error", "deadline_cannot_be_met"),
     (UnknownRequestError, 404, "invalid_request_error", "unknown_request"),
     (InvalidRequestError, 400, "invalid_request_error", None),
     (ChatTemplateError, 400, "invalid_request_error", None),
@@ -67,8 +69,17 @@ def error_body(error: Exception, path: str = "") -> tuple[int, dict[str, Any]]:
     for kind, status, name, code in _STATUS:
         if isinstance(error, kind):
             text = STOPPED if kind is EngineStoppedError else str(error)  # why it did is nobody's business
-            return status, _in_form(path, status, text, name, _param(error), code)
+            body = _in_form(path, status, text, name, _param(error), code)
+            if isinstance(error, DeadlineError):
+                body["error"] |= _fits(error)
+            return status, body
     return 500, _in_form(path, 500, "the server failed to answer; its log says why.", "server_error")
+
+
+def _fits(error: DeadlineError) -> dict[str, Any]:
+    """What programs need to ask for something that is in time."""
+    figures = {"predicted_ms": round(error.predicted_ms, 1), "deadline_ms": error.deadline_ms}
+    return figures | {"fits_max_tokens": error.fits_tokens}
 
 
 def error_reply(error: Exception, path: str = "") -> Response:
@@ -107,6 +118,11 @@ def _param(error: Exception) -> str | None:
         r"([a-z]+(?:_[a-z]+)*)(?: (?:must|needs|holds|names|cannot|took|takes)|:)", str(error)
     )
     return named[1] if named else None
+
+
+def ending(reason: str | None) -> str | None:
+    """Why an answer ended, in words that OpenAI's clients know; its receipt tells a deadline from a limit of tokens."""
+    return "length" if reason == "deadline" else reason
 
 
 def event(body: Any) -> bytes:
@@ -163,6 +179,7 @@ def receipt_body(receipt: Receipt) -> dict[str, Any]:
         "matched": receipt.matched,
         "similarity": receipt.similarity,
         "guards": receipt.guards,
+        "plan": receipt.planned,
     }
 
 

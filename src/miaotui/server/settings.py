@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from miaotui.config import LogFormat, Near, ServeConfig
+from miaotui.config import LogFormat, Near, PlanningChoice, ServeConfig
 from miaotui.server.keys import ApiKey, find_key
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -17,6 +17,7 @@ class ServerSettings:
 
     model_name: what clients call the model; embed_model_name: the one that makes embeddings.
     near: whether answers to questions of the same meaning are given; near_delta: how probable a wrong one may be.
+    planning: whether each request takes the path that is expected to cost least; else all take the same one.
     host_names: names a client may reach it by, beside this machine's own.
     keys: the API keys; none: nobody needs one. max_waiting: requests that may wait for a place.
     rate_limit_requests, rate_limit_tokens: per minute and key, for keys without limits of their own.
@@ -50,6 +51,7 @@ class ServerSettings:
     embed_model_name: str | None = None
     near: Near = "off"
     near_delta: float = 0.01
+    planning: PlanningChoice = "fixed"
 
     def find_key(self, key: str) -> ApiKey | None:
         """The key that this is; None for one that is not known. Takes as long whatever the key is."""
@@ -79,4 +81,5 @@ def settings_of(
         embed_model_name=embed_model_name,
         near=config.near,
         near_delta=config.near_delta,
+        planning=config.planning,
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from miaotui.core import SamplingParams
 from miaotui.engine.async_llm import AsyncLLM
+from miaotui.engine.watcher import Watcher
 from miaotui.errors import EngineStoppedError
 from miaotui.server.metrics import Metrics
 from miaotui.server.settings import ServerSettings
@@ -127,10 +128,14 @@ class Supervisor:
             self._leave(EXIT_CODE)
 
 
-async def warm_up(llm: AsyncLLM) -> None:
-    """Have the weights in memory, and know how long a step takes, before anybody asks."""
+async def warm_up(llm: AsyncLLM, watcher: Watcher) -> None:
+    """Have the weights in memory, and know how long a step takes, before anybody asks.
+
+    watcher: learns what steps cost once the weights are there.
+    """
     length = min(WARM_UP_TOKENS, llm.llm.context_length // 2)
     params = SamplingParams(temperature=0.0, max_tokens=4, ignore_eos=True)
     for round_number in range(2):  # the first one reads the weights from disk
         llm.heartbeat.forget()
         await llm.generate([round_number] * length, params, tenant="\0warm-up")
+        llm.watcher = watcher

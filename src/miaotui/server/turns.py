@@ -18,6 +18,7 @@ from miaotui.engine.tools import Tool, ToolFormat, call_grammar, tool_format
 from miaotui.errors import InvalidRequestError
 from miaotui.server.answers import Service, check_ending
 from miaotui.server.asking import Ask, Reading
+from miaotui.server.replies import ending
 
 Choice = Literal["auto", "none", "required", "named"]
 
@@ -39,6 +40,7 @@ class Asked:
     template_options: Mapping[str, Any] | None = None
     priority: int = 0
     cache: Mapping[str, Any] | None = None
+    deadline_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class Turn:
                 tools=[tool.as_openai() for tool in offered],
                 template_options=asked.template_options or {},
                 control=CacheControl.read(asked.cache, request.headers.get("cache-control", "")),
+                deadline_ms=asked.deadline_ms,
             )
         )
         tail = service.llm.llm.tokenizer.decode(answer.prompt_tail, skip_special=False)
@@ -132,7 +135,7 @@ class Turn:
 
     def ending(self, part_or_completion: Delta | Completion, index: int) -> str | None:
         """Why an answer ended, in OpenAI's words."""
-        reason = part_or_completion.finish_reason
+        reason = ending(part_or_completion.finish_reason)
         return "tool_calls" if reason == "stop" and self._outputs[index].num_calls else reason
 
 

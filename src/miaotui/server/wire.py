@@ -13,6 +13,9 @@ from miaotui.errors import InvalidRequestError
 from miaotui.server.json_depth import MAX_DEPTH, is_too_deep
 from miaotui.server.turns import Asked
 
+MAX_DEADLINE_MS = 86_400_000.0
+"""A day."""
+
 
 class StreamOptions(msgspec.Struct):
     """OpenAI's `stream_options`."""
@@ -24,7 +27,8 @@ class Sampling(msgspec.Struct, kw_only=True):
     """Fields that chat and text completions share; None, like absence, means the default.
 
     Behind `seed` come those that only vLLM and miaotui know. miaotui: whether the reply is to hold the receipt.
-    cache: as `CacheControl.read` takes it. drafting: whether tokens may be guessed.
+    cache: as `CacheControl.read` takes it. drafting: whether tokens may be guessed. deadline_ms: when the answer is to
+    be there; one that cannot be is refused.
     """
 
     model: str | None = None
@@ -56,6 +60,7 @@ class Sampling(msgspec.Struct, kw_only=True):
     drafting: bool | None = None
     miaotui: bool | None = None
     cache: dict[str, Any] | None = None
+    deadline_ms: Annotated[float, msgspec.Meta(gt=0, le=MAX_DEADLINE_MS)] | None = None
 
     @property
     def wants_usage(self) -> bool:
@@ -120,6 +125,7 @@ class ChatRequest(Sampling, kw_only=True):
             template_options=self.chat_template_kwargs,
             priority=self.priority or 0,
             cache=self.cache,
+            deadline_ms=self.deadline_ms,
         )
 
 
