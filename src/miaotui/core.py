@@ -223,6 +223,21 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """One model that a cascade asked: how long that took, and how sure of its answer it had to be and was.
+
+    signal: what is taken for how sure it is, `miaotui.adaptive.cascade.SIGNALS`; None for the last model, whose answer
+    counts in any case.
+    """
+
+    model: str
+    seconds: float
+    signal: str | None = None
+    value: float | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """Which path answered a request, why, and what it cost; times in seconds of wall clock.
 
@@ -231,7 +246,8 @@ class Receipt:
     from its grammar. `drafted_tokens` were guessed, and `accepted_tokens` of them were what the model said.
     `prefill_s` ends with the first token, `decode_s` with the last. `saved_s` is what a kept answer took to compute;
     `entry` names it, `matched` is the question it was given to if that reads otherwise, `similarity` how alike the two
-    are, and `guards` what each guard said.
+    are, and `guards` what each guard said. `stages` are the models that a cascade asked, with path "cascade"; the last
+    one has answered, and `queue_s` holds what those before it took.
     """
 
     path: str
@@ -251,6 +267,7 @@ class Receipt:
     matched: str | None = None
     similarity: float | None = None
     guards: Mapping[str, str] = field(default_factory=dict)
+    stages: tuple[Stage, ...] = ()
 
     @property
     def first_token_s(self) -> float:
