@@ -39,7 +39,7 @@ def ask(arguments: argparse.Namespace) -> None:
     left = [place for place in wanted if place not in done]
     signals = [SIGNALS[name] for name in (*FREE, *(["verifier"] if arguments.verify else []))]
     models = [resolve(arguments.small), resolve(arguments.large)]
-    small, large = open_models(models, context_length=1024)
+    small, large = open_models(models, context_length=1024, activations=arguments.activations)
     with small, large:
         warm = rows["calibration"][0]
         collect(small, large, task.asking, [warm], signals)  # what all prompts begin with is in memory from now on
@@ -89,6 +89,7 @@ def main() -> None:
     asking.add_argument("--calibration", type=int, default=1000)
     asking.add_argument("--test", type=int, default=872)
     asking.add_argument("--together", type=int, default=1, help="rows asked at once; their time is shared out")
+    asking.add_argument("--activations", default="int16", choices=["int16", "int8"])
     asking.add_argument("--verify", action="store_true")
     asking.add_argument("small")
     asking.add_argument("large")

@@ -14,7 +14,7 @@ MISSED = 0.002
 
 
 def score(lost: int, won: int, count: int, margin: float) -> float:
-    return (lost - won - count * margin) / math.sqrt(max(lost + won, count * margin) + 1)
+    return (lost - won - count * margin) / math.sqrt(lost + won + count * margin / 2 + 1)
 
 
 def chance_of_as_good(lost: int, won: int, count: int, margin: float, rate: float) -> float:

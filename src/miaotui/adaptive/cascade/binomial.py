@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 TINY = 1e-300
 MOST_TERMS = 20_000
 CLOSE = 1e-13
+STEPS = 100
+"""Shares that are looked at together where one is searched for."""
 
 Floats = NDArray[np.float64]
 
@@ -40,8 +42,9 @@ def upper_share(hits: int, count: int, missed: float) -> float:
         return 1.0
     low, high = hits / count, 1.0
     while high - low > 1e-10:
-        middle = (low + high) / 2
-        low, high = (middle, high) if at_most(hits, count, middle) > missed else (low, middle)
+        shares = np.linspace(low, high, STEPS)
+        at = int(np.argmax(at_most(hits, count, shares[1:]) <= missed))
+        low, high = float(shares[at]), float(shares[at + 1])
     return high
 
 

@@ -30,11 +30,13 @@ TOGETHER = min(128, MOST_GIVEN)
 
 @dataclass(slots=True)
 class _Item:
-    """One prompt on its way."""
+    """One prompt on its way. begin_s, asked_s: when it came, and when the last model was asked; monotonic."""
 
     given: str | Row[Message]
+    begin_s: float
     stages: list[Stage] = field(default_factory=list)
     draft: tuple[int, ...] = ()
+    asked_s: float = 0.0
     done: Answer | None = None
 
 
@@ -83,7 +85,8 @@ class Cascade:
         """
         if isinstance(prompts, str):
             raise InvalidRequestError("a cascade takes a list of prompts; put the one into a list.")
-        items = [_Item(given) for given in prompts]
+        begin_s = time.monotonic()
+        items = [_Item(given, begin_s) for given in prompts]
         for begin in range(0, len(items), TOGETHER):
             self._answer(items[begin : begin + TOGETHER], tenant)
         return [_completion(item) for item in items]
@@ -120,6 +123,7 @@ class Cascade:
             for item, prompt in zip(items, asked, strict=True):
                 if item.draft:
                     drafter.give(prompt.ids, item.draft, tenant)
+        asked_s = time.monotonic()
         try:
             said = answers(llm, self.asking, asked, sure=gate is not None, tenant=tenant)
         finally:
@@ -130,7 +134,7 @@ class Cascade:
             stages = _judged(llm, gate, asked, said, tenant)
         for item, answer, stage in zip(items, said, stages, strict=True):
             item.stages.append(stage)
-            item.draft = answer.completion.token_ids
+            item.asked_s, item.draft = asked_s, answer.completion.token_ids
             if gate is None or (stage.value is not None and gate.lets_pass(stage.value)):
                 item.done = answer
 
@@ -156,12 +160,11 @@ def _completion(item: _Item) -> Completion:
     if item.done is None:
         raise RuntimeError("the last model of a cascade answers in any case")
     completion = item.done.completion
-    before_s = sum(stage.seconds for stage in item.stages[:-1])
     receipt = replace(
         completion.receipt,
         path="cascade",
         why=_why(item.stages),
-        queue_s=completion.receipt.queue_s + before_s,
+        queue_s=completion.receipt.queue_s + item.asked_s - item.begin_s,
         stages=tuple(item.stages),
     )
     return replace(completion, receipt=receipt)

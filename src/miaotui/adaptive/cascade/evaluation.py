@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from miaotui.adaptive.cascade.case import Case
 from miaotui.errors import InvalidRequestError
 
-RESAMPLES, SEED = 4000, 0
+RESAMPLES, SEED = 2000, 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,10 +44,11 @@ def p_value(lost: int, won: int, count: int, margin: float, missed: float) -> fl
 def _passing(lost: int, parted: int, count: int, margin: float, most: int) -> NDArray[np.int64]:
     """For 0 … most parted questions, the largest number lost that speaks as much for the claim as the one seen.
 
-    By the distance from the claim's border, in standard deviations.
+    By the distance from the claim's border, in standard deviations: estimated from the numbers, and a little from the
+    margin, which of some such orders rejected most often where the claim was true.
     """
     numbers = np.arange(most + 1)
-    deviations = np.sqrt(np.maximum(numbers, count * margin) + 1.0)
+    deviations = np.sqrt(numbers + count * margin / 2 + 1.0)
     seen = (2 * lost - parted - count * margin) / deviations[parted]
     return np.asarray(np.floor((numbers + count * margin + seen * deviations) / 2 + 1e-9), np.int64)
 

@@ -107,7 +107,7 @@ def _steps(first: float, last: float, step: float) -> Iterator[float]:
     yield LEAST
 
 
-_MARGINS = tuple(_steps(16.0, 0.0, 0.25))
+_MARGINS = (*(16.0 * 0.9**number for number in range(72)), LEAST)
 _NEGATIVES = (*(-1e-4 * 1.3**number for number in range(45)), LEAST)
 
 SIGNALS = {

@@ -1,0 +1,182 @@
+"""What models say to a cascade's prompts: choices by brute force, signals by hand."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from miaotui import LLM
+from miaotui.adaptive.cascade import Asking
+from miaotui.adaptive.cascade.answer import Position
+from miaotui.adaptive.cascade.asking import answers, prompt_for
+from miaotui.adaptive.cascade.choosing import choose
+from miaotui.adaptive.cascade.judging import is_right
+from miaotui.adaptive.cascade.signals import LEAST, SIGNALS, find_signal, measure
+from miaotui.errors import ContextLengthError, InvalidRequestError
+
+PROMPTS = ["the cat in the house", "and the dog", "in"]
+CHOICES = ("yes", "no", "not", "none", "the end")
+
+
+def log_probabilities(llm: LLM, ids: list[int], allowed: list[int]) -> dict[int, float]:
+    row = llm.logits(ids, first=len(ids) - 1)[0].astype(np.float64)
+    picked = {token_id: float(row[token_id]) for token_id in allowed}
+    total = math.log(sum(map(math.exp, picked.values())))
+    return {token_id: value - total for token_id, value in picked.items()}
+
+
+def walk(llm: LLM, prompt: list[int], choices: tuple[str, ...]) -> tuple[str, list[float]]:
+    """The likeliest branch at each parting, with all choices' tokens at hand; and how much likelier it was."""
+    end = min(llm.tokenizer.eos_ids)
+    left = {choice: [*llm.tokenizer.encode(choice, add_special=False), end] for choice in choices}
+    path: list[int] = []
+    margins = []
+    while len(left) > 1:
+        allowed = sorted({tokens[len(path)] for tokens in left.values()})
+        if len(allowed) == 1:
+            path += allowed
+            continue
+        found = log_probabilities(llm, prompt + path, allowed)
+        best, second = sorted(found.values())[::-1][:2]
+        margins.append(best - second)
+        path.append(max(found, key=found.__getitem__))
+        left = {choice: tokens for choice, tokens in left.items() if tokens[: len(path)] == path}
+    return next(iter(left)), margins
+
+
+def test_the_likeliest_choice_is_taken_branch_by_branch(small: LLM) -> None:
+    prompts = [small.encode_prompt(text) for text in PROMPTS]
+    for prompt, answer in zip(prompts, choose(small, prompts, CHOICES), strict=True):
+        wanted, margins = walk(small, prompt, CHOICES)
+        assert answer.text == wanted
+        assert len(answer.positions) == len(margins)
+        top = len(answer.positions[0].others)
+        assert top == 2  # y, n and t part at the first token
+        for position, margin in zip(answer.positions, margins, strict=True):
+            assert position.margin == pytest.approx(margin, abs=0.02) or position.margin < margin
+
+
+def test_choices_that_part_at_once_take_one_token_and_their_shares_sum_to_one(small: LLM) -> None:
+    (answer,) = choose(small, [small.encode_prompt("the cat")], ("yes and yes", "no and no"))
+    assert answer.completion.receipt.output_tokens == 1
+    (position,) = answer.positions
+    assert math.exp(position.said) + math.exp(position.others[0]) == pytest.approx(1.0)
+    assert answer.text.startswith(("yes", "no"))
+    said = small.tokenizer.encode(answer.text, add_special=False)
+    assert list(answer.completion.token_ids) == [*said, min(small.tokenizer.eos_ids)]
+
+
+@pytest.mark.parametrize("choices", [("same", "same"), ("only",), ()])
+def test_choices_that_cannot_be_told_apart_are_refused(small: LLM, choices: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidRequestError, match="choice"):
+        choose(small, [[1, 2]], choices)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"choices": ("one",)}, {"choices": ("a", " ")}, {"choices": ("a", 3)}, {"max_tokens": 0}, {"max_tokens": True},
+     {"instruction": 7}, {"instruction": "x" * (1 << 17)}],
+)  # fmt: skip
+def test_unusable_ways_to_ask_are_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(InvalidRequestError):
+        Asking(**fields)  # type: ignore[arg-type]
+
+
+def test_an_instruction_comes_first_and_a_conversation_is_taken_as_it_is(small: LLM) -> None:
+    asked = prompt_for(small, Asking("Be brief."), "the cat")
+    assert asked.ids == small.encode_chat("Be brief.\n\nthe cat")
+    talk = [{"role": "system", "content": "in"}, {"role": "user", "content": "and"}]
+    assert prompt_for(small, Asking("Be brief."), talk).ids == small.encode_chat(talk)
+
+
+def test_a_model_without_a_template_goes_on_from_the_text(paths: dict) -> None:
+    with LLM(paths["base"]) as llm:
+        assert prompt_for(llm, Asking(), "the cat").ids == llm.encode_prompt("the cat")
+        asked = [prompt_for(llm, Asking("Be brief.", max_tokens=4), "the cat")]
+        said = answers(llm, Asking(max_tokens=4), asked)
+        (verdict,) = measure(SIGNALS["verifier"], llm, asked, said)
+        assert LEAST <= verdict <= -LEAST
+
+
+def test_nothing_is_cut_that_is_too_long(small: LLM) -> None:
+    with pytest.raises(ContextLengthError):
+        answers(small, Asking(choices=("yes", "no")), [prompt_for(small, Asking(), "x" * 2000)])
+
+
+def test_signals_without_a_question_are_those_of_the_log_probabilities(small: LLM) -> None:
+    asking = Asking(max_tokens=12)
+    asked = [prompt_for(small, asking, text) for text in PROMPTS]
+    said = answers(small, asking, asked)
+    values = {name: measure(SIGNALS[name], small, asked, said) for name in ("margin", "mean-logprob", "min-logprob")}
+    for at, answer in enumerate(said):
+        logprobs = answer.completion.logprobs or ()
+        gaps = [entry.logprob - max(value for id, value in entry.top if id != entry.token_id) for entry in logprobs]
+        assert values["margin"][at] == pytest.approx(min(gaps))
+        assert values["min-logprob"][at] == min(entry.logprob for entry in logprobs)
+        assert values["mean-logprob"][at] == pytest.approx(sum(e.logprob for e in logprobs) / len(logprobs))
+
+
+def test_entropy_is_none_where_one_token_is_certain_and_most_where_all_are_alike() -> None:
+    assert Position(0.0, ()).entropy == 0.0
+    assert Position(math.log(0.25), (math.log(0.25),) * 3).entropy == pytest.approx(math.log(4))
+    assert Position(math.log(0.5), (math.log(0.25),)).entropy == pytest.approx(1.5 * math.log(2))  # the rest is one
+
+
+def test_samples_that_all_say_the_same_agree(small: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    from miaotui.adaptive.cascade import signals
+
+    asking = Asking(max_tokens=6)
+    asked = [prompt_for(small, asking, "the cat")]
+    said = answers(small, asking, asked)
+    monkeypatch.setattr(signals, "SAMPLE_TEMPERATURE", 0.0)
+    monkeypatch.setattr(signals, "normalized", lambda text: text[:2])
+    assert measure(SIGNALS["agreement"], small, asked, said) == [1.0]
+    monkeypatch.setattr(signals, "SAMPLE_TEMPERATURE", 50.0)
+    assert measure(SIGNALS["agreement"], small, asked, said)[0] < 1.0
+
+
+def test_a_verifier_is_asked_behind_the_answer_and_its_odds_are_those_of_yes(small: LLM) -> None:
+    asking = Asking(max_tokens=6)
+    asked = [prompt_for(small, asking, "the cat")]
+    said = answers(small, asking, asked)
+    (value,) = measure(SIGNALS["verifier"], small, asked, said)
+    talk = [{"role": "user", "content": "the cat"}, {"role": "assistant", "content": said[0].text}]
+    ids = small.encode_chat([*talk, {"role": "user", "content": "Is this answer right? Answer yes or no."}])
+    first = {choice: small.tokenizer.encode(choice)[0] for choice in ("Yes", "No")}
+    odds = log_probabilities(small, ids, sorted(first.values()))
+    wanted = odds[first["Yes"]] - odds[first["No"]]
+    assert abs(value) <= abs(wanted) + 0.02  # a verdict that is not among the likeliest tokens counts as the last
+    assert math.copysign(1, value) == math.copysign(1, wanted)
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_thresholds_fall_and_the_last_lets_everything_pass(name: str) -> None:
+    thresholds = SIGNALS[name].thresholds
+    assert all(first > second for first, second in pairwise(thresholds))
+    assert thresholds[-1] == LEAST or name == "agreement"
+
+
+def test_a_signal_that_is_no_number_is_the_least_sure(small: LLM) -> None:
+    from dataclasses import replace
+
+    asked = [prompt_for(small, Asking(), "the cat")] * 3
+    odd = replace(SIGNALS["margin"], measure=lambda *_: [math.nan, math.inf, -math.inf])
+    said = answers(small, Asking(max_tokens=1), asked)
+    assert measure(odd, small, asked, said) == [LEAST, -LEAST, LEAST]
+    assert measure(odd, small, [], []) == []
+
+
+def test_unknown_signals_are_refused() -> None:
+    with pytest.raises(InvalidRequestError, match="there are margin"):
+        find_signal("mood")
+
+
+@pytest.mark.parametrize(("said", "wanted", "right"), [
+    ("Positive", "positive", True), (" positive.\n", "positive", True), ('"42"', "42", True),
+    ("not positive", "positive", False), ("", "positive", False), ("-4", "4", False), ("4.2", "42", False),
+])  # fmt: skip
+def test_answers_are_judged_without_what_changes_no_answer(said: str, wanted: str, right: bool) -> None:
+    assert is_right(said, wanted) is right
