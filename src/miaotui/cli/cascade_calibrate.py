@@ -125,7 +125,7 @@ def _signals(args: Namespace) -> list[Any]:
 def _num_test(args: Namespace, num_rows: int) -> int:
     from miaotui.errors import InvalidRequestError
 
-    num_test = round(args.test * num_rows)
+    num_test: int = round(args.test * num_rows)
     if num_rows - num_test < 1:
         raise InvalidRequestError(f"{args.data} leaves no rows to calibrate on; give more, or a smaller --test.")
     return num_test

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from miaotui import LLM
-from miaotui.adaptive.cascade import Asking
+from miaotui.adaptive.cascade import Asking, signals
 from miaotui.adaptive.cascade.answer import Position
 from miaotui.adaptive.cascade.asking import answers, prompt_for
 from miaotui.adaptive.cascade.choosing import choose
 from miaotui.adaptive.cascade.judging import is_right
 from miaotui.adaptive.cascade.signals import LEAST, SIGNALS, find_signal, measure
+from miaotui.core import MAX_LOGPROBS
 from miaotui.errors import ContextLengthError, InvalidRequestError
 
 PROMPTS = ["the cat in the house", "and the dog", "in"]
@@ -22,8 +23,10 @@ CHOICES = ("yes", "no", "not", "none", "the end")
 
 
 def log_probabilities(llm: LLM, ids: list[int], allowed: list[int]) -> dict[int, float]:
+    """Of tokens that are allowed, which sum to 1; those beyond the 20 likeliest count as the last of them."""
     row = llm.logits(ids, first=len(ids) - 1)[0].astype(np.float64)
-    picked = {token_id: float(row[token_id]) for token_id in allowed}
+    best, last = max(row[allowed]), np.sort(row)[-MAX_LOGPROBS]
+    picked = {token_id: float(min(max(row[token_id], last), best)) for token_id in allowed}
     total = math.log(sum(map(math.exp, picked.values())))
     return {token_id: value - total for token_id, value in picked.items()}
 
@@ -42,7 +45,8 @@ def walk(llm: LLM, prompt: list[int], choices: tuple[str, ...]) -> tuple[str, li
         found = log_probabilities(llm, prompt + path, allowed)
         best, second = sorted(found.values())[::-1][:2]
         margins.append(best - second)
-        path.append(max(found, key=found.__getitem__))
+        row = llm.logits(prompt + path, first=len(prompt + path) - 1)[0]
+        path.append(max(allowed, key=row.__getitem__))
         left = {choice: tokens for choice, tokens in left.items() if tokens[: len(path)] == path}
     return next(iter(left)), margins
 
@@ -53,10 +57,8 @@ def test_the_likeliest_choice_is_taken_branch_by_branch(small: LLM) -> None:
         wanted, margins = walk(small, prompt, CHOICES)
         assert answer.text == wanted
         assert len(answer.positions) == len(margins)
-        top = len(answer.positions[0].others)
-        assert top == 2  # y, n and t part at the first token
-        for position, margin in zip(answer.positions, margins, strict=True):
-            assert position.margin == pytest.approx(margin, abs=0.02) or position.margin < margin
+        assert len(answer.positions[0].others) == 2  # y, n and t part at the first token
+        assert [position.margin for position in answer.positions] == pytest.approx(margins, abs=1e-3)
 
 
 def test_choices_that_part_at_once_take_one_token_and_their_shares_sum_to_one(small: LLM) -> None:
@@ -126,8 +128,6 @@ def test_entropy_is_none_where_one_token_is_certain_and_most_where_all_are_alike
 
 
 def test_samples_that_all_say_the_same_agree(small: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    from miaotui.adaptive.cascade import signals
-
     asking = Asking(max_tokens=6)
     asked = [prompt_for(small, asking, "the cat")]
     said = answers(small, asking, asked)
@@ -138,18 +138,23 @@ def test_samples_that_all_say_the_same_agree(small: LLM, monkeypatch: pytest.Mon
     assert measure(SIGNALS["agreement"], small, asked, said)[0] < 1.0
 
 
-def test_a_verifier_is_asked_behind_the_answer_and_its_odds_are_those_of_yes(small: LLM) -> None:
+def test_a_verifier_is_asked_behind_the_answer_and_its_odds_are_those_of_yes(
+    small: LLM, large: LLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asking = Asking(max_tokens=6)
-    asked = [prompt_for(small, asking, "the cat")]
-    said = answers(small, asking, asked)
-    (value,) = measure(SIGNALS["verifier"], small, asked, said)
-    talk = [{"role": "user", "content": "the cat"}, {"role": "assistant", "content": said[0].text}]
-    ids = small.encode_chat([*talk, {"role": "user", "content": "Is this answer right? Answer yes or no."}])
-    first = {choice: small.tokenizer.encode(choice)[0] for choice in ("Yes", "No")}
-    odds = log_probabilities(small, ids, sorted(first.values()))
-    wanted = odds[first["Yes"]] - odds[first["No"]]
-    assert abs(value) <= abs(wanted) + 0.02  # a verdict that is not among the likeliest tokens counts as the last
-    assert math.copysign(1, value) == math.copysign(1, wanted)
+    for llm in (small, large):
+        asked = [prompt_for(llm, asking, text) for text in PROMPTS]
+        said = answers(llm, asking, asked)
+        first = {choice: llm.tokenizer.encode(choice)[0] for choice in ("Yes", "No")}
+        monkeypatch.setattr(signals, "CHAT_VERDICTS", ("Yes", "No"))
+        values = measure(SIGNALS["verifier"], llm, asked, said)
+        monkeypatch.setattr(signals, "CHAT_VERDICTS", ("No", "Yes"))
+        assert measure(SIGNALS["verifier"], llm, asked, said) == pytest.approx([-value for value in values])
+        for text, answer, value in zip(PROMPTS, said, values, strict=True):
+            talk = [{"role": "user", "content": text}, {"role": "assistant", "content": answer.text}]
+            ids = llm.encode_chat([*talk, {"role": "user", "content": "Is this answer right? Answer yes or no."}])
+            odds = log_probabilities(llm, ids, sorted(first.values()))
+            assert value == pytest.approx(odds[first["Yes"]] - odds[first["No"]], abs=1e-3)
 
 
 @pytest.mark.parametrize("name", SIGNALS)

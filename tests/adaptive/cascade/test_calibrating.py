@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,8 @@ def test_a_lower_floor_and_more_rows_keep_more_small_answers() -> None:
     kept = [calibrate(rows, [MARGIN], floor, 0.95).kept_share for floor in (0.99, 0.97, 0.9)]
     assert kept == sorted(kept)
     assert kept[0] < kept[-1]
-    assert calibrate(rows[:600], [MARGIN], 0.97, 0.95).kept_share < kept[1]
+    few = [calibrate(rows[at : at + 250], [MARGIN], 0.97, 0.95).kept_share for at in range(0, 3000, 250)]
+    assert fmean(few) < kept[1] - 0.1
 
 
 def test_without_enough_rows_it_says_how_many_are_needed() -> None:
@@ -105,7 +107,7 @@ def test_no_rows_can_show_that_nothing_at_all_is_lost() -> None:
 
 
 def test_several_signals_share_the_error_and_the_cheapest_gate_is_taken() -> None:
-    rows = World(3).draw(2000)
+    rows = World(3).draw(800)
     both = calibrate(rows, [ENTROPY, MARGIN], 0.95, 0.9)
     assert both.signal == "margin"  # entropy is the same for all rows here
     assert both.threshold == safe_thresholds(rows, MARGIN, 0.95, 0.05)[-1]

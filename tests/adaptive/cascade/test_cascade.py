@@ -140,8 +140,18 @@ def test_drafts_are_given_with_the_asking_tenant_and_forgotten(
     drafter = large.loaded.engine.scheduler.drafter
     assert isinstance(drafter, GivenDrafter)
     given = given_to(drafter, monkeypatch)
-    Cascade([small, large], [gate_for([small, large], 1e6)]).generate(TEXTS, tenant="alice")
+    cascade = Cascade([small, large], [gate_for([small, large], 1e6)])
+    cascade.generate(TEXTS, tenant="alice")
     assert [tenant for *_, tenant in given] == ["alice"] * len(TEXTS)
+    assert not drafter._given
+
+    def fail(*_: Any, **__: Any) -> None:
+        assert len(drafter._given) == len(TEXTS)
+        raise OverflowError
+
+    monkeypatch.setattr(large, "generate", fail)
+    with pytest.raises(OverflowError):
+        cascade.generate(TEXTS)
     assert not drafter._given
 
 

@@ -103,6 +103,14 @@ def test_what_is_no_gate_is_refused(tmp_path: Path, content: bytes) -> None:
         load_gate(path)
 
 
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "gate.json"
+    save_gate(GATE, path)
+    path.write_text(path.read_text("utf-8").replace('"signal"', '"floor": 0.1, "signal"'), "utf-8")
+    with pytest.raises(GateError, match="twice"):
+        load_gate(path)
+
+
 def test_a_half_character_in_a_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "gate.json"
     content = content_of(GATE, path)

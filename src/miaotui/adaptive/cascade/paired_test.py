@@ -18,8 +18,8 @@ from miaotui.adaptive.cascade.binomial import at_most, lower_share, probabilitie
 
 NUM_RATES = 64
 """Values of d that are tried, evenly spaced by their logarithm: the probability moves little between two of them."""
-DEVIATIONS = 8
-"""Numbers farther from what is expected count as if they spoke for the claim: they are less likely than 1e-12."""
+DEVIATIONS, UNLIKELY = 8, 1e-14
+"""Numbers farther from what is expected, or less likely, count as if they spoke for the claim."""
 
 
 def p_value(lost: int, won: int, count: int, margin: float, missed: float) -> float:
@@ -55,7 +55,10 @@ def _passing(lost: int, parted: int, count: int, margin: float, most: int) -> ND
 
 def _chances(rates: NDArray[np.float64], count: int, margin: float, passing: NDArray[np.int64]) -> NDArray[np.float64]:
     """[rates]: probability of what passes for each d on the claim's border, and of numbers that are not looked at."""
-    shares = np.minimum((rates + margin) / (2 * rates), 1.0)[:, None]
+    shares = np.minimum((rates + margin) / (2 * rates), 1.0)
     parted = probabilities(count, rates)[:, : len(passing)]
-    within = at_most(passing, np.arange(len(passing)), shares)
-    return np.asarray((parted * within).sum(axis=1) + np.maximum(1.0 - parted.sum(axis=1), 0.0))
+    rate, number = np.nonzero(parted > UNLIKELY)
+    looked_at = parted[rate, number]
+    passed = looked_at * at_most(passing[number], number, shares[rate])
+    left = 1.0 - np.bincount(rate, looked_at, len(rates))
+    return np.asarray(np.bincount(rate, passed, len(rates)) + np.maximum(left, 0.0))
