@@ -61,6 +61,33 @@ def test_the_likeliest_choice_is_taken_branch_by_branch(small: LLM) -> None:
         assert [position.margin for position in answer.positions] == pytest.approx(margins, abs=1e-3)
 
 
+def ranked_texts(llm: LLM, ids: list[int]) -> list[tuple[int, str]]:
+    """Rank and text of tokens that are their text's only one, likeliest first, behind these tokens."""
+    row = llm.logits(ids, first=len(ids) - 1)[0]
+    found = []
+    for rank, token_id in enumerate(np.argsort(-row).tolist()):
+        text = llm.tokenizer.decode([token_id])
+        if text.isascii() and text.strip() and llm.tokenizer.encode(text, add_special=False) == [token_id]:
+            found.append((rank, text))
+    return found
+
+
+def test_a_choice_beyond_the_likeliest_counts_as_the_last_of_those(small: LLM) -> None:
+    ids = small.encode_prompt("the cat")
+    ranked = ranked_texts(small, ids)
+    (first, best), (_, near) = ranked[:2]
+    far = next(text for rank, text in ranked if rank >= 2 * MAX_LOGPROBS)
+    assert first < MAX_LOGPROBS / 2
+    (answer,) = choose(small, [ids], (far, near, best))
+    assert answer.text == best
+    row = np.sort(small.logits(ids, first=len(ids) - 1)[0].astype(np.float64))[::-1]
+    ranks = [ranked[0][0], ranked[1][0], MAX_LOGPROBS - 1]
+    wanted = Position.among(row[ranks[0]], [row[rank] for rank in ranks[1:]])
+    (position,) = answer.positions
+    assert position.said == pytest.approx(wanted.said, abs=1e-4)
+    assert sorted(position.others) == pytest.approx(sorted(wanted.others), abs=1e-4)
+
+
 def test_choices_that_part_at_once_take_one_token_and_their_shares_sum_to_one(small: LLM) -> None:
     (answer,) = choose(small, [small.encode_prompt("the cat")], ("yes and yes", "no and no"))
     assert answer.completion.receipt.output_tokens == 1
@@ -139,22 +166,20 @@ def test_samples_that_all_say_the_same_agree(small: LLM, monkeypatch: pytest.Mon
 
 
 def test_a_verifier_is_asked_behind_the_answer_and_its_odds_are_those_of_yes(
-    small: LLM, large: LLM, monkeypatch: pytest.MonkeyPatch
+    small: LLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asking = Asking(max_tokens=6)
-    for llm in (small, large):
-        asked = [prompt_for(llm, asking, text) for text in PROMPTS]
-        said = answers(llm, asking, asked)
-        first = {choice: llm.tokenizer.encode(choice)[0] for choice in ("Yes", "No")}
-        monkeypatch.setattr(signals, "CHAT_VERDICTS", ("Yes", "No"))
-        values = measure(SIGNALS["verifier"], llm, asked, said)
-        monkeypatch.setattr(signals, "CHAT_VERDICTS", ("No", "Yes"))
-        assert measure(SIGNALS["verifier"], llm, asked, said) == pytest.approx([-value for value in values])
-        for text, answer, value in zip(PROMPTS, said, values, strict=True):
-            talk = [{"role": "user", "content": text}, {"role": "assistant", "content": answer.text}]
-            ids = llm.encode_chat([*talk, {"role": "user", "content": "Is this answer right? Answer yes or no."}])
-            odds = log_probabilities(llm, ids, sorted(first.values()))
-            assert value == pytest.approx(odds[first["Yes"]] - odds[first["No"]], abs=1e-3)
+    asked = [prompt_for(small, asking, "the cat")]
+    said = answers(small, asking, asked)
+    talk = [{"role": "user", "content": "the cat"}, {"role": "assistant", "content": said[0].text}]
+    ids = small.encode_chat([*talk, {"role": "user", "content": "Is this answer right? Answer yes or no."}])
+    yes, no = (text for _, text in ranked_texts(small, ids)[:2])  # what a model that was not trained would say
+    row = small.logits(ids, first=len(ids) - 1)[0]
+    odds = float(row[small.tokenizer.encode(yes)[0]] - row[small.tokenizer.encode(no)[0]])
+    assert odds > 0.01
+    for verdicts, wanted in (((yes, no), odds), ((no, yes), -odds)):
+        monkeypatch.setattr(signals, "CHAT_VERDICTS", verdicts)
+        assert measure(SIGNALS["verifier"], small, asked, said) == pytest.approx([wanted], abs=1e-3)
 
 
 @pytest.mark.parametrize("name", SIGNALS)

@@ -69,7 +69,7 @@ def _beta_share(a: NDArray[np.int64], b: NDArray[np.int64], x: Floats) -> Floats
 
 
 def _fraction(a: Floats, b: Floats, x: Floats) -> Floats:
-    """DLMF 8.17.22 by the modified method of Lentz (Thompson and Barnett, 1986)."""
+    """DLMF 8.17(v) by the modified method of Lentz (Thompson and Barnett, 1986)."""
     c, d = np.ones_like(x), 1.0 / _apart(1.0 - (a + b) * x / (a + 1))
     value = d.copy()
     for m in range(1, MOST_TERMS):

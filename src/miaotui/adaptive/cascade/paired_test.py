@@ -2,7 +2,7 @@
 
 With b the probability that only the other one is right and c that only this one is, the claim is b - c < margin. The
 test rejects its contrary from the numbers of such questions among n. It is unconditional, as Hsueh, Liu and Chen
-(Biometrics 57, 2001) and Sidik (Computational Statistics and Data Analysis 41, 2003) do for paired shares: the largest
+(Biometrics 57, 2001) and Sidik (Statistics in Medicine 22, 2003) do for paired shares: the largest
 probability, over all d = b + c that the contrary allows, of numbers that speak as much for the claim as those seen.
 After Berger and Boos (JASA 89, 1994) d is only looked for in a confidence interval; what that may miss is added.
 """
