@@ -1,7 +1,7 @@
 """What a cascade saves: a small model answers, a gate decides whether a large one does.
 
 usage: cascade.py ask  [--task sst2] [--calibration N] [--test N] [--together N] [--verify] --work FILE SMALL LARGE
-       cascade.py tell [--floor 0.99] [--confidence 0.95] --work FILE --out FILE.json [--plot FILE.svg]
+       cascade.py tell [--floor 0.99 …] [--confidence 0.95] --work FILE --out FILE.json [--plot FILE.svg]
 
 `ask` has both models answer labelled prompts, so many at a time, and keeps what came line by line: it goes on where it
 was stopped. `tell` calibrates the gate on the calibration rows and measures it on the test rows, beside routing by
@@ -62,14 +62,14 @@ def tell(arguments: argparse.Namespace) -> None:
         parts[split].append(case)
     shared = set.intersection(*(set(case.values) for case in itertools.chain(*parts.values())))
     gates = []
-    for name in sorted(shared):
-        found = calibrate(parts["calibration"], [SIGNALS[name]], arguments.floor, arguments.confidence)
+    for floor, name in itertools.product(arguments.floor, sorted(shared)):
+        found = calibrate(parts["calibration"], [SIGNALS[name]], floor, arguments.confidence)
         outcome = evaluate(parts["test"], found.signal, found.threshold)
         gates.append({"calibration": found.facts(), "test": outcome.facts()})
         print(json.dumps(gates[-1], indent=1))
     report = {
         "machine": machine_facts(),
-        "floor": arguments.floor,
+        "floors": arguments.floor,
         "confidence": arguments.confidence,
         "rows": {split: len(cases) for split, cases in parts.items()},
         "gates": gates,
@@ -95,7 +95,7 @@ def main() -> None:
     asking.add_argument("large")
     asking.set_defaults(run=ask)
     telling = commands.add_parser("tell")
-    telling.add_argument("--floor", type=float, default=0.99)
+    telling.add_argument("--floor", type=float, nargs="+", default=[0.99])
     telling.add_argument("--confidence", type=float, default=0.95)
     telling.add_argument("--out", type=Path, required=True)
     telling.add_argument("--plot", type=Path)

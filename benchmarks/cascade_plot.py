@@ -41,7 +41,11 @@ def draw(report: dict[str, Any], title: str) -> str:
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
         text(20, 28, title, size=17),
         *axes(plane),
-        *level(plane, report["floor"] * large, f"{report['floor']:.0%} of the large model's"),
+        *(
+            part
+            for floor in report["floors"]
+            for part in level(plane, floor * large, f"{floor:.0%} of the large one's")
+        ),
     ]
     for number, (name, points) in enumerate(sorted(curves.items())):
         parts += line(plane, points, COLORS[number], SHOWN.get(name, name), number)

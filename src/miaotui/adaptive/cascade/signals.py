@@ -108,7 +108,7 @@ def _steps(first: float, last: float, step: float) -> Iterator[float]:
 
 
 _MARGINS = (*(16.0 * 0.9**number for number in range(72)), LEAST)
-_NEGATIVES = (*(-1e-4 * 1.3**number for number in range(45)), LEAST)
+_NEGATIVES = (*(-1e-4 * 1.1**number for number in range(122)), LEAST)
 
 SIGNALS = {
     signal.name: signal
