@@ -24,7 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "graph": BASE | {"formats"},
     "models": BASE | {"formats", "graph"},
     "engine": BASE | {"formats", "graph", "models"},
-    "adaptive": BASE | {"engine", "drawing"},
+    "adaptive": BASE | {"formats", "engine", "drawing"},
     "compress": BASE | {"formats", "graph", "models", "drawing"},
     "answers": {"errors", "core", "config", "_native"},
     "server": BASE | {"engine", "adaptive", "answers"},

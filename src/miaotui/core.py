@@ -223,6 +223,21 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """One model that a cascade asked: how long that took, and how sure of its answer it had to be and was.
+
+    signal: what is taken for how sure it is, `miaotui.adaptive.cascade.SIGNALS`; None for the last model, whose answer
+    counts in any case.
+    """
+
+    model: str
+    seconds: float
+    signal: str | None = None
+    value: float | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A path that a request could have taken, and what was expected of it; holds no text of anybody's.
 
@@ -305,6 +320,8 @@ class Receipt:
     `prefill_s` ends with the first token, `decode_s` with the last. `saved_s` is what a kept answer took to compute;
     `entry` names it, `matched` is the question it was given to if that reads otherwise, `similarity` how alike the two
     are, and `guards` what each guard said. `plan` is what was chosen and expected beforehand, where somebody planned.
+    `stages` are the models that a cascade asked, with path "cascade"; the last one has answered, and `queue_s` holds
+    what those before it took.
     """
 
     path: str
@@ -325,6 +342,7 @@ class Receipt:
     similarity: float | None = None
     guards: Mapping[str, str] = field(default_factory=dict)
     plan: Plan | None = None
+    stages: tuple[Stage, ...] = ()
 
     @property
     def first_token_s(self) -> float:

@@ -121,6 +121,10 @@ class TaskFileError(MiaotuiError, ValueError):
     """A file of tasks or prompts for an evaluation cannot be read; the message names line and field."""
 
 
+class GateError(MiaotuiError, ValueError):
+    """A cascade's gate cannot be used: its file is damaged, or it was calibrated for other models."""
+
+
 class ConfigError(MiaotuiError, ValueError):
     """A flag, environment variable or configuration file holds an unusable value."""
 

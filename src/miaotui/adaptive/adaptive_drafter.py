@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Row
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from miaotui.adaptive.drafters.lookup import PromptLookup
@@ -33,7 +33,7 @@ class _State:
     """Of one sequence. num_seen: its tokens when `offers` were made; best: the one that promises most."""
 
     shares: Shares
-    lookup: PromptLookup = field(default_factory=PromptLookup)
+    lookup: PromptLookup
     num_seen: int = 0
     offers: Row[Offer] = ()
     best: Row[int] = ()
@@ -92,6 +92,10 @@ class AdaptiveDrafter:
             self._allowance -= min(max(cost, 0.0), MOST_ALLOWANCE)  # no more, for it may have been disturbed
         self.costs.observe(num_answers, num_drafted, seconds)
 
+    def begin(self, sequence: Sequence) -> PromptLookup:
+        """The text in which a sequence that has begun to answer is looked up; others may know of more."""
+        return PromptLookup()
+
     def _offer(self, sequence: Sequence, most: int) -> list[float]:
         """How likely the tokens are to come that a sequence has to propose."""
         most = min(most, sequence.num_draftable_tokens)
@@ -99,7 +103,7 @@ class AdaptiveDrafter:
             return []
         state = self._states.get(sequence)
         if state is None:
-            self._states[sequence] = state = _State(Shares(self._shares))
+            self._states[sequence] = state = _State(Shares(self._shares), self.begin(sequence))
         self._look_back(state, sequence.token_ids)
         state.offers = self._offers(state.lookup, sequence, most)
         best: list[float] = []

@@ -13,6 +13,7 @@ from io import TextIOWrapper
 
 COMMANDS = {
     "run": "answer a question, or chat",
+    "cascade": "a small model answers where that suffices, a large one elsewhere; cascade calibrate: learn where",
     "serve": "answer over HTTP, many clients at once",
     "answers": "import, ask, search and export questions and answers",
     "cache": "what answers are kept, why one was served; reject, verify, purge",
@@ -33,6 +34,8 @@ COMMANDS = {
     "doctor": "check this machine and installation",
 }
 KINDS = {
+    ("cascade", "run"): ("cascade", "answer with a small model where that suffices, with a large one elsewhere"),
+    ("cascade", "calibrate"): ("cascade_calibrate", "learn from labelled rows where a small model's answer suffices"),
     ("bench", "serve"): ("bench_serve", "measure any server with OpenAI's API under load"),
     ("bench", "plan"): ("bench_plan", "replay a trace against the planner, each fixed path and an oracle"),
 }

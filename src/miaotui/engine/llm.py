@@ -136,6 +136,7 @@ class LLM:
         params: SamplingParams | None = None,
         *,
         progress: bool | ProgressCallback | None = None,
+        tenant: str = "",
         **changes: Any,
     ) -> Completion: ...
     @overload
@@ -145,6 +146,7 @@ class LLM:
         params: SamplingParams | None = None,
         *,
         progress: bool | ProgressCallback | None = None,
+        tenant: str = "",
         **changes: Any,
     ) -> list[Completion]: ...
     def generate(
@@ -153,19 +155,20 @@ class LLM:
         params: SamplingParams | None = None,
         *,
         progress: bool | ProgressCallback | None = None,
+        tenant: str = "",
         **changes: Any,
     ) -> Completion | list[Completion]:
         """Go on from one prompt, or from each of several, which run together.
 
         Text is encoded as the model was trained (with BOS if it wants one), control tokens in it recognized.
         progress: whether to draw a bar on standard error, by default for several prompts on a terminal; or what to
-        call with each `Progress`.
+        call with each `Progress`. tenant: who asks; tenants share no cached prefixes.
         """
         resolved = resolve_params(params, changes)
         if _is_one(prompt):
-            return self._complete([self._encode(prompt)], resolved, report=reporter(progress, 1))[0]
+            return self._complete([self._encode(prompt)], resolved, report=reporter(progress, 1), tenant=tenant)[0]
         prompts = [self._encode(p) for p in cast(Row[Prompt], prompt)]
-        return self._complete(prompts, resolved, report=reporter(progress, len(prompts)))
+        return self._complete(prompts, resolved, report=reporter(progress, len(prompts)), tenant=tenant)
 
     def chat(
         self,
@@ -400,6 +403,7 @@ class LLM:
         params: SamplingParams,
         first_scored: Row[int] | None = None,
         report: ProgressCallback = lambda progress: None,
+        tenant: str = "",
     ) -> list[Completion]:
         grammar = self.compile_grammar(params)
         groups: list[list[Sequence]] = []
@@ -407,7 +411,8 @@ class LLM:
         with self._cancelling(sequences):
             for prompt_ids, first in zip(prompts, repeat(1) if first_scored is None else first_scored, strict=False):
                 with self._lock, DeferredInterrupt():
-                    groups.append(self._engine.add(prompt_ids, params, grammar=grammar, first_scored=first))
+                    added = self._engine.add(prompt_ids, params, grammar=grammar, first_scored=first, tenant=tenant)
+                    groups.append(added)
                     sequences += groups[-1]
             self._finish(sequences, report)
         return [completion_of(group) for group in groups]
