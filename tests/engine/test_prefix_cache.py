@@ -165,6 +165,9 @@ class HalfRight:
     def observe(self, num_answers: int, num_drafted: int, seconds: float) -> None:
         assert num_answers > 0
 
+    def ended(self, sequence: Sequence) -> None:
+        assert sequence.finish_reason is not None
+
 
 class Company(RuleBasedStateMachine):
     """Requests come, go and crowd each other out; every answer is what it would have been alone."""
