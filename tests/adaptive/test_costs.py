@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from miaotui.adaptive.answer_length import FIRST_TOKENS, AnswerLengths
 from miaotui.adaptive.costs import CostModel
 from miaotui.adaptive.drift import Drift
-from miaotui.adaptive.energy import Consumption, EnergyMeter
+from miaotui.adaptive.energy import Consumption, EnergyUse
 from miaotui.adaptive.robust_fit import RobustFit
 from miaotui.adaptive.step_time import PRIOR_MS, StepTime
 from miaotui.adaptive.typical import Typical
 from miaotui.core import Plan, Receipt
+from miaotui.energy import find_energy
 from miaotui.engine.prospect import Load, Prospect
 from miaotui.engine.step_work import StepWork
 
@@ -219,22 +220,21 @@ def test_joules_are_counted_over_packages_and_past_their_range(tmp_path: Path) -
     first = zone(tmp_path, "intel-rapl:0", "package-0", 900_000)
     zone(tmp_path, "intel-rapl:0:0", "core", 5)
     zone(tmp_path, "intel-rapl:1", "psys", 5)
-    meter = EnergyMeter(tmp_path)
-    before = meter.total()
+    use = EnergyUse(find_energy(tmp_path)[0])
+    before = use.total()
     (first / "energy_uj").write_text("100000\n")
-    assert meter.unit == "J"
-    assert meter.total() - before == pytest.approx(0.200001)
+    assert use.unit == "J"
+    assert use.total() - before == pytest.approx(0.2)
 
 
-def test_without_a_readable_meter_it_is_processor_time_and_called_so(tmp_path: Path) -> None:
-    meter = EnergyMeter(tmp_path, lambda: 3.5)
-    assert (meter.unit, meter.total()) == ("CPU-s", 3.5)
+def test_without_a_readable_meter_it_is_processor_time_and_called_so() -> None:
+    use = EnergyUse(None, lambda: 3.5)
+    assert (use.unit, use.total()) == ("CPU-s", 3.5)
 
 
-def test_energy_is_learned_while_steps_take_most_of_the_time(tmp_path: Path) -> None:
+def test_energy_is_learned_while_steps_take_most_of_the_time() -> None:
     now = used = 0.0
-    meter = EnergyMeter(tmp_path, lambda: used)
-    consumption = Consumption(meter, lambda: now)
+    consumption = Consumption(EnergyUse(None, lambda: used), lambda: now)
     for pause in (0.0, 0.0, 9.0, 0.0):
         now, used = now + 0.6 + pause, used + 1.2 + 0.1 * pause
         consumption.observe(0.6)

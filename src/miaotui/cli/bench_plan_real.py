@@ -32,7 +32,7 @@ def run_real(args: Namespace, questions: Sequence[Question], prompts: Mapping[st
 
 
 async def _replayed(llm: LLM, questions: Sequence[Question], texts: Sequence[str], args: Namespace) -> dict[str, Any]:
-    from miaotui.adaptive.energy import EnergyMeter
+    from miaotui.adaptive.energy import EnergyUse
     from miaotui.adaptive.planner import Planner
     from miaotui.answers.cache import AnswerCache, opened
     from miaotui.answers.stores.memory import MemoryStore
@@ -44,18 +44,18 @@ async def _replayed(llm: LLM, questions: Sequence[Question], texts: Sequence[str
     from miaotui.server.settings import ServerSettings
     from miaotui.server.supervisor import warm_up
 
-    planner, meter = Planner(), EnergyMeter()
+    planner, use = Planner(), EnergyUse.of_this_machine()
     cache = AnswerCache([MemoryStore(64 << 20)], b"s" * 32)
     ledger = Ledger(ServerSettings("real"), Metrics(), planner=planner)
     async with AsyncLLM(llm) as engine, opened(cache):
         await warm_up(engine, Learner(planner))
         engine.watcher = ledger
         asker = Asker(engine, cache, "real", ledger, Planning(planner, llm.context_length))
-        start_s, before = time.monotonic(), meter.total()
+        start_s, before = time.monotonic(), use.total()
         asked = [_ask(asker, one, _text(one, texts), start_s, args) for one in questions]
         done = await asyncio.gather(*asked)
-        used, took_s = meter.total() - before, time.monotonic() - start_s
-    return _figures(done) | {"energy": used, "energy_unit": meter.unit, "took_s": took_s}
+        used, took_s = use.total() - before, time.monotonic() - start_s
+    return _figures(done) | {"energy": used, "energy_unit": use.unit, "took_s": took_s}
 
 
 async def _ask(asker: Any, question: Question, text: str, start_s: float, args: Namespace) -> Completion:

@@ -167,9 +167,9 @@ def _tasks(args: Namespace) -> list[Task]:
 
 def _measure(found: Comparison, entrants: Sequence[Entrant], plan: _Plan) -> None:
     from miaotui.compress.compare.answers import answers_of
-    from miaotui.compress.compare.energy import find_energy
     from miaotui.compress.compare.quality import measure_quality
     from miaotui.compress.compare.speed import measure_speed
+    from miaotui.energy import find_energy
 
     if not entrants[0].keeps_open:
         found.notes.append("There is no room for all models at once: each was opened whenever it was its turn.")

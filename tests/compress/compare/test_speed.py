@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from compress.compare.fake import FakeModel
-from miaotui.compress.compare.energy import find_energy
 from miaotui.compress.compare.speed import measure_speed
+from miaotui.energy import find_energy
 
 
 def test_models_take_turns_backwards_every_second_time() -> None:

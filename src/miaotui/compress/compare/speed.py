@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from miaotui.compress.compare.candidate import Candidate, Step
-from miaotui.compress.compare.energy import EnergyMeter
+from miaotui.energy import EnergyMeter
 
 READ_TOKENS = 512
 WRITE_TOKENS = 64
