@@ -151,11 +151,15 @@ def _calibrated(
 
 def _show(args: Namespace, calibration: Calibration, outcome: Outcome | None) -> None:
     threshold = calibration.threshold
-    kept = "always the large model" if threshold is None else f"{calibration.signal} of {threshold:.3g} or more"
+    kept = (
+        "always the large model" if threshold is None else f"where its {calibration.signal} is {threshold:.3g} or more"
+    )
+    if calibration.kept_share == 1.0:
+        kept = "always"
     print_pairs(
         f"gate in {args.output}",
         [
-            ("the small one's answer", kept),
+            ("the small one answers" if threshold is not None else "who answers", kept),
             ("because", calibration.why),
             ("calibration rows", f"{calibration.num_cases}, accuracy {calibration.small_accuracy:.1%} small, "
              f"{calibration.large_accuracy:.1%} large, {calibration.cascade_accuracy:.1%} cascade"),
