@@ -31,19 +31,8 @@ ROOMS: dict[str, set[str]] = {
     "server": BASE | {"engine", "adaptive", "answers"},
     "load": {"errors", "core", "config", "drawing"},
     "cli": BASE
-    | {
-        "formats",
-        "graph",
-        "models",
-        "engine",
-        "adaptive",
-        "server",
-        "load",
-        "answers",
-        "compress",
-        "drawing",
-        "energy",
-    },
+    | {"formats", "graph", "models", "engine", "adaptive", "server", "load", "answers", "compress"}
+    | {"drawing", "energy"},
     "__init__": BASE | {"engine"},  # the public names, fetched at first use
     "__main__": {"cli"},
 }

@@ -21,7 +21,7 @@ EXAMPLES = """
 the gate is made once, from labelled rows: miaotui cascade calibrate --help
 
 examples:
-  miaotui cascade run qwen2.5-coder:0.5b qwen2.5-coder:1.5b --gate gate.json "A film to see twice."
+  miaotui cascade run small.gguf large.gguf --gate gate.json "A film to see twice."
   miaotui cascade run SMALL LARGE --gate gate.json --lines reviews.txt --json
 """
 

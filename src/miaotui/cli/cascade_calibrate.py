@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DEFAULT_FLOOR, DEFAULT_CONFIDENCE, DEFAULT_TEST, DEFAULT_TOGETHER = 0.99, 0.95, 0.3, 8
 EXAMPLES = """
 examples:
-  miaotui cascade calibrate qwen2.5-coder:0.5b qwen2.5-coder:1.5b --data reviews.tsv -o gate.json
+  miaotui cascade calibrate small.gguf large.gguf --data reviews.tsv -o gate.json
       --choices negative,positive --instruction "Is this review positive or negative? Answer with one word."
   miaotui cascade calibrate SMALL LARGE --data tickets.jsonl -o gate.json --teacher --floor 0.97
 
