@@ -15,7 +15,7 @@ from miaotui.adaptive.chances import Chances
 from miaotui.adaptive.costs import CostModel
 from miaotui.adaptive.exploration import Exploration
 from miaotui.adaptive.paths import Facts, Path, Policy, kept_paths, paths_of
-from miaotui.adaptive.planner import TOO_LATE, Planner, expected, regret_ms
+from miaotui.adaptive.planner import TOO_LATE, TRIED_AFTER, Planner, expected, regret_ms
 from miaotui.core import Candidate, Plan, Receipt
 from miaotui.engine.prospect import Load, Prospect
 from miaotui.errors import DeadlineError, InvalidRequestError
@@ -243,3 +243,49 @@ def test_only_what_tells_something_is_tried(best: str, other: str, *, tells: boo
     assert by_name[other].tells_more(by_name[best]) is tells
     assert Path("small", 1.0, 0.5).tells_more(LARGE)
     assert not LARGE.tells_more(LARGE)
+
+
+def test_a_kept_answer_teaches_nothing_of_computing() -> None:
+    by = planner()
+    before = by.costs.forecast(ask(), "").read_ms
+    for _ in range(50):  # people's own answers are found for requests whose answers are never kept, too
+        plan = by.found(by.look(Facts(ask())), near=False)
+        by.learn(plan, Receipt("curated", "", 10, 10, 20, 0.0, 0.0005, 0.0, 0, plan=plan), "")
+    assert by.costs.forecast(ask(), "").read_ms == before
+    assert by.costs.margin < 1.0
+
+
+def test_where_the_model_is_too_late_a_kept_answer_is_looked_for_however_unlikely() -> None:
+    by = planner()
+    for _ in range(500):
+        by.looked("", 0.2, exact=False)
+    facts = Facts(ask(), exact=None)
+    assert by.look(facts).path == "model", "looking costs more than it is likely to save"
+    assert by.look(facts, deadline_ms=1.0).path == "kept"
+
+
+def test_of_many_refusals_on_end_one_is_let_try() -> None:
+    by = planner()
+    refused = 0
+    for _ in range(2 * TRIED_AFTER):
+        try:
+            plan = by.admit(ask(), deadline_ms=0.01)
+        except DeadlineError:
+            refused += 1
+        else:
+            assert (plan.deadline_ms, plan.explored) == (0.01, False)
+            assert "let try" in plan.why
+    assert refused == 2 * (TRIED_AFTER - 1)
+
+
+def test_an_answer_cut_behind_its_expected_length_is_expected_to_be_longer() -> None:
+    by = planner()
+    unknown = Prospect(100, 0, 400, Load())
+    plan = by.admit(unknown, deadline_ms=1e9)
+    assert plan.output_tokens < 300
+    for _ in range(30):
+        by.cut(plan, Receipt("model", "", 10, 0, 300, 0.0, 0.1, 1.0, 0, plan=plan), "")
+    assert by.admit(unknown).output_tokens == 300
+    for _ in range(30):
+        by.cut(plan, Receipt("model", "", 10, 0, 3, 0.0, 0.1, 1.0, 0, plan=plan), "")
+    assert by.admit(unknown).output_tokens == 300, "one that was cut early says nothing"

@@ -148,6 +148,7 @@ def test_prices_are_read_as_they_were_written(tmp_path: Any) -> None:
 
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"prices_ms": [1]}', '{"prices_ms": [1,1,1,1,1,-1]}', '{"x": 1}',
+             '{"prices_ms": [1,1,1,1,1,1], "max_sequences": 0}', '{"prices_ms": [1,1,1,1,1,1], "max_sequences": 0.5}',
              '{"prices_ms": [1,1,1,1,1,1], "noise": true}', '{"prices_ms": [1,1,1,1,1,1], "source": 5}']
 )  # fmt: skip
 def test_what_are_no_prices_is_refused(tmp_path: Any, text: str) -> None:

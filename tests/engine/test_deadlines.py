@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from engine.fakes import GREEDY, drain, greedy_tokens, make_engine
 from miaotui.core import Plan
 from miaotui.engine.engine import Engine
+from miaotui.engine.grammar import Constraint
 from miaotui.engine.prospect import Admission, Admit, Prospect
 from miaotui.engine.scheduler import Slice
 from miaotui.engine.sequence import Sequence
@@ -137,3 +139,12 @@ def test_a_step_s_work_is_what_its_slices_read() -> None:
     assert (work.num_answers, work.num_drafted, work.num_prompt_tokens, work.num_logit_rows) == (1, 2, 8, 3)
     assert (work.num_tokens, work.num_draftable, work.num_said) == (11, 0, 2)
     assert work.num_pairs * 1024 == sum(range(7, 10)) + 1.5 + sum(range(8)) + 4
+
+
+def test_what_a_grammar_forces_is_no_gain_of_drafts() -> None:
+    engine, _ = make_engine()
+    (bound,), (free,) = engine.add(PROMPT, LONG), engine.add(PROMPT, LONG)
+    bound.num_computed_tokens = free.num_computed_tokens = 5
+    bound.constraint = cast(Constraint, object())  # only that there is one counts
+    work = work_of_step([Slice(bound, 1, 1), Slice(free, 1, 1)], num_said=1)
+    assert (work.num_answers, work.num_draftable, work.num_said) == (2, 1, 2)

@@ -18,6 +18,8 @@ from miaotui.errors import DeadlineError, InvalidRequestError
 
 EVERYTHING = Policy()
 TOO_LATE = "would not end in time"
+TRIED_AFTER = 16
+"""Where so many requests are refused on end, the last of them is let try."""
 NOTHING = Prospect(0, 0, 0, Load())
 NO_FORECAST = Forecast(0.0, 0.0, 0.0, 0.0)
 
@@ -45,6 +47,7 @@ class Planner:
         self.chances = Chances()
         self.exploration = Exploration() if exploration is None else exploration
         self._adaptive = adaptive
+        self._num_refused = 0  # since a request was answered
         self._lock = threading.Lock()
 
     def look(self, facts: Facts, policy: Policy = EVERYTHING, *, deadline_ms: float | None = None) -> Plan:
@@ -58,7 +61,7 @@ class Planner:
             try:
                 return self._chosen([*gambles, *sure], policy, deadline_ms)
             except DeadlineError:  # a kept answer might still be in time, and it is quickly seen whether there is one
-                return self._chosen([*gambles, *sure], policy, None)
+                return self._chosen(gambles or sure, policy, None, explores=False)
 
     def admit(
         self,
@@ -69,17 +72,28 @@ class Planner:
         deadline_ms: float | None = None,
         tried: Row[Candidate] = (),
     ) -> Plan:
-        """How the model is to be asked. tried: what has been tried in vain. Raises DeadlineError where no path that the
-        policy allows is likely to end in time."""
+        """How the model is to be asked. tried: what has been tried in vain.
+
+        Raises DeadlineError where no path that the policy allows is likely to end in time; but of many in a row one is
+        let try, with its deadline: the machine may have become faster.
+        """
         with self._lock:
             paths = model_paths(Facts(prospect, tenant), self.costs)
-            return self._chosen(paths, policy, deadline_ms, prospect, tried)
+            try:
+                return self._chosen(paths, policy, deadline_ms, prospect, tried)
+            except DeadlineError:
+                self._num_refused += 1
+                if self._num_refused % TRIED_AFTER:
+                    raise
+            plan = self._chosen(paths, policy, None, prospect, tried, explores=False)
+            return replace(plan, deadline_ms=deadline_ms, why="let try, for nothing is learned from refusals")
 
     def found(self, plan: Plan, *, near: bool) -> Plan:
         """The same plan where a kept answer did: what that was to cost is known better now."""
         with self._lock:
             ms = self.costs.look_ms("exact") + (self.costs.look_ms("near") if near else 0.0)
-        return replace(plan, path="near" if near else "kept", predicted_ms=ms)
+        name = "near" if near else "kept"
+        return replace(plan, path=name, predicted_ms=ms, queue_ms=0.0, read_ms=0.0, token_ms=0.0)  # nothing is computed
 
     def choose(self, paths: Row[Path], policy: Policy = EVERYTHING, *, deadline_ms: float | None = None) -> Plan:
         """The cheapest of any paths. Raises DeadlineError where none ends in time, and InvalidRequestError where the
@@ -94,6 +108,8 @@ class Planner:
         deadline_ms: float | None,
         prospect: Prospect = NOTHING,
         tried: Row[Candidate] = (),
+        *,
+        explores: bool = True,
     ) -> Plan:
         objections = [policy.objection(path) for path in paths]
         sure_ms = [path.ms for path, objection in zip(paths, objections, strict=True) if path.is_sure and not objection]
@@ -105,7 +121,7 @@ class Planner:
         open_to = [number for number, objection in enumerate(objections) if not objection]
         number = min(open_to, key=costs.__getitem__) if self._adaptive else open_to[0]
         why = self._why(len(open_to))
-        other = self._tried(number, open_to, paths, costs) if deadline_ms is None else None
+        other = self._tried(number, open_to, paths, costs) if explores and deadline_ms is None else None
         if other is not None:
             number, why = other, "tried, to learn what it costs"
         path, forecast = paths[number], paths[number].forecast or NO_FORECAST
@@ -176,6 +192,7 @@ class Planner:
         """A request that was planned has ended by itself; what it cost is in its receipt."""
         actual_ms = receipt.whole_s * 1e3
         with self._lock:
+            self._num_refused = 0
             self.exploration.earn(actual_ms)
             if plan.explored:
                 self.exploration.spend(actual_ms - plan.predicted_ms)
@@ -183,6 +200,12 @@ class Planner:
                 self.costs.observe_request(plan, receipt)
                 if plan.max_tokens:
                     self.costs.lengths.observe(tenant, plan.max_tokens, receipt.output_tokens)
+
+    def cut(self, plan: Plan, receipt: Receipt, tenant: str) -> None:
+        """Its deadline ended a request: it would have said more, which counts where it said more than expected."""
+        with self._lock:
+            if plan.max_tokens and receipt.output_tokens > plan.output_tokens:
+                self.costs.lengths.observe(tenant, plan.max_tokens, receipt.output_tokens)
 
 
 def regret_ms(plan: Plan, actual_ms: float) -> float:

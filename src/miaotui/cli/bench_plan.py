@@ -67,7 +67,8 @@ def run(args: Namespace) -> int:
     from miaotui.adaptive.simulation.regret import compare
 
     prompts = _prompts(args.prompts) if args.prompts else {}
-    mix, world, arrivals = _mix(args, prompts), _world(args), _arrivals(args)
+    world, arrivals = _world(args), _arrivals(args)
+    mix = _mix(args, prompts, world.noise)
     runs: list[dict[str, Any]] = []
     for load in loads:
         questions = questions_of(at_load(arrivals, world, load), mix, args.seed)
@@ -108,13 +109,13 @@ def _loads(text: str) -> list[float]:
     return loads
 
 
-def _mix(args: Namespace, prompts: Mapping[str, list[str]]) -> Mix:
+def _mix(args: Namespace, prompts: Mapping[str, list[str]], noise: float) -> Mix:
     from miaotui.adaptive.simulation.questions import Mix
 
     if not (args.repeated >= 0 and args.reworded >= 0 and args.repeated + args.reworded <= 1):
         raise ConfigError("--repeated and --reworded are shares from 0 to 1, together 1 at most")
     weights = {category: float(len(texts)) for category, texts in prompts.items()}
-    return Mix(args.repeated, args.reworded, categories=weights or None)
+    return Mix(args.repeated, args.reworded, categories=weights or None, noise=noise)
 
 
 def _world(args: Namespace) -> World:

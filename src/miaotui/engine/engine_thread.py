@@ -106,7 +106,7 @@ class EngineThread:
         if slices:  # else nothing could be done, which is no sign of life
             self._heartbeat.beat(slices, end_s - start_s)
         if slices or updates:
-            num_said = sum(len(part.token_ids) for _, part in updates)
+            num_said = sum(len(part.token_ids) for one, part in updates if one.constraint is None)
             self._deliver(Step(updates, len(slices), end_s - start_s, end_s, work_of_step(slices, num_said)))
 
     def _wait(self) -> bool:

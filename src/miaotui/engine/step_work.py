@@ -17,7 +17,8 @@ class StepWork:
 
     num_answers: sequences of which it reads one token. num_drafted: tokens that were guessed. num_prompt_tokens: all
     others. num_pairs: over all tokens, how many tokens each looks back at, in units of 1,024. num_draftable: of the
-    answers, those for which tokens may be guessed. num_said: tokens that came of the answers.
+    answers, those for which tokens may be guessed. num_said: tokens that came of the answers. Where a grammar decides
+    what comes, an answer says one token and is none that may be guessed for: others follow without having been read.
     """
 
     num_answers: int
@@ -35,13 +36,19 @@ class StepWork:
 
 
 def work_of_step(slices: Iterable[Slice], num_said: int = 0) -> StepWork:
-    """The work of a step whose sequences have gone on already by what it read, and said so many tokens."""
+    """The work of a step whose sequences have gone on already by what it read.
+
+    num_said: tokens of those that no grammar decides about.
+    """
     num_answers = num_prompt_tokens = num_drafted = num_logit_rows = num_pairs = num_draftable = 0
     for part in slices:
         num_read, end = part.num_read, part.sequence.num_computed_tokens
         if num_read == 1:
             num_answers += 1
-            num_draftable += part.sequence.may_draft and part.sequence.request.sampling.drafting
+            if part.sequence.constraint is not None:
+                num_said += 1
+            else:
+                num_draftable += part.sequence.may_draft and part.sequence.request.sampling.drafting
         else:
             num_prompt_tokens += num_read
         num_drafted += len(part.draft)

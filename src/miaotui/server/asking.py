@@ -22,7 +22,7 @@ from miaotui.engine.results import Completion, Delta
 from miaotui.errors import DeadlineError
 from miaotui.server.ledger import Ledger
 from miaotui.server.noted import Around, Noted, decision_on
-from miaotui.server.planning import NOT_LOOKED_FOR, Looking, Planning
+from miaotui.server.planning import Looking, Planning
 
 SHARED = "somebody was asking the same at that moment"
 Tried = Sequence[Candidate]
@@ -228,9 +228,7 @@ class Asker:
     async def _look_up(self, ask: Ask, question: Question, looking: Looking | None) -> Found | Missed:
         if self.cache is None:
             raise RuntimeError("there is no cache to look into")
-        if looking is not None and looking.control is None:
-            return Missed(NOT_LOOKED_FOR, keep=True)
-        return await self.cache.look_up(question, ask.control if looking is None else looking.control or ask.control)
+        return await self.cache.look_up(question, ask.control if looking is None else looking.control)
 
     async def _noted(self, start: Callable[[], Awaitable[Reading]], note: Note) -> Noted:
         """An answer whose end is written down, even if it has no beginning."""

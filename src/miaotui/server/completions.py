@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
@@ -71,6 +72,7 @@ async def _start_all(
 ) -> list[Reading]:
     """Start all prompts, or none."""
     answers: list[Reading] = []
+    begun_s = time.monotonic()  # of all of them: a deadline is the request's
     try:
         for number, prompt in enumerate(prompts):
             ask = Ask(
@@ -81,6 +83,7 @@ async def _start_all(
                 priority=service.priority(asked.priority, request.state.tenant),
                 control=control,
                 deadline_ms=asked.deadline_ms,
+                begun_s=begun_s,
             )
             answers.append(await service.ask(ask))
     except BaseException:

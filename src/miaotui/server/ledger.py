@@ -171,12 +171,16 @@ class Ledger(Watcher):
 
     def _planned(self, completion: Completion, tenant: str) -> None:
         """Compare what was expected with what came; what was left says nothing of what it would have taken."""
-        receipt, reason = completion.receipt, completion.finish_reason
-        if receipt.plan is None or reason not in ("stop", "length", "repetition", "deadline"):
+        every = (completion, *completion.others)
+        reasons = {one.finish_reason for one in every}
+        receipt = max((one.receipt for one in every), key=lambda one: one.whole_s)  # all are there with the last one
+        plan = completion.receipt.plan
+        if plan is None or not reasons <= {"stop", "length", "repetition", "deadline"}:
             return
-        self.metrics.planned(receipt.plan, receipt.whole_s, was_cut=reason == "deadline")
-        if self._planner is not None and reason != "deadline":
-            self._planner.learn(receipt.plan, receipt, tenant)
+        self.metrics.planned(plan, receipt.whole_s, was_cut="deadline" in reasons)
+        if self._planner is not None:
+            learn = self._planner.cut if "deadline" in reasons else self._planner.learn
+            learn(plan, receipt, tenant)
 
     def _release(self, entry: Entry) -> None:
         entry.num_open -= 1

@@ -26,16 +26,15 @@ EAGER_STEPS, STEPS_BETWEEN = 256, 4
 """The first steps are all learned from, then one of so many: learning takes a moment each time."""
 FIRST_CHARACTERS_PER_TOKEN = 4.0
 IN_VAIN = "tried in vain"
-NOT_LOOKED_FOR = "no kept answer was looked for: computing one was expected to cost less"
 
 
 @dataclass(frozen=True, slots=True)
 class Looking:
-    """How it is looked for a kept answer. control: what the cache is told; None: it is not asked. plan: what is
-    expected of it. was_chosen: whether the request left anything to choose."""
+    """How it is looked for a kept answer. control: what the cache is told. plan: what is expected of it. was_chosen:
+    whether the request left anything to choose."""
 
     plan: Plan
-    control: CacheControl | None
+    control: CacheControl
     was_chosen: bool = True
 
 
@@ -69,6 +68,7 @@ class Planning:
     def look(self, ask: Ask, load: Load, *, is_kept: bool) -> Looking:
         """How to look for an answer to a request. is_kept: whether one to such a request is ever kept.
 
+        The same question is looked for in any case: people's own answers come before all others, and are found so.
         What drafts would gain is left to the second plan: it is little beside what a kept answer saves.
         """
         may_look = ask.control.mode == "default" and is_kept
@@ -85,7 +85,7 @@ class Planning:
             return Looking(plan, ask.control, was_chosen=False)
         if plan.path == "near":
             return Looking(plan, ask.control)
-        return Looking(plan, replace(ask.control, near=False) if plan.path == "kept" else None)
+        return Looking(plan, replace(ask.control, near=False))
 
     def found(self, looking: Looking, tenant: str, found: Found, seconds: float) -> Plan:
         """A kept answer did: the plan that led to it, with what was to be expected of that."""
@@ -96,10 +96,10 @@ class Planning:
 
     def missed(self, looking: Looking, tenant: str, missed: Missed, seconds: float) -> tuple[Candidate, ...]:
         """None did: what was tried in vain, for whoever asks why."""
-        if not looking.was_chosen or looking.control is None:
+        if not looking.was_chosen:
             return ()
         self.planner.looked(tenant, seconds, exact=False, near=False if missed.vector else None)
-        path = looking.plan.path
+        path = looking.plan.path if looking.plan.path == "near" else "kept"
         return tuple(replace(one, refused=IN_VAIN) for one in looking.plan.candidates if one.path == path)
 
     def admit(self, ask: Ask, tried: Sequence[Candidate] = ()) -> Admit:

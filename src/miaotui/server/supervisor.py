@@ -137,5 +137,5 @@ async def warm_up(llm: AsyncLLM, watcher: Watcher) -> None:
     params = SamplingParams(temperature=0.0, max_tokens=4, ignore_eos=True)
     for round_number in range(2):  # the first one reads the weights from disk
         llm.heartbeat.forget()
-        await llm.generate([round_number] * length, params, tenant="\0warm-up")
+        await llm.generate([round_number] * length, params, tenant="\0warm-up", keep=False)
         llm.watcher = watcher

@@ -42,7 +42,8 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 CHANGES: dict[str, dict[str, Any]] = {
     "another format": {"format": "gguf"},
     "another version": {"version": 2},
-    "true for 1": {"version": "1"},
+    "version as text": {"version": "1"},
+    "true for 1": {"version": True},
     "unknown signal": {"signal": "mood"},
     "signal of another type": {"signal": ["margin"]},
     "threshold as text": {"threshold": "1.5"},

@@ -109,7 +109,7 @@ def _calibrated(cases: Row[Case], signal: Signal, floor: float, confidence: floa
     return Calibration(
         signal.name,
         threshold,
-        why or f"accuracy is at least {floor:g} times the large model's, with {confidence:.0%} confidence",
+        why or f"accuracy is at least {floor:g} times the large model's, with a confidence of {confidence:.4g}",
         floor,
         confidence,
         len(cases),

@@ -49,7 +49,7 @@ def save_gate(gate: Gate, path: Path) -> None:
 def load_gate(path: Path) -> Gate:
     """Raises GateError for a file that cannot be read, or is no gate."""
     fields = _object(_parsed(path), FIELDS, path, "it")
-    if fields["format"] != FORMAT or fields["version"] != VERSION:
+    if fields["format"] != FORMAT or type(fields["version"]) is not int or fields["version"] != VERSION:
         raise _error(path, f"is not of format {FORMAT!r}, version {VERSION}")
     asking = _object(fields["asking"], ASKING_FIELDS, path, '"asking"')
     try:

@@ -57,7 +57,8 @@ class PastAnswers:
         begin = max(num_prompt_tokens - CONTEXT, 0)
         text = token_ids[begin : num_prompt_tokens + MOST_TOKENS]
         self._shelves[tenant] = shelf = self._shelves.pop(tenant, None) or _Shelf()
-        if shelf.young.nbytes > self.max_bytes // (2 * len(self._shelves)):
+        left = self.max_bytes - (self.nbytes - shelf.nbytes)
+        if shelf.young.nbytes > max(self.max_bytes // len(self._shelves), left) // 2:  # what idle ones leave is its own
             shelf.turn()
         if self._make_room(shelf, len(text)):
             shelf.young.begin_text()

@@ -14,6 +14,8 @@ BUSY_GAIN = 0.98
 """What drafting gains where eight or more answer; up to there it fades. Measured: 1.09 and 1.02 of eight at once, with
 gain control; this is what it may cost at worst (decision 0024)."""
 FADED_AT = 8
+MOST_BYTES = 1 << 20
+"""Of a file of prices; one that is longer is cut, and then no JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,8 @@ class World:
     def read(cls, path: Path) -> World:
         """From a file that `write` wrote. Raises ConfigError."""
         try:
-            given = json.loads(path.read_text("utf-8"))
+            with path.open("rb") as file:
+                given = json.loads(file.read(MOST_BYTES))
         except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{path} cannot be read as prices: {brief(str(error))}") from None
         names = {one.name for one in fields(cls)}
@@ -47,6 +50,8 @@ class World:
         numbers = [value for name, value in given.items() if name not in ("prices_ms", "source")]
         if not all(map(_is_price, numbers)) or not isinstance(given.get("source", ""), str):
             raise ConfigError(f"{path}: all but source must be numbers that are not negative")
+        if not isinstance(given.get("max_sequences", 1), int) or given.get("max_sequences", 1) < 1:
+            raise ConfigError(f"{path}: max_sequences must be a whole number, at least 1")
         return cls(**given | {"prices_ms": tuple(prices)})
 
     def write(self, path: Path) -> None:
