@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence as Row
 from dataclasses import dataclass
 
-from miaotui.core import Receipt
 from miaotui.engine.results import Completion, TokenLogprob
 
 
@@ -58,9 +57,4 @@ class Answer:
     @property
     def seconds(self) -> float:
         """From asking to the last token."""
-        return seconds_of(self.completion.receipt)
-
-
-def seconds_of(receipt: Receipt) -> float:
-    """From asking to the last token."""
-    return receipt.queue_s + receipt.prefill_s + receipt.decode_s
+        return self.completion.receipt.whole_s

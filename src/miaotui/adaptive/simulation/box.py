@@ -67,8 +67,8 @@ class Box:
         """As an engine tells it."""
         return Load(len(self._answering), len(self._reading), len(self._waiting), self._max_sequences)
 
-    def tokens_before(self, own: int) -> int:
-        """Of prompts that are read before one of so many tokens that comes now."""
+    def tokens_before(self) -> int:
+        """Of prompts that are read before one that comes now: they take turns here, in the order they came."""
         return int(sum(job.unread for job in (*self._reading, *self._waiting)))
 
     @property

@@ -75,7 +75,7 @@ class Replay:
     def _state(self, question: Question) -> State:
         is_kept = question.text in self._texts or question.text in self._computing
         near = question.near_passes and question.meaning in self._meanings
-        return State(self._box.load, self._box.tokens_before(question.prompt_tokens), is_kept, near)
+        return State(self._box.load, self._box.tokens_before(), is_kept, near)
 
     def _ask(self, question: Question) -> None:
         look = self._policy.look(question, self._state(question))
