@@ -35,11 +35,17 @@ def parse_object(content: bytes, source: str) -> dict[str, object]:
             f"{source}: holds more than {MAX_CONTAINERS} objects and lists; this is not a model's file."
         )
     try:
-        value = json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value = strict_json(content)
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{source}: is not valid JSON ({error}); download it again.") from None
     if not isinstance(value, dict):
         raise ModelFileError(f"{source}: must be a JSON object; download it again.")
+    return value
+
+
+def strict_json(content: bytes) -> object:
+    """What JSON in UTF-8 holds. Raises ValueError for duplicate keys, NaN and infinities, too, and RecursionError."""
+    value: object = json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     return value
 
 

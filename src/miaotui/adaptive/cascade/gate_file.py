@@ -6,11 +6,12 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from miaotui.adaptive.cascade.asking import Asking
 from miaotui.adaptive.cascade.gate import Gate
 from miaotui.errors import GateError, InvalidRequestError, OutputError, brief
+from miaotui.formats.json_file import strict_json
 
 FORMAT, VERSION = "miaotui cascade gate", 1
 MAX_BYTES = 4 << 20
@@ -81,24 +82,13 @@ def _parsed(path: Path) -> object:
     if len(content) > MAX_BYTES:
         raise _error(path, f"is longer than {MAX_BYTES >> 20} MiB")
     try:
-        return json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refused)
+        return strict_json(content)
     except (ValueError, RecursionError) as error:
         raise _error(path, f"is not JSON ({error!s:.100})") from None
 
 
 def _error(path: Path, problem: str) -> GateError:
     return GateError(f"{path}: {problem}; give a file that `miaotui cascade calibrate` wrote.")
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key is there twice")
-    return found
-
-
-def _refused(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
 
 
 def _object(value: object, names: set[str], path: Path, what: str) -> dict[str, Any]:
