@@ -85,6 +85,8 @@ def test_every_setting_of_the_server_can_be_set_in_every_place(environ: dict[str
         "host_names": ["a.example", "b.example"],
         "model_name": "mine",
         "embed_model": "minilm",
+        "small_model": "smollm2:135m",
+        "gate": str(tmp_path / "gate.json"),
         "api_keys_file": str(tmp_path / "keys"),
         "api_keys": ["one", "two"],
         "max_sequences": 3,

@@ -94,6 +94,8 @@ class ServeConfig:
     host_names: tuple[str, ...]
     model_name: str | None
     embed_model: str | None
+    small_model: str | None
+    gate: Path | None
     api_keys_file: Path | None
     api_keys: tuple[str, ...]
     max_sequences: int
@@ -200,6 +202,22 @@ SERVE_SETTINGS = (
         None,
         "text encoder that makes embeddings beside the model, such as minilm",
         metavar="MODEL",
+    ),
+    Setting(
+        "small_model",
+        "MIAOTUI_SMALL_MODEL",
+        text,
+        None,
+        "model that is asked first where --gate was calibrated for that",
+        metavar="MODEL",
+    ),
+    Setting(
+        "gate",
+        "MIAOTUI_GATE",
+        file,
+        None,
+        "says which of its answers suffice (`miaotui cascade calibrate` makes one)",
+        metavar="FILE",
     ),
     Setting(
         "api_keys_file",

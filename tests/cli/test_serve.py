@@ -67,6 +67,18 @@ def test_near_hits_are_refused_without_what_they_need(tiny_model: Path, capsys: 
         assert "needs --cache and --embed-model" in capsys.readouterr().err
 
 
+def test_a_small_model_needs_its_gate_and_a_gate_its_model(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gate = tmp_path / "gate.json"
+    assert main(["serve", str(tiny_model), "--small-model", str(tiny_model)]) == 2
+    assert "needs --gate, too; `miaotui cascade calibrate`" in capsys.readouterr().err
+    assert main(["serve", str(tiny_model), "--gate", str(gate)]) == 2
+    assert "no --small-model is given, so flag --gate has no use" in capsys.readouterr().err
+    assert main(["serve", str(tiny_model), "--small-model", str(tiny_model), "--gate", str(gate)]) == 1
+    assert "is no file" in capsys.readouterr().err
+
+
 def test_it_introduces_itself_answers_and_ends_on_sigterm(tiny_model: Path, tmp_path: Path) -> None:
     with serving(tiny_model, tmp_path, MIAOTUI_API_KEYS="one,two") as (process, text):
         assert "2" in next(line for line in text.splitlines() if line.startswith("keys"))

@@ -14,10 +14,12 @@ import pytest
 
 from engine.tiny_bert import tiny_bert
 from engine.tiny_model import tiny_model
+from miaotui.adaptive.cascade import Gate
 from miaotui.answers.cache import AnswerCache
 from miaotui.engine.async_embedder import AsyncEmbedder
 from miaotui.engine.async_llm import AsyncLLM
-from miaotui.server.app import create_app
+from miaotui.engine.step_turns import StepTurns
+from miaotui.server.app import Before, create_app
 from miaotui.server.process import Server
 from miaotui.server.settings import ServerSettings
 
@@ -48,18 +50,31 @@ def serve(
     *,
     encoder: Path | None = None,
     cache: AnswerCache | None = None,
+    first: tuple[Path, Gate] | None = None,
     **options: Any,
 ) -> Iterator[Running]:
+    """first: a model that is asked before the other one, and its gate."""
+    turns = None if first is None else StepTurns()
+    before: Before | None = None
     made: list[AsyncLLM] = []
     lines: list[str] = []
 
     def open_llm() -> AsyncLLM:
-        made.append(AsyncLLM(model, **{"context_length": 200, "max_sequences": 4, **options}))
+        made.append(AsyncLLM(model, turns=turns, **{"context_length": 200, "max_sequences": 4, **options}))
         return made[0]
+
+    if first is not None:
+        small, gate = first
+        before = Before(lambda: AsyncLLM(small, turns=turns, context_length=100, max_sequences=4), gate)
 
     open_embedder = None if encoder is None else lambda: AsyncEmbedder(encoder)
     app = create_app(
-        None if model is None else open_llm, settings, lines.append, open_embedder=open_embedder, cache=cache
+        None if model is None else open_llm,
+        settings,
+        lines.append,
+        open_embedder=open_embedder,
+        cache=cache,
+        before=before,
     )
     server = Server(app, settings)
     thread = threading.Thread(target=server.run)

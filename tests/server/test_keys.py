@@ -8,6 +8,7 @@ import pytest
 
 from miaotui.errors import ConfigError
 from miaotui.server.keys import digest_of, find_key, hashed_line, parse_keys, read_keys_file
+from miaotui.server.settings import ServerSettings
 
 
 def test_plain_and_hashed_lines_stand_for_the_same_key() -> None:
@@ -21,12 +22,35 @@ def test_plain_and_hashed_lines_stand_for_the_same_key() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["sha256:12", "sha256:", "k rpm=0", "k rpm=x", "k rpm=-1", "k a b", "k what=1", "k rpm=1e9", "k a/b"]
+    "line",
+    [
+        "sha256:12",
+        "sha256:",
+        "k rpm=0",
+        "k rpm=x",
+        "k rpm=-1",
+        "k a b",
+        "k what=1",
+        "k rpm=1e9",
+        "k a/b",
+        "k floor=1.1",
+        "k floor=-1",
+        "k floor=nan",
+        "k floor=",
+    ],
 )
 def test_an_unusable_line_is_named_by_number_without_its_key(line: str) -> None:
     with pytest.raises(ConfigError, match="here, line 2") as caught:
         parse_keys(["good", line.replace("k ", "s3cret ")], "here")
     assert "s3cret" not in str(caught.value)
+
+
+def test_a_key_may_have_a_floor_of_quality() -> None:
+    (strict, exact, free) = parse_keys(["one floor=0.99 bob", "two floor=1", "three"], "here")
+    assert (strict.quality_floor, exact.quality_floor, free.quality_floor) == (0.99, 1.0, 0.0)
+    assert strict.name == "bob"
+    policies = ServerSettings("m", keys=(strict, exact, free)).policies
+    assert {name: policy.floor for name, policy in policies.items()} == {strict.tenant: 0.99, exact.tenant: 1.0}
 
 
 @pytest.mark.parametrize("content", [b"", b"# none\n", b"\xff\xfe"])

@@ -83,7 +83,14 @@ def test_what_a_plan_says_is_free_of_words(server: Running) -> None:
     assert "the cat" not in said
 
 
-@pytest.mark.parametrize(("path", "extra"), [("chat/completions", {}), ("completions", {"prompt": "the cat"})])
+@pytest.mark.parametrize(
+    ("path", "extra"),
+    [
+        ("chat/completions", {}),
+        ("completions", {"prompt": "the cat"}),
+        ("responses", {"input": "the cat", "max_output_tokens": 500}),
+    ],
+)
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_deadline_that_cannot_be_met_is_refused_at_once(
     server: Running, path: str, extra: dict[str, Any], *, stream: bool
@@ -98,6 +105,15 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_once(
     assert error["fits_max_tokens"] == 0
     assert "kept answer" in error["message"]
     assert samples(server)("finished_total", "length") == before, "nothing was computed"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_anthropic_s_clients_are_told_of_a_deadline_in_their_form(server: Running, *, stream: bool) -> None:
+    reply = post(server, BODY | {"deadline_ms": 0.001, "stream": stream, "max_tokens": 500}, path="messages")
+    assert reply.status_code == 422
+    assert reply.json()["type"] == "error"
+    assert reply.json()["error"]["type"] == "invalid_request_error"
+    assert reply.json()["error"]["fits_max_tokens"] == 0
 
 
 def test_a_deadline_is_refused_with_what_would_fit(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,6 +146,11 @@ def test_a_deadline_that_runs_out_on_the_way_gives_what_there_is(
     body = FILLED | {"deadline_ms": 30, "max_tokens": 900}
     choice = post(server, body).json()["choices"][0]
     assert choice["finish_reason"] == "length", "a word that every client knows"
+    response = post(server, {"input": "the cat", "max_output_tokens": 900, "deadline_ms": 5}, path="responses").json()
+    assert response["status"] == "incomplete"
+    assert response["incomplete_details"] == {"reason": "max_output_tokens"}
+    message = post(server, BODY | {"max_tokens": 900, "deadline_ms": 5}, path="messages").json()
+    assert message["stop_reason"] == "max_tokens"
     counted = samples(server)
     assert counted("deadlines_total", "cut") >= 1
     assert counted("finished_total", "deadline") >= 1
@@ -228,9 +249,9 @@ def test_lengths_of_texts_in_tokens_are_learned() -> None:
     assert isinstance(planning._characters_per_token, Typical)
     for _ in range(9):
         planning.admit(ask("x" * 99))(Prospect(33, 0, 20, LOAD))
-    assert planning._prospect(ask("x" * 300), LOAD).num_prompt_tokens == pytest.approx(100, abs=5)
+    assert planning.prospect(ask("x" * 300), LOAD).num_prompt_tokens == pytest.approx(100, abs=5)
     tokens = Ask(list(range(5, 45)), SamplingParams(), "", "")
-    assert planning._prospect(tokens, LOAD).num_prompt_tokens == 40
+    assert planning.prospect(tokens, LOAD).num_prompt_tokens == 40
 
 
 def test_a_receipt_without_a_plan_says_so() -> None:

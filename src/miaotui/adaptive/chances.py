@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-FIRST_CHANCES = {"exact": 0.3, "near": 0.1}
-"""As long as nothing was seen: of the same question, and of one of the same meaning, to have an answer that will do."""
+FIRST_CHANCES = {"exact": 0.3, "near": 0.1, "cascade": 0.5}
+"""As long as nothing was seen: of the same question, and of one of the same meaning, to have an answer that will do;
+and of a small model to be sure enough."""
 FIRST_WEIGHT = 4.0
 """What that counts, in requests; for good, so that no chance ever becomes zero."""
 FORGETTING = 0.995

@@ -88,6 +88,37 @@ class Planner:
             plan = self._chosen(paths, policy, None, prospect, tried, explores=False)
             return replace(plan, deadline_ms=deadline_ms, why="let try, for nothing is learned from refusals")
 
+    def cascade(
+        self,
+        small_ms: float,
+        energy: float,
+        quality: float,
+        prospect: Prospect,
+        tenant: str = "",
+        policy: Policy = EVERYTHING,
+        *,
+        deadline_ms: float | None = None,
+    ) -> Plan:
+        """Whether a small model is to be asked first: a plan for "cascade", or for the model at once.
+
+        small_ms, energy: what its answer will take. quality: share of the answers it is let give that are as good as
+        the model's. prospect: of the model. Nothing is refused for its deadline here, as in `look`.
+        """
+        with self._lock:
+            chance = self.chances.of("cascade", tenant)
+            tries = frozenset({"cascade"})
+            first = Path("cascade", small_ms, chance, small_ms, quality, energy, tries=tries)
+            sure = model_paths(Facts(prospect, tenant), self.costs)
+            try:
+                return self._chosen([first, *sure], policy, deadline_ms, prospect)
+            except DeadlineError:
+                return self._chosen(sure, policy, None, prospect, explores=False)
+
+    def cascaded(self, tenant: str, *, sufficed: bool) -> None:
+        """A small model was asked first."""
+        with self._lock:
+            self.chances.observe("cascade", tenant, sufficed=sufficed)
+
     def found(self, plan: Plan, *, near: bool) -> Plan:
         """The same plan where a kept answer did: what that was to cost is known better now."""
         with self._lock:

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 from miaotui.answers.row import Row, payload_of
 
-Path = Literal["memory", "store", "curated", "near", "shared", "model"]
+Path = Literal["memory", "store", "curated", "near", "shared", "cascade", "model"]
 """memory, store: kept before, found there. curated: somebody's own answer. near: an answer to a question of the same
-meaning. shared: computed for another request that asked the same at the same time. model: computed for this one."""
+meaning. shared: computed for another request that asked the same at the same time. cascade: a small model was asked
+first. model: computed for this one."""
 
 KEPT_S = 30 * 86400.0
 """Decisions are of use for so long."""

@@ -21,8 +21,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_model_options(parser)
 
 
-def open_all(config: Config, models: Sequence[str]) -> list[LLM]:
-    """Open them within one budget of memory, downloaded first where they are known by name and not here yet."""
+def open_all(config: Config, models: Sequence[str], **more: Any) -> list[LLM]:
+    """Open them within one budget of memory, downloaded first where they are known by name and not here yet.
+
+    more: options of `LLM` beside those of the configuration.
+    """
     if excess := thread_excess(config, cpu_info(config)):
         note(f"{excess}; expect it to be far slower")
     from miaotui.adaptive.cascade import open_models
@@ -34,10 +37,12 @@ def open_all(config: Config, models: Sequence[str]) -> list[LLM]:
         "context_length": config.context_length,
         "pack_cache_bytes": config.pack_cache_bytes,
         "prefix_cache_bytes": config.prefix_cache_bytes,
+        **more,
     }
     return open_models(
         [pull(model) for model in models],
         kv_memory_bytes=config.kv_memory_bytes,
         drafting=config.drafting != "off",
+        past_answers_bytes=config.past_answers_bytes if config.drafting == "past" else None,
         **options,
     )

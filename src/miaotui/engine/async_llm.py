@@ -29,6 +29,7 @@ from miaotui.engine.prospect import Admit, Load
 from miaotui.engine.results import Completion
 from miaotui.engine.scheduler import Scheduler
 from miaotui.engine.sequence import Sequence
+from miaotui.engine.step_turns import StepTurns
 from miaotui.engine.stream import completion_of
 from miaotui.engine.watcher import Watcher
 from miaotui.errors import EngineStoppedError, OverloadedError
@@ -44,7 +45,8 @@ class AsyncLLM:
 
     Takes the arguments of `LLM`, or an `LLM` that nobody else uses from then on. An asynchronous context manager; to be
     created and used on a running loop. `tenant` names who asks: tenants take turns and share no cached prefixes. Lower
-    priorities go first. encoding: where texts become tokens, tenant by tenant.
+    priorities go first. encoding: where texts become tokens, tenant by tenant. turns: shared by several models of one
+    process, whose steps would be in each other's way.
 
     max_waiting: so many sequences may wait for a place, None: any number; more are refused with OverloadedError.
     max_open_per_tenant: the same for one tenant's that wait or run.
@@ -53,11 +55,12 @@ class AsyncLLM:
     max_waiting: int | None = None
     max_open_per_tenant: int | None = None
 
-    def __init__(self, model: str | os.PathLike[str] | LLM, **options: Any) -> None:
+    def __init__(self, model: str | os.PathLike[str] | LLM, *, turns: StepTurns | None = None, **options: Any) -> None:
         self.llm = model if isinstance(model, LLM) else LLM(model, **options)
         self.watcher = Watcher()
         self.heartbeat = Heartbeat()
         self.encoding = EncodingLines()
+        self._turns = turns
         self._loop = asyncio.get_running_loop()
         self._engine = self.llm.loaded.engine
         self._answers: dict[int, Answer] = {}  # by request
@@ -80,7 +83,7 @@ class AsyncLLM:
             log.critical("the engine's thread has ended", exc_info=error)
             self._post(self._die, engine, EngineStoppedError(f"the engine has stopped: {error}"))
 
-        return EngineThread(engine, self.heartbeat, deliver, died)
+        return EngineThread(engine, self.heartbeat, deliver, died, self._turns)
 
     async def stream(
         self,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from miaotui.engine.engine import Engine
 from miaotui.engine.heartbeat import Heartbeat
 from miaotui.engine.results import Delta
 from miaotui.engine.sequence import Sequence
+from miaotui.engine.step_turns import StepTurns
 from miaotui.engine.step_work import StepWork, work_of_step
 
 QUIET_S = 0.2
@@ -39,7 +41,8 @@ class EngineThread:
     """Runs commands and steps in a thread of its own, in turn.
 
     engine: nobody else may touch it while the thread lives. deliver: called there after each step that did something.
-    died: called there, once, with what ended the thread if that was not `close`.
+    died: called there, once, with what ended the thread if that was not `close`. turns: shared with other engines
+        of this process, where there are any.
     """
 
     def __init__(
@@ -48,11 +51,13 @@ class EngineThread:
         heartbeat: Heartbeat,
         deliver: Callable[[Step], None],
         died: Callable[[BaseException], None],
+        turns: StepTurns | None = None,
     ) -> None:
         self._engine = engine
         self._heartbeat = heartbeat
         self._deliver = deliver
         self._died = died
+        self._turns = turns
         self._commands: deque[Callable[[Engine], Any]] = deque()
         self._changed = threading.Condition()
         self._closing = False
@@ -99,15 +104,27 @@ class EngineThread:
             self._died(error)
 
     def _step(self) -> None:
-        start_s = time.monotonic()
-        updates = self._engine.step()
+        with self._turn():
+            start_s = time.monotonic()
+            updates = self._engine.step()
+            end_s = time.monotonic()
         slices = self._engine.slices
-        end_s = time.monotonic()
         if slices:  # else nothing could be done, which is no sign of life
             self._heartbeat.beat(slices, end_s - start_s)
         if slices or updates:
             num_said = sum(len(part.token_ids) for one, part in updates if one.constraint is None)
             self._deliver(Step(updates, len(slices), end_s - start_s, end_s, work_of_step(slices, num_said)))
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """While it is this engine's turn to make a step."""
+        if self._turns is None:
+            yield
+            return
+        self._heartbeat.wait_for_turn()
+        with self._turns:
+            self._heartbeat.go_on()
+            yield
 
     def _wait(self) -> bool:
         """Until there is something to do, or time to keep pages on disk; False where that is to end."""

@@ -27,12 +27,14 @@ class Heartbeat:
         self._clock = clock
         self._since_s: float | None = None
         self._longest_s: dict[int, float] = {}
+        self._is_others_turn = False
 
     @property
     def stalled_s(self) -> float:
-        """For how long there has been something to do without a step that ended; 0 while there is nothing."""
+        """For how long there has been something to do without a step that ended; 0 while there is nothing, or it is
+        another engine's turn."""
         since_s = self._since_s
-        return 0.0 if since_s is None else self._clock() - since_s
+        return 0.0 if since_s is None or self._is_others_turn else self._clock() - since_s
 
     def begin(self) -> None:
         """There is something to do; nothing changes if there was before."""
@@ -40,9 +42,15 @@ class Heartbeat:
             self._since_s = self._clock()
 
     def go_on(self) -> None:
-        """Something other than a step has been done; nothing changes while there is nothing to do."""
+        """Something other than a step has been done, or waited for; nothing else changes while there is nothing to
+        do."""
+        self._is_others_turn = False
         if self._since_s is not None:
             self._since_s = self._clock()
+
+    def wait_for_turn(self) -> None:
+        """Another engine may be making a step; `go_on` follows when it is this one's turn."""
+        self._is_others_turn = True
 
     def rest(self) -> None:
         """There is nothing to do."""

@@ -6,7 +6,7 @@ from collections import Counter
 
 SLOWDOWN = 1.8
 """A step that reads prompts beside running answers may take so many times as long as one that does not."""
-CROWDED_SLOWDOWN, CROWDED_S = 4.0, 0.05
+CROWDED_SLOWDOWN, CROWDED_S = 8.0, 0.05
 """Where more wait to be read than are answered: so many times as long, or up to so many seconds (20 tokens/s each)."""
 LEAST_TOKENS = 2
 """A prompt goes on by at least this many tokens a step."""

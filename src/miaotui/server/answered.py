@@ -11,8 +11,9 @@ from typing import Any
 from miaotui.answers.decision import MAX_QUESTION, shortened
 from miaotui.answers.question import Conversation, Question
 from miaotui.engine.results import Completion
-from miaotui.server.asking import Ask, Reading
+from miaotui.server.asking import Ask
 from miaotui.server.noted import Noted
+from miaotui.server.reading import Reading
 from miaotui.server.replies import receipt_body
 
 MAX_BYTES = 16 << 20

@@ -16,8 +16,9 @@ from miaotui.engine.async_llm import AsyncLLM
 from miaotui.engine.results import Completion, Delta
 from miaotui.errors import InvalidRequestError, ModelNotFoundError
 from miaotui.server.answered import Answered
-from miaotui.server.asking import Ask, Asker, Reading
+from miaotui.server.asking import Ask, Asker
 from miaotui.server.ledger import Ledger
+from miaotui.server.reading import Reading
 from miaotui.server.settings import ServerSettings
 from miaotui.server.supervisor import Supervisor
 
@@ -32,7 +33,8 @@ class Service:
     """The engines, how the server is set up, and what it counts; one for all requests.
 
     llm: what writes text, and asker: how it is asked; embedder: what makes embeddings. There is one of them at least.
-    model: names all that the answers of `llm` depend on beside the request.
+    small: what is asked before `llm`, in turns with it. model: names all that the answers of `llm` depend on beside the
+    request.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Service:
         asker: Asker | None = None,
         embedder: AsyncEmbedder | None = None,
         model: str = "",
+        small: AsyncLLM | None = None,
     ) -> None:
         self.settings = settings
         self.answered = Answered(model)
@@ -52,18 +55,18 @@ class Service:
         self.closing = False
         self.created = int(time.time())
         self.embedder = embedder
-        self.supervisor: Supervisor | None = None
+        self.supervisors: list[Supervisor] = []
         self._llm = llm
         self._asker = asker
         self.metrics.describe(settings.model_name)
         if llm is not None:
-            together = llm.llm.loaded.engine.scheduler.limits.max_sequences
-            llm.watcher, llm.max_waiting = ledger, settings.max_waiting
-            llm.encoding.max_waiting = together + settings.max_waiting
-            if len(settings.keys) > 1:  # nobody takes all the room that others could wait in
-                llm.max_open_per_tenant = together + max(settings.max_waiting * 3 // 4, 1)
+            llm.watcher = ledger
             self.metrics.attach(llm)
-            self.supervisor = Supervisor(llm, settings, self.metrics)
+        self._engines = [one for one in (llm, small) if one is not None]
+        for engine in self._engines:
+            _limit(engine, settings)
+            beside = [other for other in self._engines if other is not engine]
+            self.supervisors.append(Supervisor(engine, settings, self.metrics, beside=beside))
         if embedder is not None:
             self.metrics.attach_embedder(embedder)
 
@@ -110,13 +113,14 @@ class Service:
         """What is wrong with the engines; None while they are well."""
         if self.embedder is not None and not self.embedder.is_alive:
             return "the embedder has stopped"
-        return None if self.supervisor is None else self.supervisor.problem()
+        return next(filter(None, (one.problem() for one in self.supervisors)), None)
 
     def end(self, error: Exception) -> None:
         """End every answer with that error; nothing is started anew."""
-        if self.supervisor is not None:
-            self.supervisor.retire()
-            self.llm.fail(error)
+        for supervisor in self.supervisors:
+            supervisor.retire()
+        for engine in self._engines:
+            engine.fail(error)
 
     def check_model(self, model: str | None) -> None:
         """Raise ModelNotFoundError for another model than this server's."""
@@ -154,6 +158,15 @@ class Service:
         prefix = "chatcmpl" if kind.startswith("chat") else "cmpl"
         name = f"{prefix}-{request.state.request_id}"
         return {"id": name, "object": kind, "created": int(time.time()), "model": self.settings.model_name}
+
+
+def _limit(llm: AsyncLLM, settings: ServerSettings) -> None:
+    """How many requests an engine may have waiting, of all tenants and of one."""
+    together = llm.llm.loaded.engine.scheduler.limits.max_sequences
+    llm.max_waiting = settings.max_waiting
+    llm.encoding.max_waiting = together + settings.max_waiting
+    if len(settings.keys) > 1:  # nobody takes all the room that others could wait in
+        llm.max_open_per_tenant = together + max(settings.max_waiting * 3 // 4, 1)
 
 
 def check_ending(answer: Reading) -> None:

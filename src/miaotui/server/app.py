@@ -6,7 +6,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -26,11 +28,15 @@ from miaotui.server.guard import Guard
 from miaotui.server.ledger import Ledger, current
 from miaotui.server.metrics import Metrics
 from miaotui.server.openapi import document
-from miaotui.server.planning import Learner, Planning
+from miaotui.server.planning import Learner, Planning, SmallCosts
 from miaotui.server.rate_limits import RateLimits
 from miaotui.server.replies import error_reply, plain_error
 from miaotui.server.settings import ServerSettings
 from miaotui.server.supervisor import warm_up
+
+if TYPE_CHECKING:
+    from miaotui.adaptive.cascade.gate import Gate
+    from miaotui.server.cascading import Cascading
 
 ROUTES = (
     ("POST", "/v1/chat/completions", chat.chat_completions),
@@ -62,6 +68,15 @@ ROUTES = (
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """A model that is asked before the served one. open: called on the running loop; takes turns with that one's
+    steps. gate: which of its answers suffice."""
+
+    open: Callable[[], AsyncLLM]
+    gate: Gate
+
+
 def create_app(
     open_llm: Callable[[], AsyncLLM] | None,
     settings: ServerSettings,
@@ -70,11 +85,13 @@ def create_app(
     open_embedder: Callable[[], AsyncEmbedder] | None = None,
     cache: AnswerCache | None = None,
     num_lines_dropped: Callable[[], int] = lambda: 0,
+    before: Before | None = None,
 ) -> Guard:
     """The application. What opens the models is called on the running loop, when the server starts.
 
     write: takes log lines. open_llm, open_embedder: None where nothing writes text, or nothing makes embeddings.
     cache: answers that are kept; opened and closed with the server. num_lines_dropped: log lines that found no room.
+    before: a small model that is asked first.
     """
     limits = RateLimits(settings)
     metrics = Metrics()
@@ -87,7 +104,7 @@ def create_app(
         async with AsyncExitStack() as stack:
             embedder = await stack.enter_async_context(open_embedder()) if open_embedder is not None else None
             llm = await stack.enter_async_context(open_llm()) if open_llm is not None else None
-            asker, model = None, ""
+            asker, small, model = None, None, ""
             if llm is not None:
                 model = "" if cache is None else await asyncio.to_thread(llm.llm.fingerprint)
                 if cache is not None and embedder is not None and settings.near == "guarded":
@@ -96,15 +113,19 @@ def create_app(
                 await stack.enter_async_context(opened(cache))
                 await warm_up(llm, Learner(planner))
                 near_quality = 1.0 - settings.near_delta if cache is not None and cache.has_near else None
-                planning = Planning(planner, llm.llm.context_length, near_quality)
-                asker = Asker(llm, cache, model, ledger, planning)
-            service = app.state.service = Service(llm, settings, ledger, asker=asker, embedder=embedder, model=model)
-            if service.supervisor is None:
-                yield
-                return
-            watch = asyncio.create_task(service.supervisor.run())
+                planning = Planning(planner, llm.llm.context_length, near_quality, settings.policies)
+                cascading = None
+                if before is not None:
+                    small = await stack.enter_async_context(before.open())
+                    cascading = await _cascading(small, llm, before.gate, planning, ledger)
+                asker = Asker(llm, cache, model, ledger, planning, cascading)
+            service = app.state.service = Service(
+                llm, settings, ledger, asker=asker, embedder=embedder, model=model, small=small
+            )
+            watches = [asyncio.create_task(one.run()) for one in service.supervisors]
             yield
-            watch.cancel()
+            for watch in watches:
+                watch.cancel()
 
     app = Starlette(
         routes=[Route(path, handler, methods=[method]) for method, path, handler in ROUTES],
@@ -119,6 +140,15 @@ def create_app(
     )
     app.state.openapi = document(ROUTES)
     return Guard(app, settings, ledger, limits, {handler: path for _, path, handler in ROUTES})
+
+
+async def _cascading(small: AsyncLLM, llm: AsyncLLM, gate: Gate, planning: Planning, ledger: Ledger) -> Cascading:
+    """How the small model is asked, which is warm and knows how long its steps take."""
+    from miaotui.server.cascading import Cascading  # needed by few
+
+    costs = SmallCosts()
+    await warm_up(small, Learner(costs.planner))
+    return await asyncio.to_thread(Cascading, small, llm, gate, planning, costs, ledger)
 
 
 async def _known(request: Request, error: Exception) -> Response:

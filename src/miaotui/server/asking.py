@@ -1,4 +1,4 @@
-"""The way of a question: a kept answer, one under way for somebody else, or the model."""
+"""The way of a question: a kept answer, one under way for somebody else, a small model, or the model."""
 
 from __future__ import annotations
 
@@ -7,24 +7,28 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from miaotui.answers.cache import AnswerCache, Found, Missed
 from miaotui.answers.control import CacheControl
 from miaotui.answers.decision import Path
 from miaotui.answers.entry import computed
-from miaotui.answers.flight import Flight, Reader
+from miaotui.answers.flight import Flight
 from miaotui.answers.question import Conversation, Question, why_not_kept
-from miaotui.core import Candidate, Plan, Receipt, SamplingParams
+from miaotui.core import Candidate, Plan, SamplingParams
 from miaotui.engine.answer import Answer, held_bytes
 from miaotui.engine.async_llm import AsyncLLM
+from miaotui.engine.prospect import Admission, Admit
 from miaotui.engine.results import Completion, Delta
 from miaotui.errors import DeadlineError
 from miaotui.server.ledger import Ledger
-from miaotui.server.noted import Around, Noted, decision_on
+from miaotui.server.noted import Noted, decision_on
 from miaotui.server.planning import Looking, Planning
+from miaotui.server.reading import SHARED, KeptAnswer, Reading, SharedAnswer, WholeAnswer
 
-SHARED = "somebody was asking the same at that moment"
+if TYPE_CHECKING:
+    from miaotui.server.cascading import Cascading
+
 Tried = Sequence[Candidate]
 Note = Callable[..., None]
 """Takes a completion, or None and what went wrong."""
@@ -47,133 +51,12 @@ class Ask:
     begun_s: float = field(default_factory=time.monotonic)
 
 
-class Reading(Protocol):
-    """An answer as routes read it, wherever it comes from."""
-
-    @property
-    def num_prompt_tokens(self) -> int:
-        """Of the prompt as the model reads it."""
-
-    @property
-    def prompt_tail(self) -> tuple[int, ...]:
-        """The prompt's last token ids, a few."""
-
-    @property
-    def completion(self) -> Completion | None:
-        """The whole answer once it has ended."""
-
-    @property
-    def ended(self) -> list[Completion]:
-        """Those of its completions that have ended."""
-
-    def __aiter__(self) -> Reading: ...
-
-    async def __anext__(self) -> Delta:
-        """The next part. A wait for it may be cancelled and begun anew; nothing is lost."""
-
-    async def whole(self) -> Completion:
-        """The whole answer, once it has ended; parts not fetched yet are skipped."""
-
-    async def aclose(self) -> None:
-        """Read no more."""
-
-
-class KeptAnswer:
-    """An answer that is there already, as one part."""
-
-    def __init__(self, found: Found, seconds: float, plan: Plan | None = None) -> None:
-        entry = found.entry
-        receipt = Receipt(
-            path=found.path,
-            why=found.why,
-            prompt_tokens=entry.prompt_tokens,
-            cached_tokens=entry.prompt_tokens,
-            output_tokens=entry.output_tokens,
-            queue_s=0.0,
-            prefill_s=seconds,
-            decode_s=0.0,
-            seed=entry.seed,
-            saved_s=entry.cost_s,
-            entry=entry.id,
-            matched=found.matched,
-            similarity=found.similarity,
-            guards=found.guards,
-            plan=plan,
-        )
-        self.num_prompt_tokens = entry.prompt_tokens
-        self.prompt_tail = entry.prompt_tail
-        self._completion = Completion(entry.answer, (), "stop", entry.stop_reason, None, receipt)
-        self._parts = iter((Delta(0, entry.answer, (), "stop"),))
-
-    def __aiter__(self) -> KeptAnswer:
-        return self
-
-    async def __anext__(self) -> Delta:
-        part = next(self._parts, None)
-        if part is None:
-            raise StopAsyncIteration
-        return part
-
-    @property
-    def completion(self) -> Completion:
-        """It has ended before it began."""
-        return self._completion
-
-    @property
-    def ended(self) -> list[Completion]:
-        """The same."""
-        return [self._completion]
-
-    async def whole(self) -> Completion:
-        """The same."""
-        return self._completion
-
-    async def aclose(self) -> None:
-        """There is nothing to free."""
-
-
-class SharedAnswer(Around):
-    """One reader's view of an answer that others may read as well."""
-
-    def __init__(self, answer: Reading, parts: Reader[Reading, Delta], *, leads: bool) -> None:
-        super().__init__(answer)
-        self._parts = parts
-        self._leads = leads
-
-    def __aiter__(self) -> SharedAnswer:
-        return self
-
-    async def __anext__(self) -> Delta:
-        return await anext(self._parts)
-
-    @property
-    def completion(self) -> Completion | None:
-        """The whole answer once it has ended; for all but the first who asked, its receipt says that it is shared."""
-        whole = self._answer.completion
-        if whole is None or self._leads or isinstance(self._answer, KeptAnswer):
-            return whole
-        took_s = whole.receipt.first_token_s + whole.receipt.decode_s
-        return replace(whole, receipt=replace(whole.receipt, path="shared", why=SHARED, saved_s=took_s, plan=None))
-
-    async def whole(self) -> Completion:
-        """The whole answer, once it has ended."""
-        async for _ in self:
-            pass
-        completion = self.completion
-        if completion is None:
-            raise RuntimeError("an answer without an end")
-        return completion
-
-    async def aclose(self) -> None:
-        """Read no more; the last reader to leave has it cancelled."""
-        await self._parts.aclose()
-
-
 class Asker:
     """Takes each question the cheapest way that leads to its answer, and writes down which that was.
 
     model: names all that the model's answers depend on beside the request. cache: None sends everything to the model.
     planning: chooses and predicts; None: every question goes the same way, and none may have a deadline.
+    cascading: asks a small model first, where there is one.
     """
 
     def __init__(
@@ -183,12 +66,14 @@ class Asker:
         model: str,
         ledger: Ledger,
         planning: Planning | None = None,
+        cascading: Cascading | None = None,
     ) -> None:
         self.cache = cache
         self._llm = llm
         self._model = model
         self._ledger = ledger
         self._planning = planning
+        self._cascading = cascading
         self._flights: dict[Name, Flight[Reading, Delta]] = {}
         self._numbers = itertools.count(1)
 
@@ -238,8 +123,18 @@ class Asker:
             note(None, error)
             raise
 
-    async def _start(self, ask: Ask, tried: Tried = ()) -> Answer:
-        planned: dict[str, Any] = {} if self._planning is None else {"admit": self._planning.admit(ask, tried)}
+    async def _start(self, ask: Ask, tried: Tried = ()) -> Reading:
+        """Ask a small model or the served one."""
+        if self._cascading is None:
+            return await self._ask_model(ask, tried)
+        return await self._cascading.start(ask, tried, partial(self._ask_model, ask))
+
+    async def _ask_model(self, ask: Ask, tried: Tried, change: Callable[[Admit], Admit] | None = None) -> Answer:
+        """change: what to make of how the request is admitted."""
+        admit: Admit | None = None if self._planning is None else self._planning.admit(ask, tried)
+        if change is not None:
+            admit = change(admit or (lambda prospect: Admission()))
+        planned: dict[str, Any] = {} if admit is None else {"admit": admit}
         return await self._llm.stream(
             ask.conversation,
             ask.params,
@@ -297,9 +192,9 @@ class Asker:
             self.cache.led(question)
 
     async def _keep(self, ask: Ask, question: Question, missed: Missed, answer: Reading) -> None:
-        """Keep an answer that the model has completed."""
+        """Keep an answer that the model has completed, neither one that was kept nor a small model's."""
         completion = answer.completion
-        if self.cache is None or completion is None or isinstance(answer, KeptAnswer):
+        if self.cache is None or completion is None or isinstance(answer, WholeAnswer):
             return
         if completion.finish_reason != "stop":
             return

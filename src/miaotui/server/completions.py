@@ -16,8 +16,9 @@ from miaotui.answers.control import CacheControl
 from miaotui.engine.results import Completion, Delta, TokenLogprob
 from miaotui.errors import InvalidRequestError
 from miaotui.server.answers import Service, check_ending, events_of, while_connected, whole
-from miaotui.server.asking import Ask, Reading
+from miaotui.server.asking import Ask
 from miaotui.server.merged import Merged, Parts
+from miaotui.server.reading import Reading
 from miaotui.server.replies import (
     DONE,
     KEEP_ALIVE,

@@ -1,8 +1,10 @@
 """API keys: what is remembered of each, and how they are written down.
 
 A line of the file is a key, or `sha256:` and the hexadecimal SHA-256 of one, then, as wanted, a name, `rpm=60` and
-`tpm=10000` (requests and tokens per minute). Lines that begin with # say nothing. Keys from `new_key` hold 256 random
-bits, so their hashes cannot be turned back; a key that a person made up can be guessed from its hash.
+`tpm=10000` (requests and tokens per minute), and `floor=0.99`: the share of its answers that must be as good as the
+model's own, which rules out paths that promise less (near hits, a small model). Lines that begin with # say nothing.
+Keys from `new_key` hold 256 random bits, so their hashes cannot be turned back; a key that a person made up can be
+guessed from its hash.
 """
 
 from __future__ import annotations
@@ -23,12 +25,13 @@ _LIMITS = {"rpm": "requests_per_min", "tpm": "tokens_per_min"}
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """Who may ask, and how much; None: as much as the server allows everybody."""
+    """Who may ask, and how much; None: as much as the server allows everybody. quality_floor: see above."""
 
     digest: bytes
     name: str | None = None
     requests_per_min: int | None = None
     tokens_per_min: int | None = None
+    quality_floor: float = 0.0
 
     @property
     def tenant(self) -> str:
@@ -99,15 +102,20 @@ def _parse(words: list[str], where: str) -> ApiKey:
         digest = digest_of(key)
     name: str | None = None
     limits: dict[str, int] = {}
+    floor = 0.0
     for word in rest:
         limit, equals, value = word.partition("=")
         if equals and limit in _LIMITS and re.fullmatch(r"[1-9][0-9]{0,11}", value):
             limits[_LIMITS[limit]] = int(value)
+        elif limit == "floor" and re.fullmatch(r"0(\.[0-9]{1,9})?|1(\.0{1,9})?", value):
+            floor = float(value)
         elif not equals and name is None and _is_name(word):
             name = word
         else:
-            raise ConfigError(f"{where}: behind the key there may be a name, rpm=NUMBER and tpm=NUMBER, nothing else")
-    return ApiKey(digest, name, limits.get("requests_per_min"), limits.get("tokens_per_min"))
+            raise ConfigError(
+                f"{where}: behind the key there may be a name, rpm=NUMBER, tpm=NUMBER and floor=0 to 1, nothing else"
+            )
+    return ApiKey(digest, name, limits.get("requests_per_min"), limits.get("tokens_per_min"), floor)
 
 
 def _is_name(word: str) -> bool:

@@ -140,10 +140,7 @@ class Ledger(Watcher):
         if entry is None:
             return
         if completion is not None:
-            entry.add(completion)
-            if self._spend is not None:
-                tokens = sum(one.receipt.output_tokens for one in (completion, *completion.others))
-                self._spend(entry.tenant, completion.receipt.prompt_tokens + tokens)
+            self._charge(entry, completion)
         if error is not None:
             entry.error = entry.error or type(error).__name__
         self._release(entry)
@@ -160,6 +157,14 @@ class Ledger(Watcher):
         if entry is not None:
             entry.add(completion)
 
+    def cascaded(self, completion: Completion) -> None:
+        """Count an answer that a small model gave, and charge it to whoever asked."""
+        entry = current.get()
+        self.metrics.observe(completion)
+        self._planned(completion, "" if entry is None else entry.tenant)
+        if entry is not None:
+            self._charge(entry, completion)
+
     def embedded(self, num_texts: int, num_tokens: int) -> None:
         """Count texts that were turned into vectors, and charge them to whoever asked."""
         self.metrics.embedded(num_texts, num_tokens)
@@ -168,6 +173,12 @@ class Ledger(Watcher):
             entry.prompt_tokens += num_tokens
             if self._spend is not None:
                 self._spend(entry.tenant, num_tokens)
+
+    def _charge(self, entry: Entry, completion: Completion) -> None:
+        entry.add(completion)
+        if self._spend is not None:
+            tokens = sum(one.receipt.output_tokens for one in (completion, *completion.others))
+            self._spend(entry.tenant, completion.receipt.prompt_tokens + tokens)
 
     def _planned(self, completion: Completion, tenant: str) -> None:
         """Compare what was expected with what came; what was left says nothing of what it would have taken."""

@@ -10,7 +10,7 @@ import msgspec
 from miaotui.engine.tools import Tool, read_tools
 from miaotui.errors import InvalidRequestError, brief
 from miaotui.server.turns import Asked, Choice
-from miaotui.server.wire import sampling_params
+from miaotui.server.wire import Deadline, sampling_params
 
 _CHOICES: dict[str, Choice] = {"auto": "auto", "any": "required", "none": "none"}
 
@@ -43,12 +43,14 @@ class MessagesRequest(CountRequest, kw_only=True):
     top_p: float | None = None
     top_k: int | None = None
     tool_choice: dict[str, Any] | None = None
+    drafting: bool | None = None
     cache: dict[str, Any] | None = None
+    deadline_ms: Deadline | None = None
 
     def asked(self) -> Asked:
         """As a turn. Raises InvalidRequestError for values out of range."""
         given = {"temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k, "stop": self.stop_sequences}
-        params = sampling_params(given | {"max_tokens": self.max_tokens})
+        params = sampling_params(given | {"max_tokens": self.max_tokens, "drafting": self.drafting})
         choice = self.tool_choice or {"type": "auto"}
         is_named, name = choice.get("type") == "tool", choice.get("name")
         mode: Choice | None = "named" if is_named else _CHOICES.get(str(choice.get("type")))
@@ -56,7 +58,16 @@ class MessagesRequest(CountRequest, kw_only=True):
             raise InvalidRequestError('tool_choice must have the type "auto", "any", "none", or "tool" with a name.')
         several = choice.get("disable_parallel_tool_use") is not True
         named = name if is_named and isinstance(name, str) else ""
-        return Asked(self.conversation(), params, self.offered(), mode, named, several, cache=self.cache)
+        return Asked(
+            self.conversation(),
+            params,
+            self.offered(),
+            mode,
+            named,
+            several,
+            cache=self.cache,
+            deadline_ms=self.deadline_ms,
+        )
 
 
 def _openai_tool(tool: dict[str, Any]) -> dict[str, Any]:

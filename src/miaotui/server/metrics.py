@@ -64,11 +64,14 @@ class Metrics:
             self._kept.labels(path)  # a series that begins at 0, for rates
         self._saved = counter("saved_seconds", "what those answers took to compute")
         self._planned = counter("planned", "requests by the path that was chosen for them", "path")
-        for path in ("kept", "near", "drafted", "prefix", "model"):
+        for path in ("kept", "near", "cascade", "drafted", "prefix", "model"):
             self._planned.labels(path)
         self._explored = counter("plans_explored", "of these, chosen to learn, not because they seemed cheapest")
         self._plan_error = histogram("plan_error_ratio", "by what share predictions of time were wrong", _RATIOS)
         self._regret = counter("plan_regret_seconds", "longer than the cheapest path was expected to take; estimated")
+        self._cascaded = counter("cascaded", "requests that a small model was asked first, by its outcome", "outcome")
+        for outcome in ("sufficed", "asked_on", "failed"):
+            self._cascaded.labels(outcome)
         self._deadlines = counter("deadlines", "requests with a deadline, by what became of it", "outcome")
         for outcome in ("refused", "met", "cut"):
             self._deadlines.labels(outcome)
@@ -169,6 +172,10 @@ class Metrics:
         if not was_cut and took_s > 0:
             self._plan_error.observe(abs(plan.predicted_ms / (took_s * 1e3) - 1.0))
             self._regret.inc(regret_ms(plan, took_s * 1e3) / 1e3)
+
+    def cascaded(self, outcome: str) -> None:
+        """Count a request that a small model was asked: that "sufficed", the model was "asked_on", or it "failed"."""
+        self._cascaded.labels(outcome).inc()
 
     def refused_deadline(self) -> None:
         """Count a request that could not be answered in time."""

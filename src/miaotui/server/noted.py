@@ -14,7 +14,7 @@ from miaotui.core import Receipt
 from miaotui.engine.results import Completion, Delta
 
 if TYPE_CHECKING:
-    from miaotui.server.asking import Reading
+    from miaotui.server.reading import Reading
 
 UNFINISHED = "; it was left, or failed, before it had ended"
 
@@ -102,7 +102,7 @@ def decision_on(
         return replace(decision, why=seen.why + UNFINISHED)
     path = cast("Path", receipt.path)
     times = {"look_up": took_s}
-    if path == "model":
+    if path in ("model", "cascade"):
         times |= {"queue": receipt.queue_s, "prefill": receipt.prefill_s, "decode": receipt.decode_s}
     return replace(
         decision,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from miaotui.adaptive.paths import Facts
-from miaotui.adaptive.planner import Planner
+from miaotui.adaptive.paths import Facts, Policy
+from miaotui.adaptive.planner import EVERYTHING, Planner
 from miaotui.adaptive.typical import Typical
 from miaotui.answers.cache import Found, Missed
 from miaotui.answers.control import CacheControl
-from miaotui.core import Candidate, Plan
+from miaotui.core import Candidate, Plan, Receipt
 from miaotui.engine.encoding_line import num_characters
 from miaotui.engine.prospect import Admission, Admit, Load, Prospect
 from miaotui.engine.step_work import StepWork
@@ -56,13 +56,20 @@ class Planning:
     """Plans the requests of one server.
 
     most_tokens: of a prompt and its answer together. near_quality: share of near answers that are right; None: none
-    are given.
+    are given. policies: what tenants allow, by tenant; others allow everything.
     """
 
-    def __init__(self, planner: Planner, most_tokens: int, near_quality: float | None = None) -> None:
+    def __init__(
+        self,
+        planner: Planner,
+        most_tokens: int,
+        near_quality: float | None = None,
+        policies: Mapping[str, Policy] | None = None,
+    ) -> None:
         self.planner = planner
         self._most_tokens = most_tokens
         self._near_quality = near_quality
+        self._policies = policies or {}
         self._characters_per_token = Typical(FIRST_CHARACTERS_PER_TOKEN)
 
     def look(self, ask: Ask, load: Load, *, is_kept: bool) -> Looking:
@@ -74,13 +81,13 @@ class Planning:
         may_look = ask.control.mode == "default" and is_kept
         may_be_near = may_look and self._near_quality is not None and ask.control.near is not False
         facts = Facts(
-            self._prospect(ask, load),
+            self.prospect(ask, load),
             ask.tenant,
             exact=None if may_look else 0.0,
             near=None if may_be_near else 0.0,
             near_quality=self._near_quality or 0.0,
         )
-        plan = self.planner.look(facts, deadline_ms=_left_ms(ask))
+        plan = self.planner.look(facts, self._policy(ask), deadline_ms=_left_ms(ask))
         if not may_look:
             return Looking(plan, ask.control, was_chosen=False)
         if plan.path == "near":
@@ -102,18 +109,24 @@ class Planning:
         path = looking.plan.path if looking.plan.path == "near" else "kept"
         return tuple(replace(one, refused=IN_VAIN) for one in looking.plan.candidates if one.path == path)
 
+    def cascade(self, ask: Ask, load: Load, small_ms: float, energy: float, quality: float) -> Plan:
+        """Whether a small model is to be asked first, which would take so long; see `Planner.cascade`."""
+        prospect, policy = self.prospect(ask, load), self._policy(ask)
+        return self.planner.cascade(small_ms, energy, quality, prospect, ask.tenant, policy, deadline_ms=_left_ms(ask))
+
     def admit(self, ask: Ask, tried: Sequence[Candidate] = ()) -> Admit:
         """What decides on a request when the engine is to take it."""
 
         def decide(prospect: Prospect) -> Admission:
             self._learn_length(ask, prospect.num_prompt_tokens)
             if ask.deadline_ms is None:
-                plan = self.planner.admit(prospect, ask.tenant, tried=tried)
+                plan = self.planner.admit(prospect, ask.tenant, self._policy(ask), tried=tried)
                 return Admission(plan, may_draft=plan.path == "drafted")
             passed_ms = (time.monotonic() - ask.begun_s) * 1e3
             try:
                 left_ms = ask.deadline_ms - passed_ms
-                plan = self.planner.admit(prospect, ask.tenant, deadline_ms=left_ms, tried=tried)
+                policy = self._policy(ask)
+                plan = self.planner.admit(prospect, ask.tenant, policy, deadline_ms=left_ms, tried=tried)
             except DeadlineError as error:  # as who asked reckons
                 raise DeadlineError(error.predicted_ms + passed_ms, ask.deadline_ms, error.fits_tokens) from None
             plan = replace(plan, deadline_ms=ask.deadline_ms)
@@ -121,10 +134,12 @@ class Planning:
 
         return decide
 
-    def _prospect(self, ask: Ask, load: Load) -> Prospect:
-        """A request before its text has become tokens."""
+    def prospect(self, ask: Ask, load: Load, most_tokens: int | None = None) -> Prospect:
+        """A request before its text has become tokens. most_tokens: of its answer, beside what it says itself."""
         num_prompt_tokens = _num_token_ids(ask) or int(_num_characters(ask) / self._characters_per_token.value) + 1
         most = max(self._most_tokens - num_prompt_tokens, 1)
+        if most_tokens is not None:
+            most = min(most, most_tokens)
         params = ask.params
         return Prospect(
             num_prompt_tokens,
@@ -139,6 +154,31 @@ class Planning:
         characters = _num_characters(ask)
         if characters and num_prompt_tokens:
             self._characters_per_token.observe(characters / num_prompt_tokens)
+
+    def _policy(self, ask: Ask) -> Policy:
+        return self._policies.get(ask.tenant, EVERYTHING)
+
+
+class SmallCosts:
+    """What a small model takes that is asked first, learned from its own steps; nobody else's are told.
+
+    planner: of that model alone; `Learner` tells it of steps.
+    """
+
+    def __init__(self) -> None:
+        self.planner = Planner(adaptive=False)
+        self._ratio = Typical(1.0)  # of what it takes to be sure to what its answer takes
+
+    def forecast(self, prospect: Prospect, tenant: str) -> tuple[float, float]:
+        """Milliseconds, and energy, from asking to knowing whether its answer suffices."""
+        forecast = self.planner.costs.forecast(prospect, tenant)
+        return forecast.ms * self._ratio.value, forecast.energy * self._ratio.value
+
+    def observe(self, forecast_ms: float, seconds: float, receipt: Receipt, tenant: str, most_tokens: int) -> None:
+        """What was said to take so long took that long, for an answer that might have so many tokens."""
+        self.planner.costs.lengths.observe(tenant, most_tokens, receipt.output_tokens)
+        if forecast_ms > 0:
+            self._ratio.observe(self._ratio.value * seconds * 1e3 / forecast_ms)
 
 
 def _num_characters(ask: Ask) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from typing import Any
 
 import msgspec
@@ -98,6 +99,7 @@ _ANTHROPIC = {
     403: "permission_error",
     404: "not_found_error",
     413: "request_too_large",
+    422: "invalid_request_error",
     429: "rate_limit_error",
     503: "overloaded_error",
 }
@@ -180,6 +182,7 @@ def receipt_body(receipt: Receipt) -> dict[str, Any]:
         "similarity": receipt.similarity,
         "guards": receipt.guards,
         "plan": receipt.planned,
+        "stages": [asdict(stage) for stage in receipt.stages],
     }
 
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from miaotui.engine.results import Completion, Delta
 from miaotui.server.answers import Service, events_of, while_connected
-from miaotui.server.replies import KEEP_ALIVE, error_body, event_stream, json_reply, named_event, receipt_body
+from miaotui.server.replies import KEEP_ALIVE, ending, error_body, event_stream, json_reply, named_event, receipt_body
 from miaotui.server.responses_items import Items
 from miaotui.server.responses_wire import ResponsesRequest
 from miaotui.server.turns import Turn
@@ -71,9 +71,14 @@ async def _whole(start: Any, head: dict[str, Any]) -> dict[str, Any]:
         return head | _ending(await turn.answer.whole(), items)
 
 
+def _is_cut(completion: Completion) -> bool:
+    """Whether its limit of tokens or its deadline ended an answer."""
+    return ending(completion.finish_reason) == "length"
+
+
 def _ending(completion: Completion, items: Items) -> dict[str, Any]:
     """What a response says at its end beside what it said at the beginning."""
-    cut = completion.finish_reason == "length"
+    cut = _is_cut(completion)
     receipt = completion.receipt
     if cut and items.output:
         items.output[-1]["status"] = "incomplete"
@@ -113,7 +118,7 @@ async def _events(turn: Turn, service: Service, head: dict[str, Any]) -> AsyncIt
                 async for one in events:
                     yield one
             completion = await turn.answer.whole()
-            for body in items.end(complete=completion.finish_reason != "length"):
+            for body in items.end(complete=not _is_cut(completion)):
                 yield event(body)
             last = head | _ending(completion, items)
             yield event({"type": f"response.{last['status']}", "response": last})

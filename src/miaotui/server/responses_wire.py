@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
@@ -10,7 +10,7 @@ from miaotui.core import StructuredOutputs
 from miaotui.engine.tools import Tool, read_tools
 from miaotui.errors import InvalidRequestError, brief
 from miaotui.server.turns import Asked
-from miaotui.server.wire import read_choice, read_response_format, sampling_params
+from miaotui.server.wire import Deadline, Priority, read_choice, read_response_format, sampling_params
 
 _TEXT_PARTS = ("input_text", "output_text", "text")
 
@@ -33,9 +33,11 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
     conversation: Any = None
     background: bool | None = None
     metadata: dict[str, Any] | None = None
-    priority: Annotated[int, msgspec.Meta(ge=-1000, le=1000)] | None = None
+    priority: Priority | None = None
     seed: int | None = None
+    drafting: bool | None = None
     cache: dict[str, Any] | None = None
+    deadline_ms: Deadline | None = None
 
     def asked(self) -> Asked:
         """As a turn. Raises InvalidRequestError for what is out of range or would need stored responses."""
@@ -50,6 +52,7 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
             "top_p": self.top_p,
             "seed": self.seed,
             "structured_outputs": _format_of(self.text),
+            "drafting": self.drafting,
         }
         return Asked(
             self.conversation_messages(),
@@ -59,6 +62,7 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
             several=self.parallel_tool_calls is not False,
             priority=self.priority or 0,
             cache=self.cache,
+            deadline_ms=self.deadline_ms,
         )
 
     def offered(self) -> list[Tool]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from miaotui.adaptive.paths import Policy
 from miaotui.config import LogFormat, Near, PlanningChoice, ServeConfig
 from miaotui.server.keys import ApiKey, find_key
 
@@ -52,6 +53,11 @@ class ServerSettings:
     near: Near = "off"
     near_delta: float = 0.01
     planning: PlanningChoice = "fixed"
+
+    @property
+    def policies(self) -> Mapping[str, Policy]:
+        """What tenants allow that do not allow everything, by tenant."""
+        return {key.tenant: Policy(floor=key.quality_floor) for key in self.keys if key.quality_floor}
 
     def find_key(self, key: str) -> ApiKey | None:
         """The key that this is; None for one that is not known. Takes as long whatever the key is."""

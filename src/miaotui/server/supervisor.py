@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from miaotui.core import SamplingParams
 from miaotui.engine.async_llm import AsyncLLM
@@ -46,7 +46,10 @@ class Backoff:
 
 
 class Supervisor:
-    """Watches one engine. `leave` ends the process when a step hangs for good; for tests."""
+    """Watches one engine. `leave` ends the process when a step hangs for good; for tests.
+
+    beside: engines that take turns with it: where one of its steps hangs, those who wait for them wait in vain, too.
+    """
 
     def __init__(
         self,
@@ -54,11 +57,14 @@ class Supervisor:
         settings: ServerSettings,
         metrics: Metrics,
         leave: Callable[[int], object] = os._exit,
+        *,
+        beside: Sequence[AsyncLLM] = (),
     ) -> None:
         self._llm = llm
         self._settings = settings
         self._metrics = metrics
         self._leave = leave
+        self._beside = tuple(beside)
         self._backoff = Backoff()
         self._hung_since_s: float | None = None
         self._retired = False
@@ -118,7 +124,8 @@ class Supervisor:
         log.critical("a step has hung for %.1f s; those who wait for it are told", self._llm.stalled_s)
         self._hung_since_s = time.monotonic()
         self._metrics.hangs.inc()
-        self._llm.fail(EngineStoppedError("a step of the engine hangs."))
+        for llm in (self._llm, *self._beside):
+            llm.fail(EngineStoppedError("a step of the engine hangs."))
 
     def _leave_if_hung(self) -> None:
         limit_s, since_s = self._settings.exit_when_hung_s, self._hung_since_s

@@ -17,7 +17,8 @@ from miaotui.engine.results import Completion, Delta
 from miaotui.engine.tools import Tool, ToolFormat, call_grammar, tool_format
 from miaotui.errors import InvalidRequestError
 from miaotui.server.answers import Service, check_ending
-from miaotui.server.asking import Ask, Reading
+from miaotui.server.asking import Ask
+from miaotui.server.reading import Reading
 from miaotui.server.replies import ending
 
 Choice = Literal["auto", "none", "required", "named"]

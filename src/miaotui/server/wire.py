@@ -15,6 +15,9 @@ from miaotui.server.turns import Asked
 
 MAX_DEADLINE_MS = 86_400_000.0
 """A day."""
+Priority = Annotated[int, msgspec.Meta(ge=-1000, le=1000)]
+Deadline = Annotated[float, msgspec.Meta(gt=0, le=MAX_DEADLINE_MS)]
+"""When an answer is to be there, in milliseconds from the request's arrival; one that cannot be is refused."""
 
 
 class StreamOptions(msgspec.Struct):
@@ -27,8 +30,7 @@ class Sampling(msgspec.Struct, kw_only=True):
     """Fields that chat and text completions share; None, like absence, means the default.
 
     Behind `seed` come those that only vLLM and miaotui know. miaotui: whether the reply is to hold the receipt.
-    cache: as `CacheControl.read` takes it. drafting: whether tokens may be guessed. deadline_ms: when the answer is to
-    be there; one that cannot be is refused.
+    cache: as `CacheControl.read` takes it. drafting: whether tokens may be guessed. deadline_ms: see `Deadline`.
     """
 
     model: str | None = None
@@ -50,7 +52,7 @@ class Sampling(msgspec.Struct, kw_only=True):
     stop_token_ids: list[int] | None = None
     ignore_eos: bool | None = None
     include_stop_str_in_output: bool | None = None
-    priority: Annotated[int, msgspec.Meta(ge=-1000, le=1000)] | None = None
+    priority: Priority | None = None
     structured_outputs: dict[str, Any] | None = None
     repetition_detection: dict[str, Any] | None = None
     guided_json: str | dict[str, Any] | None = None
@@ -60,7 +62,7 @@ class Sampling(msgspec.Struct, kw_only=True):
     drafting: bool | None = None
     miaotui: bool | None = None
     cache: dict[str, Any] | None = None
-    deadline_ms: Annotated[float, msgspec.Meta(gt=0, le=MAX_DEADLINE_MS)] | None = None
+    deadline_ms: Deadline | None = None
 
     @property
     def wants_usage(self) -> bool:

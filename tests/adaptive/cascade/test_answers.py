@@ -15,6 +15,7 @@ from miaotui.adaptive.cascade.asking import answers, prompt_for
 from miaotui.adaptive.cascade.choosing import choose
 from miaotui.adaptive.cascade.judging import is_right
 from miaotui.adaptive.cascade.signals import LEAST, SIGNALS, find_signal, measure
+from miaotui.adaptive.cascade.work import Asks
 from miaotui.core import MAX_LOGPROBS
 from miaotui.errors import ContextLengthError, InvalidRequestError
 
@@ -192,8 +193,12 @@ def test_thresholds_fall_and_the_last_lets_everything_pass(name: str) -> None:
 def test_a_signal_that_is_no_number_is_the_least_sure(small: LLM) -> None:
     from dataclasses import replace
 
+    def nonsense(*_: object) -> Asks[list[float]]:
+        yield from ()
+        return [math.nan, math.inf, -math.inf]
+
     asked = [prompt_for(small, Asking(), "the cat")] * 3
-    odd = replace(SIGNALS["margin"], measure=lambda *_: [math.nan, math.inf, -math.inf])
+    odd = replace(SIGNALS["margin"], measure=nonsense)
     said = answers(small, Asking(max_tokens=1), asked)
     assert measure(odd, small, asked, said) == [LEAST, -LEAST, LEAST]
     assert measure(odd, small, [], []) == []

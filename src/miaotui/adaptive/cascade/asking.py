@@ -6,11 +6,13 @@ from collections.abc import Sequence as Row
 from dataclasses import dataclass
 
 from miaotui.adaptive.cascade.answer import Answer, Position
-from miaotui.adaptive.cascade.choosing import choose
-from miaotui.core import MAX_CHOICES, MAX_LOGPROBS, MAX_TOKEN_COUNT
+from miaotui.adaptive.cascade.choosing import choosing
+from miaotui.adaptive.cascade.work import Asks, Work, done_by
+from miaotui.core import MAX_CHOICES, MAX_LOGPROBS, MAX_TOKEN_COUNT, SamplingParams
 from miaotui.engine.llm import LLM
 from miaotui.engine.messages import Message
 from miaotui.errors import InvalidRequestError, brief
+from miaotui.formats.tokenizer import Tokenizer
 
 MAX_INSTRUCTION_CHARACTERS = 64 << 10
 MAX_CHOICE_CHARACTERS = 1024
@@ -68,19 +70,18 @@ def prompt_for(llm: LLM, asking: Asking, given: str | Row[Message]) -> Asked:
 
 
 def answers(llm: LLM, asking: Asking, asked: Row[Asked], *, sure: bool = True, tenant: str = "") -> list[Answer]:
-    """What the model says to each prompt; they run together. sure: whether it is to be told how sure the model is.
+    """As `answering`, done by this model. Raises what `LLM.generate` raises, too."""
+    return done_by(llm, answering(llm.tokenizer, asking, asked, sure=sure), tenant)
 
-    Raises what `LLM.generate` does.
+
+def answering(tokenizer: Tokenizer, asking: Asking, asked: Row[Asked], *, sure: bool = True) -> Asks[list[Answer]]:
+    """What a model says to each prompt; they run together. sure: whether it is to be told how sure the model is.
+
+    Raises InvalidRequestError for choices that the model's tokens cannot tell apart.
     """
     prompts = [one.ids for one in asked]
     if asking.choices:
-        return choose(llm, prompts, asking.choices, tenant=tenant)
-    done = llm.generate(
-        prompts,
-        temperature=0.0,
-        max_tokens=asking.max_tokens,
-        logprobs=MAX_LOGPROBS if sure else None,
-        progress=False,
-        tenant=tenant,
-    )
+        return (yield from choosing(tokenizer, prompts, asking.choices))
+    logprobs = MAX_LOGPROBS if sure else None
+    done = yield Work(prompts, SamplingParams(temperature=0.0, max_tokens=asking.max_tokens, logprobs=logprobs))
     return [Answer(one, tuple(map(Position.of, one.logprobs or ()))) for one in done]

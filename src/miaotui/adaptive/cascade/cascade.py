@@ -163,14 +163,15 @@ def _completion(item: _Item) -> Completion:
     receipt = replace(
         completion.receipt,
         path="cascade",
-        why=_why(item.stages),
+        why=explained(item.stages),
         queue_s=completion.receipt.queue_s + item.asked_s - item.begin_s,
         stages=tuple(item.stages),
     )
     return replace(completion, receipt=receipt)
 
 
-def _why(stages: list[Stage]) -> str:
+def explained(stages: Row[Stage]) -> str:
+    """Why a cascade ended where it did; the last stage is the one that has answered."""
     *before, last = stages
     parts = [f"{one.model} was not sure enough ({one.signal} {one.value:.3g} < {one.threshold:.3g})" for one in before]
     if last.signal is not None:

@@ -11,7 +11,8 @@ from collections.abc import Sequence as Row
 from dataclasses import dataclass, field
 
 from miaotui.adaptive.cascade.answer import Answer, Position
-from miaotui.core import MAX_LOGPROBS, Receipt
+from miaotui.adaptive.cascade.work import Asks, Work, done_by
+from miaotui.core import MAX_LOGPROBS, Receipt, SamplingParams
 from miaotui.engine.llm import LLM
 from miaotui.engine.results import Completion
 from miaotui.errors import InvalidRequestError, brief
@@ -52,17 +53,22 @@ class _Walk:
 
 
 def choose(llm: LLM, prompts: Row[list[int]], choices: Row[str], *, tenant: str = "") -> list[Answer]:
-    """Which of `choices` the model says behind each prompt of token ids; its positions are the partings.
+    """As `choosing`, done by this model. Raises what `LLM.generate` raises, too."""
+    return done_by(llm, choosing(llm.tokenizer, prompts, choices), tenant)
 
-    Raises InvalidRequestError for choices that cannot be told apart, and what `LLM.generate` raises.
+
+def choosing(tokenizer: Tokenizer, prompts: Row[list[int]], choices: Row[str]) -> Asks[list[Answer]]:
+    """Which of `choices` a model says behind each prompt of token ids; its positions are the partings.
+
+    Raises InvalidRequestError for choices that cannot be told apart.
     """
-    root = _tree(llm.tokenizer, choices)
+    root = _tree(tokenizer, choices)
     walks = [_Walk(list(prompt), root) for prompt in prompts]
     for walk in walks:
         walk.skip()
     while groups := _by_node(walks):
         for group in groups:
-            _ask(llm, group, tenant)
+            yield from _ask(group)
     return [_answer(walk, choices) for walk in walks]
 
 
@@ -97,18 +103,12 @@ def _by_node(walks: Iterable[_Walk]) -> list[list[_Walk]]:
     return list(groups.values())
 
 
-def _ask(llm: LLM, group: Row[_Walk], tenant: str) -> None:
+def _ask(group: Row[_Walk]) -> Asks[None]:
     """Have walks that are at the same parting go on by one token."""
     allowed = list(group[0].node.children)
-    done = llm.generate(
-        [walk.prompt + walk.path for walk in group],
-        temperature=0.0,
-        max_tokens=1,
-        logprobs=MAX_LOGPROBS,
-        logit_bias=dict.fromkeys(allowed, ALLOWED_BIAS),
-        progress=False,
-        tenant=tenant,
-    )
+    bias = dict.fromkeys(allowed, ALLOWED_BIAS)
+    params = SamplingParams(temperature=0.0, max_tokens=1, logprobs=MAX_LOGPROBS, logit_bias=bias)
+    done = yield Work([walk.prompt + walk.path for walk in group], params)
     for walk, one in zip(group, done, strict=True):
         (entry,) = one.logprobs or ()
         known = dict(entry.top)

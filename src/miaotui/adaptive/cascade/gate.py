@@ -51,6 +51,13 @@ class Gate:
         """Whether an answer with that signal suffices."""
         return self.threshold is not None and value >= self.threshold
 
+    def check_use(self) -> None:
+        """Raises GateError for a gate that nothing passes: asking the small model would be in vain."""
+        if self.threshold is None:
+            raise GateError(
+                "the gate lets no answer of the small model pass; calibrate it with more rows, or with a lower floor."
+            )
+
     def check(self, models: Row[LLM]) -> None:
         """Raises GateError unless it was calibrated for these models, in this order, as they are run now."""
         found = digests(models)

@@ -8,6 +8,7 @@ from typing import Any
 
 from miaotui import _native
 from miaotui.adaptive.drafters.given import GivenDrafter
+from miaotui.adaptive.drafters.past import PastAnswers
 from miaotui.engine.kv_memory import DEFAULT_BYTES, DEFAULT_SHARE, available_memory_bytes
 from miaotui.engine.llm import LLM
 from miaotui.engine.loading import find_model
@@ -21,12 +22,14 @@ def open_models(
     *,
     kv_memory_bytes: int | None = None,
     drafting: bool = False,
+    past_answers_bytes: int | None = None,
     **options: Any,
 ) -> list[LLM]:
     """The models, cheapest first, ready to answer within one budget.
 
     kv_memory_bytes: of all models together; None: what one model alone would take. drafting: whether models but the
-    first are to check the small answer's tokens several at a time (`GivenDrafter`). options: those of `LLM`.
+    first are to check the small answer's tokens several at a time (`GivenDrafter`). past_answers_bytes: of earlier
+    answers that they draft from as well; None: they do not. options: those of `LLM`.
 
     Raises InvalidRequestError for fewer than two models, CapacityError where they do not fit the memory together, and
     what `LLM` raises.
@@ -39,7 +42,8 @@ def open_models(
     opened: list[LLM] = []
     try:
         for number, (model, share) in enumerate(zip(models, shares, strict=True)):
-            drafter = GivenDrafter() if drafting and number else None
+            past = None if past_answers_bytes is None else PastAnswers(past_answers_bytes)
+            drafter = GivenDrafter(past) if drafting and number else None
             opened.append(LLM(model, **{"drafter": drafter, **options, "kv_memory_bytes": share}))
     except BaseException:
         for llm in opened:

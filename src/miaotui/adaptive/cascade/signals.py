@@ -18,8 +18,10 @@ from statistics import fmean
 
 from miaotui.adaptive.cascade.answer import Answer
 from miaotui.adaptive.cascade.asking import Asked
-from miaotui.adaptive.cascade.choosing import choose
+from miaotui.adaptive.cascade.choosing import choosing
 from miaotui.adaptive.cascade.judging import normalized
+from miaotui.adaptive.cascade.work import Asks, Work, done_by
+from miaotui.core import SamplingParams
 from miaotui.engine.llm import LLM
 from miaotui.engine.messages import Message
 from miaotui.errors import InvalidRequestError, brief
@@ -32,8 +34,8 @@ SAMPLE_SEED = 0
 VERIFYING = "Is this answer right? Answer yes or no."
 CHAT_VERDICTS, TEXT_VERDICTS = ("Yes", "No"), (" yes", " no")
 
-Measure = Callable[[LLM, Row[Asked], Row[Answer], str], list[float]]
-"""Values for the answers that a model gave to its prompts; the last argument is the tenant."""
+Measure = Callable[[LLM, Row[Asked], Row[Answer]], Asks[list[float]]]
+"""Values for the answers that a model gave to its prompts. Of the model only its tokens and template are used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,15 @@ class Signal:
 
 
 def measure(signal: Signal, llm: LLM, asked: Row[Asked], said: Row[Answer], tenant: str = "") -> list[float]:
-    """The signal of each answer, a finite number. Raises what `LLM.generate` does where the model is asked again."""
+    """As `measuring`, done by this model. Raises what `LLM.generate` does where it is asked again."""
+    return done_by(llm, measuring(signal, llm, asked, said), tenant)
+
+
+def measuring(signal: Signal, llm: LLM, asked: Row[Asked], said: Row[Answer]) -> Asks[list[float]]:
+    """The signal of each answer, a finite number."""
     if not said:
         return []
-    values = signal.measure(llm, asked, said, tenant)
+    values = yield from signal.measure(llm, asked, said)
     return [LEAST if math.isnan(value) else min(max(value, LEAST), -LEAST) for value in values]
 
 
@@ -64,33 +71,30 @@ def find_signal(name: str) -> Signal:
 
 
 def _of_each(value: Callable[[Answer], float]) -> Measure:
-    return lambda llm, asked, said, tenant: [value(one) if one.positions else LEAST for one in said]
+    def measure(llm: LLM, asked: Row[Asked], said: Row[Answer]) -> Asks[list[float]]:
+        yield from ()  # the model is not asked again
+        return [value(one) if one.positions else LEAST for one in said]
+
+    return measure
 
 
-def _agreement(llm: LLM, asked: Row[Asked], said: Row[Answer], tenant: str) -> list[float]:
+def _agreement(llm: LLM, asked: Row[Asked], said: Row[Answer]) -> Asks[list[float]]:
     """Share of samples that say the same."""
     found = []
     for prompt, answer in zip(asked, said, strict=True):
         most = max(len(answer.completion.token_ids) + 16, 32)  # what goes on for longer says something else
-        samples = llm.generate(
-            prompt.ids,
-            temperature=SAMPLE_TEMPERATURE,
-            seed=SAMPLE_SEED,
-            n=NUM_SAMPLES,
-            max_tokens=most,
-            progress=False,
-            tenant=tenant,
-        )
+        params = SamplingParams(temperature=SAMPLE_TEMPERATURE, seed=SAMPLE_SEED, n=NUM_SAMPLES, max_tokens=most)
+        (samples,) = yield Work([prompt.ids], params)
         same = [normalized(one.text) == normalized(answer.text) for one in (samples, *samples.others)]
         found.append(sum(same) / NUM_SAMPLES)
     return found
 
 
-def _verdict(llm: LLM, asked: Row[Asked], said: Row[Answer], tenant: str) -> list[float]:
+def _verdict(llm: LLM, asked: Row[Asked], said: Row[Answer]) -> Asks[list[float]]:
     """Log-odds of yes against no, asked behind the answer: what was read of the prompt is in memory."""
     yes = (TEXT_VERDICTS if asked[0].messages is None else CHAT_VERDICTS)[0]
     prompts = [_verifying(llm, prompt, answer.text) for prompt, answer in zip(asked, said, strict=True)]
-    verdicts = choose(llm, prompts, TEXT_VERDICTS if yes == TEXT_VERDICTS[0] else CHAT_VERDICTS, tenant=tenant)
+    verdicts = yield from choosing(llm.tokenizer, prompts, TEXT_VERDICTS if yes == TEXT_VERDICTS[0] else CHAT_VERDICTS)
     return [sum(p.margin for p in one.positions) * (1 if one.text == yes else -1) for one in verdicts]
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence as Row
 
 from miaotui.adaptive.adaptive_drafter import AdaptiveDrafter
 from miaotui.adaptive.drafters.lookup import LOOKBACK, READ_AT_ONCE, PromptLookup
+from miaotui.adaptive.drafters.past import PastAnswers
 from miaotui.engine.sequence import Sequence
 
 MOST_GIVEN = 256
@@ -43,10 +44,10 @@ class GivenLookup(PromptLookup):
 
 
 class GivenDrafter(AdaptiveDrafter):
-    """Prompt lookup that also knows answers which were given to the same prompts; nobody else's."""
+    """A drafter that also knows answers which were given to the same prompts; nobody else's."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, past: PastAnswers | None = None) -> None:
+        super().__init__(past)
         self._given: OrderedDict[Key, Row[int]] = OrderedDict()
 
     def give(self, prompt: Row[int], given: Row[int], tenant: str) -> None:

@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 import { duration, number, t } from "./i18n.js";
 import { icon } from "./icons.js";
 
-const PATHS = ["memory", "store", "near", "curated", "shared", "model"];
+const PATHS = ["memory", "store", "near", "curated", "shared", "cascade", "model"];
 
 /** A path's name in words; one that this page does not know yet is shown as it is called. */
 export const pathName = (path) => (PATHS.includes(path) ? t(`path_${path}`) : String(path));

@@ -69,7 +69,7 @@ export class Card {
   facts() {
     const { turn } = this;
     const { receipt } = turn;
-    const isComputed = !receipt || receipt.path === "model" || receipt.path === "shared";
+    const isComputed = !receipt || ["model", "shared", "cascade"].includes(receipt.path);
     const rate = isComputed ? turn.rate : null;
     return [
       receipt

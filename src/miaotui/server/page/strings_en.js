@@ -68,6 +68,7 @@ export const en = {
   path_near: "Near hit",
   path_curated: "Curated",
   path_shared: "Shared",
+  path_cascade: "Small model first",
   path_model: "Generated",
   near_passed: "All {count} checks passed:",
   near_matched: "Answered as for this question:",

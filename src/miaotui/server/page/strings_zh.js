@@ -67,6 +67,7 @@ export const zh = {
   path_near: "近似命中",
   path_curated: "人工整理",
   path_shared: "共享",
+  path_cascade: "先问小模型",
   path_model: "模型生成",
   near_passed: "{count} 项检查全部通过：",
   near_matched: "按以下问题作答：",
