@@ -50,6 +50,8 @@ def test_who_waits_comes_before_who_comes_again() -> None:
         asked.wait()
         while turns._next < 2:  # until it has asked for its turn
             pass
+        thread.join(0.05)
+        assert not order, "it is not there yet"
     with turns:
         order.append("again")
     thread.join()

@@ -182,9 +182,12 @@ def test_a_key_with_a_floor_above_the_gates_has_the_model_answer(eager: Running,
     assert "quality floor of 0.99" in refused["cascade"]
 
 
-def test_answers_of_the_small_model_are_not_kept(eager: Running) -> None:
-    text = "is kept"
-    assert [post(eager, body(text), KEYS[0])["miaotui"]["path"] for _ in range(2)] == ["cascade", "cascade"]
+def test_answers_of_the_small_model_are_not_kept(paths: tuple[Path, Path]) -> None:
+    for threshold, wanted in ((ALWAYS, ["cascade", "cascade"]), (NEVER, ["cascade", "memory"])):
+        cache = AnswerCache([DictStore()], b"s" * 32)
+        with running(paths, gate_for(paths, threshold, CHOSEN), cache=cache) as server:
+            asked = body("the cat", guided_choice=["yes", "no"])
+            assert [post(server, asked)["miaotui"]["path"] for _ in range(2)] == wanted
 
 
 def test_choices_are_given_as_the_gate_was_calibrated(paths: tuple[Path, Path]) -> None:
