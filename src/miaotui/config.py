@@ -82,6 +82,7 @@ class Config:
     tune: bool
     drafting: DraftingChoice
     past_answers_bytes: int
+    draft_model: str | None
     sources: Mapping[str, str]
 
 
@@ -178,6 +179,14 @@ SETTINGS = (
         parse_bytes,
         32 << 20,
         "memory for earlier answers that tokens are guessed from with `drafting` past",
+    ),
+    Setting(
+        "draft_model",
+        "MIAOTUI_DRAFT_MODEL",
+        text,
+        None,
+        "smaller model of the same vocabulary that guesses tokens where this pays: the same answers",
+        metavar="MODEL",
     ),
     Setting("offline", "MIAOTUI_OFFLINE", truth, False, "never use the network"),
 )

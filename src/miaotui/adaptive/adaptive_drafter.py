@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Row
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from miaotui.adaptive.best_size import BESIDE_OTHERS, best_size
+from miaotui.adaptive.drafters.candidate import Candidate
 from miaotui.adaptive.drafters.lookup import PromptLookup
+from miaotui.adaptive.drafters.model import DraftModel
 from miaotui.adaptive.drafters.past import PastAnswers
+from miaotui.adaptive.model_drafting import ModelDrafting
 from miaotui.adaptive.shares import LENGTHS, Offer, Shares
 from miaotui.adaptive.step_cost import SIZES, StepCost
 from miaotui.engine.sequence import Sequence
 
-WORTH_IT = 1.05
-"""A draft is to be so many times faster than none: costs are known no better, and looking for one takes time, too."""
-LARGER = 1.04
-"""A larger number of tokens is to be so many times better than a smaller one, for the same reason."""
-BESIDE_OTHERS = 1.8
-"""With several answers, a step may take at most so many times as long for drafts: as long as for prompts."""
+if TYPE_CHECKING:
+    from miaotui.engine.loading import LoadedModel
+
 FIRST_ALLOWANCE, ALLOWANCE, MOST_ALLOWANCE = 2.0, 0.01, 3.0
 """Steps' time that drafts may cost that are tried although they do not seem to pay, for texts and machines change: at
 first, and with each step."""
@@ -35,24 +37,33 @@ class _State:
     shares: Shares
     lookup: PromptLookup
     num_seen: int = 0
-    offers: Row[Offer] = ()
+    offers: list[Offer] = field(default_factory=list)
     best: Row[int] = ()
 
 
 class AdaptiveDrafter:
     """Drafts from a sequence's own text and from past answers, for one engine; see `engine.drafter.Drafter`.
 
-    past: None leaves past answers out.
+    past: None leaves past answers out. A small model is asked, too, where `use_model` gave one.
     """
 
     def __init__(self, past: PastAnswers | None = None) -> None:
         self.costs = StepCost()
         self.past = past
+        self.model: ModelDrafting | None = None
         self._shares = Shares()
         self._states: WeakKeyDictionary[Sequence, _State] = WeakKeyDictionary()
         self._num_chances = 0
         self._allowance = FIRST_ALLOWANCE
         self._is_trial = False
+
+    def use_model(self, small: LoadedModel | None, large: LoadedModel) -> None:
+        """See `engine.drafter.ModelDrafter.use_model`."""
+        if small is None:
+            self.model = None
+            return
+        share = small.compiled.weight_bytes / max(large.compiled.weight_bytes, 1)
+        self.model = ModelDrafting(DraftModel.of(small, large.file.spec.vocab_size), share)
 
     def draft(self, answering: Row[Sequence], num_spare: int) -> Mapping[Sequence, Row[int]]:
         """See `Drafter.draft`. The likeliest tokens of all sequences first, up to where they stop to be worth it."""
@@ -60,23 +71,30 @@ class AdaptiveDrafter:
         most = min(num_spare, SIZES[-1])
         if most < 1:
             return {}
-        offers: list[tuple[float, int]] = []  # how likely each further token is to come, and of which sequence
-        for number, sequence in enumerate(answering):
-            offers += [(chance, number) for chance in self._offer(sequence, most)]
+        offered = {number: self._offer(one, most) for number, one in enumerate(answering) if _may_draft(one)}
+        spent = 0.0 if self.model is None else self._ask(self.model, answering, offered, most)
+        # how likely each further token is to come, and of which sequence
+        offers = [(chance, number) for number, chances in offered.items() for chance in chances]
         if not offers:
             return {}
         offers.sort(key=_by_chance)  # stable: a sequence's own tokens stay in order
-        num_taken = self._num_worth(len(answering), offers[:most])
+        num_taken = self._num_worth(len(answering), offers[:most], spent)
         counts: dict[int, int] = {}
         for _, number in offers[:num_taken]:
             counts[number] = counts.get(number, 0) + 1
+        if self.model is not None:
+            self.model.took(num_taken)
         return {answering[number]: self._states[answering[number]].best[:count] for number, count in counts.items()}
 
     def judge(self, sequence: Sequence, num_judged: int, num_accepted: int) -> None:
-        """See `Drafter.judge`. Nothing new: the sequence's next tokens tell of all that was offered, taken or not."""
+        """See `Drafter.judge`. The sequence's next tokens tell more: of all that was offered, taken or not."""
+        if self.model is not None:
+            self.model.accepted(num_accepted)
 
     def ended(self, sequence: Sequence) -> None:
         """See `Drafter.ended`. Answers that came to their end are kept for the same tenant's next ones."""
+        if self.model is not None:
+            self.model.ended(sequence)
         state = self._states.pop(sequence, None)
         if state is not None:
             self._look_back(state, sequence.token_ids)
@@ -99,13 +117,11 @@ class AdaptiveDrafter:
     def _offer(self, sequence: Sequence, most: int) -> list[float]:
         """How likely the tokens are to come that a sequence has to propose."""
         most = min(most, sequence.num_draftable_tokens)
-        if most < 1 or (sequence.constraint is not None and sequence.constraint.mean_s > QUICK_MASK_S):
-            return []
         state = self._states.get(sequence)
         if state is None:
             self._states[sequence] = state = _State(Shares(self._shares), self.begin(sequence))
         self._look_back(state, sequence.token_ids)
-        state.offers = self._offers(state.lookup, sequence, most)
+        state.offers, state.best = self._offers(state.lookup, sequence, most), ()
         best: list[float] = []
         for offer in state.offers:
             chances = state.shares.chances(offer, most)
@@ -113,7 +129,31 @@ class AdaptiveDrafter:
                 best, state.best = chances, offer.tokens
         return best
 
-    def _offers(self, lookup: PromptLookup, sequence: Sequence, most: int) -> Row[Offer]:
+    def _ask(
+        self, model: ModelDrafting, answering: Row[Sequence], offered: dict[int, list[float]], most: int
+    ) -> float:
+        """Put a small model's tokens in where they promise more; what they took, in steps without drafts."""
+        candidates = {
+            number: Candidate(
+                answering[number],
+                self._states[answering[number]].shares,
+                min(most, answering[number].num_draftable_tokens),
+                free,
+            )
+            for number, free in offered.items()
+        }
+        spent = model.ask(list(candidates.values()), len(answering), self.costs, most)
+        for number, one in candidates.items():
+            state, offer = self._states[one.sequence], one.offer
+            if offer is None:
+                continue
+            state.offers.append(offer)
+            chances = one.shares.chances(offer, one.most)
+            if sum(chances) > sum(offered[number]):
+                offered[number], state.best = chances, offer.tokens
+        return spent
+
+    def _offers(self, lookup: PromptLookup, sequence: Sequence, most: int) -> list[Offer]:
         """What each drafter has to say, the one with the longer match first."""
         ids, offers = sequence.token_ids, list[Offer]()
         lookup.read(ids)
@@ -133,28 +173,20 @@ class AdaptiveDrafter:
         for offer in state.offers:
             self._shares.observe(offer, came)
             state.shares.observe(offer, came)
-        state.offers, state.num_seen = (), len(token_ids)
+        state.offers, state.num_seen = [], len(token_ids)
 
-    def _num_worth(self, num_answers: int, offers: Row[tuple[float, int]]) -> int:
-        """How many of the offers, likeliest first, give the most tokens per second; now and then another number."""
+    def _num_worth(self, num_answers: int, offers: Row[tuple[float, int]], spent: float) -> int:
+        """How many of the offers, likeliest first, give the most tokens per second; now and then another number.
+
+        spent: on guessing, in steps without drafts: for what was dear, none is no trial.
+        """
         ratios = self.costs.ratios(num_answers)
         self._num_chances += 1
         if not ratios:
             return 0
-        best, count, expected = WORTH_IT, 0, float(num_answers)
-        at = 1
-        for number, (chance, _) in enumerate(offers, 1):
-            expected += chance
-            if number < SIZES[at]:
-                continue
-            gain, ratio = expected / num_answers / ratios[at], ratios[at]
-            at += 1
-            if gain > best * (LARGER if count else 1.0) and (num_answers == 1 or ratio <= BESIDE_OTHERS):
-                best, count = gain, number
-            if at == len(ratios):
-                break
+        count, _ = best_size(num_answers, [chance for chance, _ in offers], ratios, spent)
         self._allowance = min(self._allowance + ALLOWANCE, MOST_ALLOWANCE)
-        if count and self._num_chances % TRIAL_STEPS:
+        if count and (spent or self._num_chances % TRIAL_STEPS):
             return count
         if count and self._num_chances % (2 * TRIAL_STEPS):
             return 0
@@ -162,6 +194,12 @@ class AdaptiveDrafter:
         trial = self.costs.least_seen(num_answers, len(offers), most_ratio)
         self._is_trial = trial > 0
         return trial or count
+
+
+def _may_draft(sequence: Sequence) -> bool:
+    """Whether guesses for it may be read, and soon."""
+    is_slow = sequence.constraint is not None and sequence.constraint.mean_s > QUICK_MASK_S
+    return sequence.num_draftable_tokens > 0 and not is_slow
 
 
 def _by_chance(offer: tuple[float, int]) -> float:

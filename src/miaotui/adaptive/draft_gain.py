@@ -53,7 +53,7 @@ class DraftGain:
         for name, value in (
             ("said", work.num_said - others),
             ("steps", work.num_draftable),
-            ("ms", prices.ms(work) if work.num_drafted else plain_ms),
+            ("ms", (prices.ms(work) if work.num_drafted else plain_ms) + work.drafting_s * 1e3),
             ("plain_ms", plain_ms),
         ):
             setattr(sums, name, FORGETTING * getattr(sums, name) + value)

@@ -1,4 +1,7 @@
-"""How likely drafted tokens are to come, by who drafted them and how many tokens agreed before."""
+"""How likely drafted tokens are to come, by who drafted them and how many tokens agreed before.
+
+A draft model's tokens are told apart by the probability that it gives them itself: what that is worth is learned.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,15 @@ from collections.abc import Sequence as Row
 from dataclasses import dataclass
 from typing import Literal
 
-DrafterName = Literal["request", "past"]
+DrafterName = Literal["request", "past", "model"]
 LENGTHS = (2, 4, 8, 16, 32, 64, 128)
 """Of matches that are told apart; shorter ones than the first are none."""
 FIRST_SHARES = (0.35, 0.6, 0.8, 0.9, 0.95, 0.97, 0.98)
 """Of tokens behind such matches that are taken to come as long as nothing was seen."""
+SURENESS = (0.3, 0.5, 0.7, 0.85, 0.95, 0.99)
+"""Borders between classes of a draft model's own probability of a token."""
+FIRST_SURE_SHARES = (0.15, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97)
+"""Of tokens in these classes that are taken to come as long as nothing was seen."""
 FIRST_WEIGHT = 4.0
 """What that counts, in tokens seen."""
 FORGETTING = 0.98
@@ -41,11 +48,15 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """Tokens that somebody says will come, behind a match of so many."""
+    """Tokens that somebody says will come, behind a match of so many.
+
+    sureness: of a draft model, which has no match: the class of its own probability of each token.
+    """
 
     drafter: DrafterName
     matched: int
     tokens: Row[int]
+    sureness: Row[int] = ()
 
     def num_right(self, came: Row[int]) -> int:
         """How many of them came at once, where these tokens did."""
@@ -71,7 +82,7 @@ class Shares:
         """How likely each of its tokens is to come, as far as that is likely enough."""
         chances: list[float] = []
         chance = 1.0
-        for kind, count in _runs(offer.matched, min(most, len(offer.tokens))):
+        for kind, count in _runs(offer, min(most, len(offer.tokens))):
             value = self._share(offer.drafter, kind).value
             for _ in range(count):
                 chance *= value
@@ -85,21 +96,34 @@ class Shares:
         num_right = offer.num_right(came)
         has_missed = num_right < min(len(offer.tokens), len(came))
         at = 0
-        for kind, count in _runs(offer.matched, num_right + has_missed):
+        for kind, count in _runs(offer, num_right + has_missed):
             self._share(offer.drafter, kind).observe(count, min(num_right - at, count))
             at += count
+
+    def of_sureness(self, kind: int) -> float:
+        """Of a draft model's tokens of that class, the share that comes."""
+        return self._share("model", kind).value
 
     def _share(self, drafter: DrafterName, kind: int) -> Share:
         share = self._shares.get((drafter, kind))
         if share is None:
-            first = FIRST_SHARES[kind] if self._before is None else self._before._share(drafter, kind).value
+            firsts = FIRST_SURE_SHARES if drafter == "model" else FIRST_SHARES
+            first = firsts[kind] if self._before is None else self._before._share(drafter, kind).value
             self._shares[drafter, kind] = share = Share(first * FIRST_WEIGHT, FIRST_WEIGHT)
         return share
 
 
-def _runs(matched: int, count: int) -> Iterator[tuple[int, int]]:
-    """So many tokens behind a match, as runs with matches of one kind: which kind, and how many."""
-    end = matched + count
+def sureness(probability: float) -> int:
+    """The class of a draft model's probability; what is no number is in the lowest."""
+    return bisect_right(SURENESS, probability) if probability > 0 else 0
+
+
+def _runs(offer: Offer, count: int) -> Iterator[tuple[int, int]]:
+    """The first so many tokens as runs of one kind: which kind, and how many."""
+    if offer.drafter == "model":
+        yield from ((kind, 1) for kind in offer.sureness[:count])
+        return
+    matched, end = offer.matched, offer.matched + count
     while matched < end:
         kind = bisect_right(LENGTHS, matched) - 1
         border = LENGTHS[kind + 1] if kind + 1 < len(LENGTHS) else end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Mapping
 from collections.abc import Sequence as Row
@@ -64,6 +65,15 @@ class StepCost:
             return 1.0
         return math.exp(math.log(seconds) - self._speed - median_low(kind.seen[0]))
 
+    def alone(self, num_answers: int) -> float | None:
+        """Seconds of a step without drafts, as `scaled` has them; None before one was seen."""
+        kind = self._kinds.get(_kind(num_answers))
+        return math.exp(median_low(kind.seen[0])) if kind is not None and kind.seen[0] else None
+
+    def scaled(self, seconds: float) -> float:
+        """Seconds of now as they would be at the speed that costs are kept at."""
+        return seconds * math.exp(-self._speed)
+
     def least_seen(self, num_answers: int, most: int, most_ratio: float) -> int:
         """The number of drafted tokens, of at most so many, that was tried least often; 0: all are too dear.
 
@@ -112,6 +122,17 @@ class _Kind:
             ratios.append(last + slope * (size - last_size))
         self.slope = slope
         return ratios[:end]
+
+
+def ratio_of(ratios: Row[float], num_drafted: int) -> float:
+    """The same as `StepCost.ratios`, of any number of drafted tokens: between SIZES in between, infinite beyond."""
+    at = bisect_left(SIZES, num_drafted)
+    if at >= len(ratios):
+        return math.inf
+    if SIZES[at] == num_drafted:
+        return ratios[at]
+    share = (num_drafted - SIZES[at - 1]) / (SIZES[at] - SIZES[at - 1])
+    return ratios[at - 1] + share * (ratios[at] - ratios[at - 1])
 
 
 def _kind(num_answers: int) -> int:

@@ -57,8 +57,8 @@ class StepTime:
         return ms * self._speed.factor
 
     def observe(self, work: StepWork, seconds: float) -> None:
-        """A step took so long."""
-        features, ms = _features(work), seconds * 1e3
+        """A step took so long, what guessing took before it included."""
+        features, ms = _features(work), (seconds - work.drafting_s) * 1e3
         if ms <= 0 or not work.num_tokens:
             return
         if not self._fit.num_seen:

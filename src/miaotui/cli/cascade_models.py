@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from miaotui.cli.output import note
 from miaotui.cli.parsing import add_model_options, cpu_info, thread_excess
+from miaotui.errors import ConfigError
 
 if TYPE_CHECKING:
     from miaotui.config import Config
@@ -28,6 +29,8 @@ def open_all(config: Config, models: Sequence[str], **more: Any) -> list[LLM]:
     """
     if excess := thread_excess(config, cpu_info(config)):
         note(f"{excess}; expect it to be far slower")
+    if config.draft_model is not None and config.sources["draft_model"].startswith("flag"):
+        raise ConfigError("a cascade's large model drafts from the small one's answers; leave out --draft-model.")
     from miaotui.adaptive.cascade import open_models
     from miaotui.formats.store import pull
 

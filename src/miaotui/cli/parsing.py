@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from miaotui.cli.output import note
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from miaotui.config import Config
-    from miaotui.engine.drafter import Drafter
     from miaotui.engine.embedder import Embedder
     from miaotui.engine.llm import LLM
 
@@ -83,6 +84,11 @@ def add_model_options(parser: ArgumentParser) -> None:
     group.add_argument(
         "--past-answers", metavar="SIZE", help="memory for earlier answers that tokens are guessed from (default 32MiB)"
     )
+    group.add_argument(
+        "--draft-model",
+        metavar="MODEL",
+        help="a smaller model of the same vocabulary that guesses tokens where this pays (default: none)",
+    )
     group.add_argument("--isa", metavar="TIER", help="instruction-set tier to force; `miaotui doctor` lists them")
 
 
@@ -92,7 +98,7 @@ def config_of(args: Namespace) -> Config:
 
     flags = {
         name: getattr(args, name, None)
-        for name in ("activations", "kv_dtype", "context_length", "threads", "isa", "drafting")
+        for name in ("activations", "kv_dtype", "context_length", "threads", "isa", "drafting", "draft_model")
     }
     others = {
         "kv_memory_bytes": "kv_memory",
@@ -130,14 +136,15 @@ def thread_excess(config: Config, cpu: dict[str, Any]) -> str | None:
 
 
 def open_llm(config: Config, *, fetch: bool = False, **options: Any) -> LLM:
-    """The configured model, ready to answer. With `fetch`, a model known by name is downloaded first if need be."""
+    """The configured model, ready to answer. With `fetch`, a model known by name is downloaded first if need be.
+
+    options: those of `LLM`, instead of what is configured; with a drafter, or None for it, no draft model is opened.
+    """
     if excess := thread_excess(config, cpu_info(config)):
         note(f"{excess}; expect it to be far slower")
-    path = None
-    if fetch:
-        from miaotui.formats.store import pull
-
-        path = pull(config.model)
+    path = _fetched(config.model) if fetch else None
+    if "drafter" not in options:
+        options |= _drafting(config, fetch=fetch)
     from miaotui.engine.llm import LLM
 
     return LLM(
@@ -147,16 +154,29 @@ def open_llm(config: Config, *, fetch: bool = False, **options: Any) -> LLM:
         context_length=config.context_length,
         kv_memory_bytes=config.kv_memory_bytes,
         pack_cache_bytes=config.pack_cache_bytes,
-        **{"prefix_cache_bytes": config.prefix_cache_bytes, "drafter": _drafter(config), **options},
+        **{"prefix_cache_bytes": config.prefix_cache_bytes, **options},
     )
 
 
-def _drafter(config: Config) -> Drafter | None:
-    if config.drafting == "off":
-        return None
+def _fetched(model: str) -> Path:
+    from miaotui.formats.store import pull
+
+    return pull(model)
+
+
+def _drafting(config: Config, *, fetch: bool) -> dict[str, Any]:
+    """What guesses tokens: nothing where drafting is off, unless nobody said so and there is a draft model."""
+    is_off = config.drafting == "off"
+    if is_off and config.draft_model is not None and config.sources["drafting"] != "default":
+        note(f"{config.sources['drafting']} is off: the draft model {config.draft_model} is not opened")
+    if is_off and (config.draft_model is None or config.sources["drafting"] != "default"):
+        return {"drafter": None}
     from miaotui.adaptive import AdaptiveDrafter, PastAnswers
 
-    return AdaptiveDrafter(PastAnswers(config.past_answers_bytes) if config.drafting == "past" else None)
+    drafter = AdaptiveDrafter(PastAnswers(config.past_answers_bytes) if config.drafting == "past" else None)
+    if config.draft_model is None:
+        return {"drafter": drafter}
+    return {"drafter": drafter, "draft_model": _fetched(config.draft_model) if fetch else config.draft_model}
 
 
 def open_embedder(config: Config, model: str) -> Embedder:

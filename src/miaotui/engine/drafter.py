@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Row
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from miaotui.engine.loading import LoadedModel
     from miaotui.engine.sequence import Sequence
 
 DRAFT_ROWS = 48
@@ -32,3 +33,11 @@ class Drafter(Protocol):
 
     def ended(self, sequence: Sequence) -> None:
         """That sequence has ended, for the reason it gives; it may never have been offered a draft."""
+
+
+@runtime_checkable
+class ModelDrafter(Drafter, Protocol):
+    """A drafter that can have a small model guess for it."""
+
+    def use_model(self, small: LoadedModel | None, large: LoadedModel) -> None:
+        """Ask this model, whose tokens are those of the large one; nobody else uses it. None: ask none any more."""

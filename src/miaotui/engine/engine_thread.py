@@ -113,7 +113,8 @@ class EngineThread:
             self._heartbeat.beat(slices, end_s - start_s)
         if slices or updates:
             num_said = sum(len(part.token_ids) for one, part in updates if one.constraint is None)
-            self._deliver(Step(updates, len(slices), end_s - start_s, end_s, work_of_step(slices, num_said)))
+            work = work_of_step(slices, num_said, self._engine.scheduler.drafting_s)
+            self._deliver(Step(updates, len(slices), end_s - start_s, end_s, work))
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

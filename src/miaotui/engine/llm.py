@@ -14,6 +14,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeGuard, cast, overload
 
 from miaotui.core import Activations, SamplingParams
+from miaotui.engine.draft_loading import default_drafter, load_with_draft_model
+from miaotui.engine.drafter import ModelDrafter
 from miaotui.engine.interrupts import DeferredInterrupt
 from miaotui.engine.loading import LoadedModel, LoadOptions, find_model, fingerprint, load_model
 from miaotui.engine.messages import Message, plain_messages, tell_of_tools
@@ -68,6 +70,8 @@ class LLM:
         configured (not). They hold what was asked and said, in numbers, readable for this user alone.
     drafter: guesses tokens, so that one step can read several of them (`miaotui.adaptive.AdaptiveDrafter`): the same
         output, bit for bit. One drafter serves one LLM; None: nothing is guessed.
+    draft_model: a smaller model of the same vocabulary, by name or path, that guesses tokens where this pays (with
+        `AdaptiveDrafter`, if no drafter is given); its weights and pages count as memory of this one.
     chat_template: Jinja source to use instead of the model's own.
 
     Of a text encoder ("minilm"), which writes no text, only `embed` is of use, and of the options only `activations`,
@@ -101,7 +105,10 @@ class LLM:
         prefix_cache: bool = True,
         prefix_cache_bytes: int | None = None,
         drafter: Drafter | None = None,
+        draft_model: str | os.PathLike[str] | None = None,
     ) -> None:
+        if draft_model is not None and drafter is None:
+            drafter = default_drafter()
         options = LoadOptions(
             activations=activations,
             kv_dtype=kv_dtype,
@@ -123,7 +130,7 @@ class LLM:
                 f"{file.spec.name} scores labels for texts and writes none; take another model."
             )
         self._embedder: Embedder | None = _open_embedder(file, options) if file.spec.is_encoder else None
-        self._loaded: LoadedModel | None = None if self._embedder else load_model(file, options)
+        self._loaded: LoadedModel | None = None if self._embedder else _load(file, draft_model, options)
         self._own_template = chat_template
         self._lock = threading.Lock()
         self._parts: dict[int, deque[Delta]] = {}
@@ -336,6 +343,9 @@ class LLM:
         if self._loaded is not None:
             self._cancel(self._engine.scheduler.unfinished())
             self._engine.save_prefixes()
+            drafter = self._engine.scheduler.drafter
+            if isinstance(drafter, ModelDrafter):
+                drafter.use_model(None, self.loaded)
             self._loaded = None
 
     def __enter__(self) -> LLM:
@@ -483,6 +493,12 @@ class LLM:
 
         tokens = {"bos_token": self.tokenizer.bos_token, "eos_token": self.tokenizer.eos_token}
         return ChatTemplate(self.chat_template, **tokens)  # compiled once per process
+
+
+def _load(file: ModelFile, draft_model: str | os.PathLike[str] | None, options: LoadOptions) -> LoadedModel:
+    if draft_model is None:
+        return load_model(file, options)
+    return load_with_draft_model(file, find_model(draft_model), options)
 
 
 def _open_embedder(file: ModelFile, options: LoadOptions) -> Embedder:

@@ -8,9 +8,49 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from miaotui.engine.scheduler import Slice, StepLimits
+from miaotui.engine.scheduler import StepLimits
 
 Int32Array = NDArray[np.int32]
+
+
+class Readable(Protocol):
+    """A text as a program reads it: `Sequence`, or what a draft model has of one."""
+
+    @property
+    def token_ids(self) -> list[int]:
+        """All tokens."""
+
+    @property
+    def num_computed_tokens(self) -> int:
+        """Tokens whose keys and values are in the pages."""
+
+    @property
+    def block_table(self) -> Int32Array:
+        """Page numbers by position // 16; another array whenever they change."""
+
+
+class Part(Protocol):
+    """A text's share of a step; see `Slice`."""
+
+    @property
+    def sequence(self) -> Readable:
+        """The text."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens to read, drafted ones included."""
+
+    @property
+    def num_read(self) -> int:
+        """The same without them."""
+
+    @property
+    def num_logit_rows(self) -> int:
+        """Of how many tokens at the end logits are wanted."""
+
+    @property
+    def draft(self) -> Row[int]:
+        """Tokens behind the text."""
 
 
 class ProgramLike(Protocol):
@@ -45,7 +85,7 @@ class Runner:
         self._logit_rows = np.zeros(limits.max_logit_rows, np.int32)
         self._placed: list[Int32Array | None] = [None] * limits.max_sequences  # whose table each row holds
 
-    def run(self, slices: Row[Slice]) -> NDArray[np.float32]:
+    def run(self, slices: Row[Part]) -> NDArray[np.float32]:
         """Logits [rows, vocabulary], the slices' rows one after the other; valid until the next run.
 
         Raises whatever the program raises; the sequences are as before then, and what was written to their pages will
@@ -72,7 +112,7 @@ class Runner:
         )
         return self._program.logits
 
-    def _place_tokens(self, part: Slice, at: int) -> None:
+    def _place_tokens(self, part: Part, at: int) -> None:
         """Ids and positions of a slice's tokens, from index `at` of the batch on."""
         start, count = part.sequence.num_computed_tokens, part.num_tokens
         if part.draft:

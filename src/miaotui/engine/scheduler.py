@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from bisect import insort
 from collections.abc import Iterable
 from collections.abc import Sequence as Row
@@ -80,6 +81,8 @@ class Scheduler:
         self.num_unfinished = 0
         """Those that wait or run: one number, so that other threads never read one on its way twice or not at all."""
         self.num_preemptions = 0
+        self.drafting_s = 0.0
+        """Of the step scheduled last, what guessing took."""
         self.quantum_tokens = QUANTUM_TOKENS
         self._reuse_prefixes = reuse_prefixes
 
@@ -96,6 +99,7 @@ class Scheduler:
 
     def schedule(self) -> list[Slice]:
         """The next step: admits what fits, then shares the step's tokens out. Empty when there is nothing to do."""
+        self.drafting_s = 0.0
         while (sequence := self.waiting.first()) is not None and self._admit(sequence):
             pass
         slices = self._go_on()
@@ -242,7 +246,9 @@ class Scheduler:
     def _with_drafts(self, slices: list[Slice], drafter: Drafter, num_taken: int) -> list[Slice]:
         """Answers' slices with drafts behind them, where step and pages have room: nobody gives any up for a draft."""
         room = min(self.limits.max_tokens - num_taken, self.limits.max_logit_rows - len(slices))
+        start_s = time.monotonic()
         drafts = drafter.draft([part.sequence for part in slices if part.num_logit_rows], room)
+        self.drafting_s = time.monotonic() - start_s
         return [self._with_draft(part, drafts[part.sequence]) if part.sequence in drafts else part for part in slices]
 
     def _with_draft(self, part: Slice, draft: Row[int]) -> Slice:

@@ -19,6 +19,7 @@ class StepWork:
     others. num_pairs: over all tokens, how many tokens each looks back at, in units of 1,024. num_draftable: of the
     answers, those for which tokens may be guessed. num_said: tokens that came of the answers. Where a grammar decides
     what comes, an answer says one token and is none that may be guessed for: others follow without having been read.
+    drafting_s: seconds that guessing took, before the step.
     """
 
     num_answers: int
@@ -28,6 +29,7 @@ class StepWork:
     num_pairs: float = 0.0
     num_draftable: int = 0
     num_said: float = 0.0
+    drafting_s: float = 0.0
 
     @property
     def num_tokens(self) -> int:
@@ -35,10 +37,10 @@ class StepWork:
         return self.num_answers + self.num_prompt_tokens + self.num_drafted
 
 
-def work_of_step(slices: Iterable[Slice], num_said: int = 0) -> StepWork:
+def work_of_step(slices: Iterable[Slice], num_said: int = 0, drafting_s: float = 0.0) -> StepWork:
     """The work of a step whose sequences have gone on already by what it read.
 
-    num_said: tokens of those that no grammar decides about.
+    num_said: tokens of those that no grammar decides about. drafting_s: see `Scheduler.drafting_s`.
     """
     num_answers = num_prompt_tokens = num_drafted = num_logit_rows = num_pairs = num_draftable = 0
     for part in slices:
@@ -55,4 +57,13 @@ def work_of_step(slices: Iterable[Slice], num_said: int = 0) -> StepWork:
         num_logit_rows += part.num_logit_rows
         num_pairs += part.num_tokens * (2 * end - part.num_tokens)
     pairs = num_pairs / (2 * ATTENTION_UNIT)
-    return StepWork(num_answers, num_prompt_tokens, num_drafted, num_logit_rows, pairs, num_draftable, float(num_said))
+    return StepWork(
+        num_answers,
+        num_prompt_tokens,
+        num_drafted,
+        num_logit_rows,
+        pairs,
+        num_draftable,
+        float(num_said),
+        drafting_s,
+    )

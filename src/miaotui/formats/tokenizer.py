@@ -18,6 +18,8 @@ INFILL_TOKENS = (
     ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),  # Qwen-Coder
     ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),  # StarCoder
 )
+LOOK_FIRST, LOOK_EVERY = 2048, 61
+"""Tokens that vocabularies are compared by: all would take half a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,19 @@ class Tokenizer:
     def longest_token_bytes(self) -> int:
         """Most bytes that any token stands for; the first time, the whole vocabulary is looked through."""
         return max(len(self._codec.token_bytes(id)) for id in range(self.vocab_size))
+
+    def first_difference(self, other: Tokenizer) -> int | None:
+        """A token id that stands for other bytes in the other vocabulary; None: none was found.
+
+        Ids that only one of them has, or that stand for nothing in one (padding), are no difference. The first ids and
+        every LOOK_EVERY-th are looked at: vocabularies that agree there agree.
+        """
+        num_common = min(self.vocab_size, other.vocab_size)
+        for id in (*range(min(LOOK_FIRST, num_common)), *range(LOOK_FIRST, num_common, LOOK_EVERY)):
+            here, there = self._codec.token_bytes(id), other._codec.token_bytes(id)
+            if here and there and here != there:
+                return id
+        return None
 
     @property
     def bos_token(self) -> str:
