@@ -1,11 +1,12 @@
 """What drafting buys, category by category: the same answers with and without, in turns.
 
-usage: drafting.py [--per-category N] [--tokens N] [--activations int16] [--out FILE.json] [MODEL]
+usage: drafting.py [--per-category N] [--categories a,b] [--tokens N] [--activations int16] [--draft-model SMALL]
+                   [--only-model] [--out FILE.json] [MODEL]
 
 Prompts are those of Spec-Bench (spec_bench_half.jsonl), through the model's chat template. Each is answered twice by
 the same process, plain and with drafts, the order changing from prompt to prompt; the answers must be equal, token by
 token. A prompt's speed-up is the ratio of the times from its first token to its last; "whole" includes reading the
-prompt.
+prompt. With --draft-model, a small model guesses beside the lookup, or --only-model without it; what that took is told.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from statistics import geometric_mean, mean
 from typing import Any
@@ -20,17 +22,32 @@ from typing import Any
 from common import data_file, machine_facts, resolve
 from miaotui import LLM
 from miaotui.adaptive import AdaptiveDrafter
+from miaotui.adaptive.drafters.lookup import PromptLookup
 
 CONTEXT = 4096
 KV_BYTES = 512 << 20
 
 
-def questions(per_category: int) -> Iterator[tuple[str, str]]:
+class Blind(PromptLookup):
+    """Finds nothing."""
+
+    def find(self, count: int) -> tuple[int, list[int]]:
+        return 0, []
+
+
+class OnlyModel(AdaptiveDrafter):
+    """Nothing is looked up in the text."""
+
+    def begin(self, sequence: object) -> PromptLookup:
+        return Blind()
+
+
+def questions(per_category: int, categories: list[str]) -> Iterator[tuple[str, str]]:
     taken: dict[str, int] = {}
     for line in data_file("spec_bench_half.jsonl").read_text("utf-8").splitlines():
         row = json.loads(line)
         category = row["category"]
-        if taken.get(category, 0) < per_category:
+        if taken.get(category, 0) < per_category and (not categories or category in categories):
             taken[category] = taken.get(category, 0) + 1
             yield category, row["turns"][0]
 
@@ -39,17 +56,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="smollm2:135m")
     parser.add_argument("--per-category", type=int, default=1000)
+    parser.add_argument("--categories", type=lambda text: text.split(","), default=[])
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--activations", default="int16", choices=["int16", "int8"])
+    parser.add_argument("--draft-model")
+    parser.add_argument("--only-model", action="store_true")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     model = resolve(arguments.model)
     settings: dict[str, Any] = {"context_length": CONTEXT, "kv_memory_bytes": KV_BYTES, "prefix_cache": False}
     settings["activations"] = arguments.activations
-    with LLM(model, **settings) as plain, LLM(model, drafter=AdaptiveDrafter(), **settings) as drafting:
+    drafter = OnlyModel() if arguments.only_model else AdaptiveDrafter()
+    small = {"draft_model": resolve(arguments.draft_model)} if arguments.draft_model else {}
+    with LLM(model, **settings) as plain, LLM(model, drafter=drafter, **small, **settings) as drafting:
         rows = []
         choice = {"temperature": 0, "max_tokens": arguments.tokens}
-        for number, (category, text) in enumerate(questions(arguments.per_category)):
+        for number, (category, text) in enumerate(questions(arguments.per_category, arguments.categories)):
             ids = plain.encode_chat(text)
             if len(ids) > CONTEXT - arguments.tokens:
                 print(f"left out: a prompt of {len(ids)} tokens ({category})", flush=True)
@@ -63,15 +85,25 @@ def main() -> None:
                 continue
             row = {"category": category, "tokens": before.output_tokens, "speedup": before.decode_s / after.decode_s}
             row["whole"] = (before.prefill_s + before.decode_s) / (after.prefill_s + after.decode_s)
-            rows.append(row | {"drafted": after.drafted_tokens, "accepted": after.accepted_tokens})
-            print(json.dumps(row), flush=True)
+            row |= {"drafted": after.drafted_tokens, "accepted": after.accepted_tokens}
+            rows.append(row | {"plain_s": before.decode_s} | model_facts(drafter))
+            print(json.dumps(rows[-1]), flush=True)
     for category in sorted({row["category"] for row in rows}):
         some = [row for row in rows if row["category"] == category]
         print(line(category, some))
     print(line("all", rows))
     if arguments.out:
-        record = {"machine": machine_facts(), "model": model.name, "rows": rows}
+        record = {"machine": machine_facts(), "model": model.name, "draft_model": arguments.draft_model, "rows": rows}
         arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def model_facts(drafter: AdaptiveDrafter) -> dict[str, Any]:
+    """What the draft model has done so far, and whether it is asked at all now."""
+    if drafter.model is None:
+        return {}
+    account = drafter.model.account
+    facts = {"awake": account.is_awake, "balance": round(account.balance, 2), "rests": account.num_rests}
+    return {"model": asdict(drafter.model.told) | facts}
 
 
 def line(name: str, rows: list[dict[str, Any]]) -> str:

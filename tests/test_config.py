@@ -61,6 +61,7 @@ def test_every_setting_can_be_set_in_every_place(environ: dict[str, str], tmp_pa
         "tune": False,
         "drafting": "past",
         "past_answers_bytes": "8MiB",
+        "draft_model": "small:1b",
     }
     assert good.keys() == {setting.name for setting in SETTINGS}
     by_flag = load_config(good, environ)

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from miaotui.adaptive.shares import FIRST_SHARES, LEAST_CHANCE, LENGTHS, Offer, Shares
+from miaotui.adaptive.shares import (
+    FIRST_SHARES,
+    FIRST_SURE_SHARES,
+    LEAST_CHANCE,
+    LENGTHS,
+    SURENESS,
+    Offer,
+    Shares,
+    sureness,
+)
 
 RIGHT = list(range(200))
 WRONG = [-1] * 200
@@ -51,3 +60,18 @@ def test_a_text_begins_with_what_others_were_like() -> None:
         everybody.observe(Offer("past", 40, RIGHT), WRONG[:3])
     assert Shares(everybody).chances(Offer("past", 40, RIGHT), 9) == []
     assert len(Shares().chances(Offer("past", 40, RIGHT), 9)) == 9
+
+
+def test_a_model_s_tokens_are_as_likely_as_those_that_it_was_as_sure_of() -> None:
+    shares = Shares()
+    sure, unsure = sureness(0.999), sureness(0.1)
+    assert (unsure, sure, sureness(float("nan"))) == (0, len(SURENESS), 0)
+    offer = Offer("model", 0, [1, 2, 3], [sure, unsure, sure])
+    value, doubt = FIRST_SURE_SHARES[sure], FIRST_SURE_SHARES[unsure]
+    assert shares.chances(offer, 9) == pytest.approx([value, value * doubt, value * doubt * value])
+    for _ in range(60):
+        shares.observe(offer, [1, 9])
+    assert shares.of_sureness(sure) > 0.98
+    assert shares.of_sureness(unsure) < 0.1
+    assert len(shares.chances(offer, 9)) == 1
+    assert len(shares.chances(offer, 0)) == 0

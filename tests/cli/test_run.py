@@ -228,3 +228,24 @@ def test_a_chat_that_outgrows_the_context_says_how_to_go_on(
     captured = capsys.readouterr()
     assert "/clear makes room" in captured.err
     assert captured.out.strip("\n") == expected(tiny_model, turns("the cat")).strip("\n")
+
+
+def test_a_draft_model_changes_no_answer(tiny_model: Path, tmp_path: Path) -> None:
+    options = ("--max-tokens", "12", "--quiet", "--kv-memory", "4MiB")
+    plain = command("run", tiny_model, "the cat", *options)
+    drafted = command("run", tiny_model, "the cat", *options, "--draft-model", tiny_model)
+    assert drafted.returncode == 0
+    assert drafted.stdout == plain.stdout
+    other = write_tiny_model(tmp_path / "other.gguf", turned=5)
+    refused = command("run", tiny_model, "the cat", *options, "--draft-model", other)
+    assert refused.returncode == 1
+    assert "another vocabulary" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_drafting_that_was_switched_off_opens_no_draft_model(tiny_model: Path) -> None:
+    options = ("--max-tokens", "4", "--draft-model", "/nowhere/small.gguf")
+    done = command("run", tiny_model, "the cat", *options, "--drafting", "off")
+    assert done.returncode == 0
+    assert "the draft model /nowhere/small.gguf is not opened" in done.stderr
+    assert command("run", tiny_model, "the cat", *options).returncode == 1

@@ -33,8 +33,9 @@ def _vocabulary() -> tuple[list[str], list[str]]:
     return _letters() + [merge.replace(" ", "") for merge in merges], merges
 
 
-def _add_tokenizer(writer: gguf.GGUFWriter, *, chat: bool, infill: bool) -> int:
+def _add_tokenizer(writer: gguf.GGUFWriter, *, chat: bool, infill: bool, turned: int) -> int:
     tokens, merges = _vocabulary()
+    tokens = tokens[turned:] + tokens[:turned]
     added = INFILL if infill else []
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("smollm")
@@ -78,11 +79,13 @@ def write_tiny_model(
     seed: int = 0,
     damage: str | None = None,
     nonsense: str | None = None,
+    turned: int = 0,
 ) -> Path:
     """Weights are seeded noise, large enough that the text varies.
 
     infill: whether the vocabulary has Qwen-Coder's tokens for filling gaps, the last three.
-    damage: a vector to fill with NaN. nonsense: a character whose embedding is infinite.
+    damage: a vector to fill with NaN. nonsense: a character whose embedding is infinite. turned: by how many ids the
+    letters are moved, which makes it another vocabulary.
     """
     rng = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, "llama")
@@ -96,7 +99,7 @@ def write_tiny_model(
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(HIDDEN // HEADS)
     writer.add_rope_freq_base(10000.0)
-    vocab_size = _add_tokenizer(writer, chat=chat, infill=infill)
+    vocab_size = _add_tokenizer(writer, chat=chat, infill=infill, turned=turned)
     writer.add_vocab_size(vocab_size)
     for name, shape in _shapes(vocab_size).items():
         noise = rng.standard_normal(shape).astype(np.float32)
