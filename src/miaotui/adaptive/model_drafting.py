@@ -29,6 +29,10 @@ READ_WORTH = 1.2
 """Guesses are to earn so many times what reading costs."""
 PLAIN_EVERY = 48
 """Of so many steps one goes without, to learn what that takes."""
+MOST_DEBT = 24.0
+"""Steps' time that reading one text may have taken without having been earned; then it is lost."""
+MUCH = 1.0
+"""Where so many free tokens are expected, nothing is tried."""
 MOST_TEXTS = 32
 """Of more answers at a time, those that came first have guesses: there are no rows for all of them."""
 
@@ -120,15 +124,22 @@ class ModelDrafting:
         behind = [one for one in candidates[:MOST_TEXTS] if one.num_unread > NEAR]
         behind.sort(key=_num_unread)
         if self.account.is_probing:
-            if not ready:
-                self._read(behind[:1], moment, costs)
-            return sorted(ready, key=lambda one: sum(one.free))[:1]
+            return self._probe(ready, behind, moment, costs)
         if behind and self._read(self._worth_reading(ready, behind, candidates, moment), moment, costs):
             return ()
         chosen, _ = whom_to_ask(ready, candidates, moment, self.hopes, self._guess_cost)
         if not chosen:
             self.account.decline()
         return chosen
+
+    def _probe(
+        self, ready: Row[Candidate], behind: Row[Candidate], moment: Moment, costs: StepCost
+    ) -> Row[Candidate]:
+        """One text to guess for, whatever is expected of that; if none is ready, one is read."""
+        ready = [one for one in ready if sum(one.free) < MUCH]
+        if not ready:
+            self._read([one for one in behind if sum(one.free) < MUCH][:1], moment, costs)
+        return ready[:1]
 
     def _worth_reading(
         self, ready: Row[Candidate], behind: Row[Candidate], candidates: Row[Candidate], moment: Moment
@@ -165,7 +176,8 @@ class ModelDrafting:
         self._read_cost.observe(num_tokens, costs.scaled(seconds))
         cost = self._read_cost.of(num_tokens, moment.alone)
         for one, count in zip(behind, counts, strict=True):
-            self.hopes.owe(one.sequence, cost * count / num_tokens)
+            if self.hopes.owe(one.sequence, cost * count / num_tokens) > MOST_DEBT * moment.alone:
+                self.account.charge(self.hopes.write_off(one.sequence) / moment.alone)
         self.told.num_read += num_tokens
         self.told.read_s += seconds
         return True

@@ -45,7 +45,7 @@ class Hopes:
         """Tokens that its answer is expected to go on for."""
         sequence = one.sequence
         expected = self._lengths.expect(sequence.request.tenant, sequence.max_tokens)
-        return min(max(expected - sequence.num_output_tokens, LEAST_LEFT), one.most)
+        return min(max(expected - sequence.num_output_tokens, LEAST_LEFT), sequence.num_draftable_tokens)
 
     def learn(self, sequence: Sequence, chance: float) -> None:
         """A guess was made that is so likely to come."""
@@ -53,9 +53,17 @@ class Hopes:
         hope.share += OWN_GAIN * (chance - hope.share)
         self._common += COMMON_GAIN * (chance - self._common)
 
-    def owe(self, sequence: Sequence, cost: float) -> None:
-        """Reading it took so long."""
-        self._of(sequence).debt += cost
+    def owe(self, sequence: Sequence, cost: float) -> float:
+        """Reading it took so long; what it owes by now."""
+        hope = self._of(sequence)
+        hope.debt += cost
+        return hope.debt
+
+    def write_off(self, sequence: Sequence) -> float:
+        """Guesses will not earn what it owes."""
+        hope = self._of(sequence)
+        lost, hope.debt = hope.debt, 0.0
+        return lost
 
     def repay(self, one: Candidate) -> float:
         """What guesses of one step have to earn of what reading cost, which is spread over the rest of the answer."""

@@ -30,11 +30,11 @@ class RunCost:
         at = bisect_left(TOKENS, num_tokens, hi=len(TOKENS) - 1)
         below = max((seen for seen in self._seen if seen <= at), default=None)
         above = min((seen for seen in self._seen if seen >= at), default=None)
-        if below is None and above is None:
+        nearest = above if below is None else below
+        if nearest is None:
             return alone * self._share * _relative(num_tokens, 1)
         if below is None or above is None:
-            nearest = above if below is None else below
-            return self._cost(nearest) * _relative(num_tokens, TOKENS[nearest])  # type: ignore[arg-type, index]
+            return self._cost(nearest) * _relative(num_tokens, TOKENS[nearest])
         if below == above:
             return self._cost(at)
         part = (num_tokens - TOKENS[below]) / (TOKENS[above] - TOKENS[below])
