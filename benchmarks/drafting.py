@@ -102,7 +102,8 @@ def model_facts(drafter: AdaptiveDrafter) -> dict[str, Any]:
     if drafter.model is None:
         return {}
     account = drafter.model.account
-    facts: dict[str, Any] = {"awake": account.is_awake, "balance": round(account.balance, 2), "rests": account.num_rests}
+    facts: dict[str, Any] = {"awake": account.is_awake, "balance": round(account.balance, 2)}
+    facts["rests"] = account.num_rests
     facts["ratios"] = [round(ratio, 2) for ratio in drafter.costs.ratios(1)[:5]]
     return {"model": asdict(drafter.model.told) | facts}
 

@@ -129,9 +129,7 @@ class AdaptiveDrafter:
                 best, state.best = chances, offer.tokens
         return best
 
-    def _ask(
-        self, model: ModelDrafting, answering: Row[Sequence], offered: dict[int, list[float]], most: int
-    ) -> float:
+    def _ask(self, model: ModelDrafting, answering: Row[Sequence], offered: dict[int, list[float]], most: int) -> float:
         """Put a small model's tokens in where they promise more; what they took, in steps without drafts."""
         candidates = {
             number: Candidate(

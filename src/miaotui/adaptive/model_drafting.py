@@ -132,9 +132,7 @@ class ModelDrafting:
             self.account.decline()
         return chosen
 
-    def _probe(
-        self, ready: Row[Candidate], behind: Row[Candidate], moment: Moment, costs: StepCost
-    ) -> Row[Candidate]:
+    def _probe(self, ready: Row[Candidate], behind: Row[Candidate], moment: Moment, costs: StepCost) -> Row[Candidate]:
         """One text to guess for, whatever is expected of that; if none is ready, one is read."""
         ready = [one for one in ready if sum(one.free) < MUCH]
         if not ready:

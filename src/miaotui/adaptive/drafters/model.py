@@ -173,7 +173,7 @@ class DraftModel:
         if len(text) - num_found > window or len(text) > self._most:
             origin = max(len(text) - window, 0)
             return Reader(origin, self._known(text[origin:]))
-        reader = Reader(0, self._known(text))
+        reader = Reader(0, self._known(text[:]))
         self.pool.share(found)
         reader.add_blocks(found)
         reader.num_computed_tokens, reader.num_findable = num_found, len(found)
