@@ -112,10 +112,11 @@ class Tokenizer:
         every LOOK_EVERY-th are looked at: vocabularies that agree there agree.
         """
         num_common = min(self.vocab_size, other.vocab_size)
-        for id in (*range(min(LOOK_FIRST, num_common)), *range(LOOK_FIRST, num_common, LOOK_EVERY)):
-            here, there = self._codec.token_bytes(id), other._codec.token_bytes(id)
+        looked_at: list[int] = [*range(min(LOOK_FIRST, num_common)), *range(LOOK_FIRST, num_common, LOOK_EVERY)]
+        for token_id in looked_at:
+            here, there = self._codec.token_bytes(token_id), other._codec.token_bytes(token_id)
             if here and there and here != there:
-                return id
+                return token_id
         return None
 
     @property
