@@ -266,3 +266,20 @@ def test_what_is_offered_for_nothing_goes_first_where_it_promises_as_much() -> N
 def test_a_dear_model_is_not_asked() -> None:
     moment, one = Moment(1, 1.0, RATIOS, 48), candidate([])
     assert whom_to_ask([one], [one], moment, Hopes(), RunCost(0.8))[0] == []
+
+
+def test_what_a_plain_step_takes_is_learned_where_the_small_model_did_not_disturb_it() -> None:
+    world = World(Small(0.05, 0.01, share=0.5), row_s=0.1)
+    seen: list[tuple[int, bool]] = []
+    observe = world.drafter.costs.observe
+
+    def noted(num_answers: int, num_drafted: int, seconds: float) -> None:
+        seen.append((num_drafted, world.model.left_alone))
+        observe(num_answers, num_drafted, seconds)
+
+    world.drafter.costs.observe = noted  # type: ignore[method-assign]
+    world.run(400)
+    assert sum(num_drafted > 0 and not alone for num_drafted, alone in seen) > 100
+    plain = [alone for num_drafted, alone in seen if num_drafted == 0]
+    assert len(plain) >= 2 * 400 // 48
+    assert all(plain)

@@ -108,6 +108,8 @@ class AdaptiveDrafter:
         if self._is_trial:
             cost = self.costs.ratio(num_answers, seconds) - 1
             self._allowance -= min(max(cost, 0.0), MOST_ALLOWANCE)  # no more, for it may have been disturbed
+        if num_drafted == 0 and self.model is not None and not self.model.left_alone:
+            return  # what it left in the caches makes a plain step dearer than it is without it
         self.costs.observe(num_answers, num_drafted, seconds)
 
     def begin(self, sequence: Sequence) -> PromptLookup:

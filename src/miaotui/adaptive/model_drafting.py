@@ -20,15 +20,16 @@ from miaotui.engine.sequence import Sequence
 
 NEAR = 8
 """Texts with at most so many tokens unread are read in the run that guesses."""
-WINDOW, SHORT_WINDOW = 256, 48
+WINDOW, SHORT_WINDOW = 128, 32
 """Tokens of a text that are read at most: once guesses have paid, and before."""
-READ_S, READ_BESIDE, LEAST_READ = 0.1, 0.3, 8
+READ_S, READ_BESIDE, LEAST_READ = 0.2, 0.3, 8
 """A step that reads takes so many seconds longer at most, with several answers such a share of a step; but so many
 tokens are read at least."""
-READ_WORTH = 1.2
-"""Guesses are to earn so many times what reading costs."""
-PLAIN_EVERY = 48
-"""Of so many steps one goes without, to learn what that takes."""
+READ_WORTH = 2.0
+"""Guesses are expected to earn so many times what reading costs, for answers may be shorter than others were."""
+PLAIN_EVERY, PLAIN_STEPS = 48, 3
+"""Of so many steps a few in a row go without, to learn what that takes: the first one still suffers from what the small
+model left in the caches."""
 MOST_DEBT = 24.0
 """Steps' time that reading one text may have taken without having been earned; then it is lost."""
 MUCH = 1.0
@@ -65,18 +66,20 @@ class ModelDrafting:
         self.model, self.account, self.told, self.hopes = model, Account(), Told(), Hopes()
         self._guess_cost, self._read_cost = RunCost(share), RunCost(share)
         self._clock = clock
-        self._num_steps = 0
+        self._num_steps = PLAIN_STEPS
+        self._ran = self._ran_before = False
         self._alone = 0.0
         self._asked: _Asked | None = None
 
     def ask(self, candidates: Row[Candidate], num_answers: int, costs: StepCost, most: int) -> float:
         """Guess for those for whom that seems to pay, at most so many tokens; what it took, in steps without drafts."""
         self._settle()
+        self._ran_before, self._ran = self._ran, False
         if not self.account.is_awake:
             self.account.rest()
             return 0.0
         alone, self._num_steps = costs.alone(num_answers), self._num_steps + 1
-        if alone is None or not candidates or self._num_steps % PLAIN_EVERY == 0:
+        if alone is None or not candidates or self._num_steps % PLAIN_EVERY < PLAIN_STEPS:
             return 0.0
         self._alone = alone
         moment = Moment(num_answers, alone, costs.ratios(num_answers), most)
@@ -88,6 +91,11 @@ class ModelDrafting:
         spent = self._guess(chosen, moment, costs) / alone
         self._asked = _Asked(moment, spent + sum(map(self.hopes.repay, chosen)) / alone)
         return spent
+
+    @property
+    def left_alone(self) -> bool:
+        """Whether the small model ran neither before this step nor before the last one."""
+        return not (self._ran or self._ran_before)
 
     def took(self, num_drafted: int) -> None:
         """So many tokens are drafted in this step, whoever offered them."""
@@ -168,6 +176,7 @@ class ModelDrafting:
         most = max(self._read_cost.tokens_within(most_s, moment.alone), LEAST_READ)
         start_s = self._clock()
         counts = self.model.read([one.sequence for one in behind], most)
+        self._ran = True
         seconds, num_tokens = self._clock() - start_s, sum(counts)
         if not num_tokens:
             return False
@@ -182,7 +191,7 @@ class ModelDrafting:
 
     def _guess(self, chosen: Row[Candidate], moment: Moment, costs: StepCost) -> float:
         """Guess token after token for as long as each is worth its time; what all took, in scaled seconds."""
-        spent, active = 0.0, chosen
+        spent, active, self._ran = 0.0, chosen, True
         self.told.num_asked += 1
         for _ in range(MOST_GUESSES):
             start_s, num_tokens = self._clock(), sum(map(_num_unread, active))
