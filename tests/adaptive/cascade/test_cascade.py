@@ -111,7 +111,7 @@ def test_the_small_models_answer_as_a_draft_changes_nothing_and_saves_steps(path
 
 
 def test_drafts_that_differ_change_nothing(small: LLM, large: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(GivenDrafter, "_num_worth", lambda self, num_answers, offers: min(len(offers), 8))
+    monkeypatch.setattr(GivenDrafter, "_num_worth", lambda self, num_answers, offers, spent: min(len(offers), 8))
     asking = Asking(max_tokens=60)
     cascade = Cascade([small, large], [gate_for([small, large], 1e6, asking)])
     for _ in range(3):
@@ -238,9 +238,9 @@ def test_models_opened_together_share_one_budget_and_hold_as_many_tokens(paths: 
 
 
 def test_without_a_budget_all_models_take_what_one_would(paths: dict[str, Path], monkeypatch: Any) -> None:
-    from miaotui.adaptive.cascade import models
+    from miaotui.engine import memory_shares
 
-    monkeypatch.setattr(models, "available_memory_bytes", lambda: 4 << 20)
+    monkeypatch.setattr(memory_shares, "available_memory_bytes", lambda: 4 << 20)
     opened = open_models([paths["small"], paths["large"]])
     assert sum(llm.loaded.kv_plan.total_bytes for llm in opened) <= 1 << 20
     for llm in opened:
@@ -249,7 +249,7 @@ def test_without_a_budget_all_models_take_what_one_would(paths: dict[str, Path],
     assert [llm.context_length for llm in opened] == [1024, 1024]
     for llm in opened:
         llm.close()
-    monkeypatch.setattr(models, "available_memory_bytes", lambda: 300_000)
+    monkeypatch.setattr(memory_shares, "available_memory_bytes", lambda: 300_000)
     with pytest.raises(CapacityError, match="weights take"):
         open_models([paths["small"], paths["large"]])
 

@@ -7,7 +7,8 @@ far the balance has fallen below its highest, so that neither single wrong guess
 from __future__ import annotations
 
 SHARE = 0.02
-"""Of the time of all steps, what may be lost at first: so many steps pass after a loss. Further losses count for less."""
+"""Of the time of all steps, what may be lost at first: so many steps pass after a loss. Further losses count for
+less."""
 CREDIT, MOST_CREDIT = 4.0, 12.0
 """Steps' time by which the balance may fall, at first and at most: half of what was gained may be lost again."""
 PROVEN = 2.0
