@@ -64,14 +64,14 @@ def test_a_text_begins_with_what_others_were_like() -> None:
 
 def test_a_model_s_tokens_are_as_likely_as_those_that_it_was_as_sure_of() -> None:
     shares = Shares()
-    sure, unsure = sureness(0.999), sureness(0.1)
+    sure, fair, unsure = sureness(0.999), sureness(0.6), sureness(0.1)
     assert (unsure, sure, sureness(float("nan"))) == (0, len(SURENESS), 0)
-    offer = Offer("model", 0, [1, 2, 3], [sure, unsure, sure])
-    value, doubt = FIRST_SURE_SHARES[sure], FIRST_SURE_SHARES[unsure]
+    offer = Offer("model", 0, [1, 2, 3], [sure, fair, sure])
+    value, doubt = FIRST_SURE_SHARES[sure], FIRST_SURE_SHARES[fair]
     assert shares.chances(offer, 9) == pytest.approx([value, value * doubt, value * doubt * value])
     for _ in range(60):
         shares.observe(offer, [1, 9])
     assert shares.of_sureness(sure) > 0.98
-    assert shares.of_sureness(unsure) < 0.1
+    assert shares.of_sureness(fair) < 0.1
     assert len(shares.chances(offer, 9)) == 1
     assert len(shares.chances(offer, 0)) == 0

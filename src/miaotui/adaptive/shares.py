@@ -18,7 +18,7 @@ FIRST_SHARES = (0.35, 0.6, 0.8, 0.9, 0.95, 0.97, 0.98)
 """Of tokens behind such matches that are taken to come as long as nothing was seen."""
 SURENESS = (0.3, 0.5, 0.7, 0.85, 0.95, 0.99)
 """Borders between classes of a draft model's own probability of a token."""
-FIRST_SURE_SHARES = (0.15, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97)
+FIRST_SURE_SHARES = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 0.95)
 """Of tokens in these classes that are taken to come as long as nothing was seen."""
 FIRST_WEIGHT = 4.0
 """What that counts, in tokens seen."""

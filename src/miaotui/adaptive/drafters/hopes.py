@@ -10,7 +10,7 @@ from miaotui.adaptive.drafters.candidate import Candidate
 from miaotui.adaptive.shares import LEAST_CHANCE
 from miaotui.engine.sequence import Sequence
 
-FIRST_HOPE = 0.7
+FIRST_HOPE = 0.65
 """Share of guesses that are taken to come, before any was made."""
 OWN_GAIN, COMMON_GAIN = 0.15, 0.03
 """Share of a guess in what is expected of the next one, of the same text and of texts to come."""
