@@ -22,6 +22,7 @@ MAX_LOGPROBS = 20
 MAX_STOP_STRINGS = 16
 MAX_STOP_CHARACTERS = 1024
 MAX_STOP_TOKEN_IDS = 256
+MAX_STOP_CHOICES = 64
 MAX_BIASED_TOKENS = 1024
 MAX_GRAMMAR_CHARACTERS = 64 << 10
 MAX_GRAMMAR_DEPTH = 32
@@ -116,6 +117,26 @@ class RepetitionDetection:
 
 
 @dataclass(frozen=True, slots=True)
+class StopWhen:
+    """When an answer counts as complete, so that it ends there without a grammar; exactly one of these.
+
+    json: its first JSON object or array has ended; text may stand before it, and a fence around it is closed. choice:
+    it has named one of these texts, at its beginning ("B) …") or behind words that announce it ("the answer is B").
+
+    Raises InvalidRequestError for none, both, or choices that cannot be told apart from the text around them.
+    """
+
+    json: bool = False
+    choice: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.json, bool) or self.json == (self.choice is not None):
+            raise InvalidRequestError('stop_when must be "json", or have one of json (true) and choice.')
+        if self.choice is not None:
+            object.__setattr__(self, "choice", _stop_choices(self.choice))
+
+
+@dataclass(frozen=True, slots=True)
 class SamplingParams:
     """How to choose tokens and when to stop; names and meanings as in the OpenAI API and vLLM.
 
@@ -137,6 +158,8 @@ class SamplingParams:
         leave no choice are not asked of the model; penalties, bias and temperature act on what is allowed.
     repetition_detection: end the text with finish_reason "repetition" once it goes round in circles, as
         `RepetitionDetection` or a mapping of its fields; min_tokens holds it off. None lets it go on.
+    stop_when: end the text once the answer is complete, as `StopWhen`, a mapping of its fields or "json"; `stop_reason`
+        is then "json" or the choice. None lets the model end it.
     drafting: whether tokens may be guessed where the engine does so: the same text, often sooner.
 
     Raises InvalidRequestError when a value is not of its type, not finite or out of range.
@@ -162,6 +185,7 @@ class SamplingParams:
     include_stop_str_in_output: bool = False
     structured_outputs: StructuredOutputs | None = None
     repetition_detection: RepetitionDetection | None = None
+    stop_when: StopWhen | None = None
     drafting: bool = True
 
     def __post_init__(self) -> None:
@@ -189,6 +213,9 @@ class SamplingParams:
                 "min_tokens must be 0 with structured_outputs, which end where they are complete."
             )
         self._set("repetition_detection", _repetition(self.repetition_detection))
+        self._set("stop_when", _stop_when(self.stop_when))
+        if self.stop_when is not None and self.min_tokens:
+            raise InvalidRequestError("min_tokens must be 0 with stop_when, which ends the answer where it is complete.")
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -396,6 +423,26 @@ def _repetition(value: object) -> RepetitionDetection | None:
     if not {"max_pattern_size", "min_count"} <= set(given):
         raise InvalidRequestError("repetition_detection must have max_pattern_size and min_count.")
     return RepetitionDetection(**given)
+
+
+def _stop_when(value: object) -> StopWhen | None:
+    if value is None or isinstance(value, StopWhen):
+        return value
+    return StopWhen(json=True) if value == "json" else StopWhen(**_fields_of(StopWhen, "stop_when", value))
+
+
+def _stop_choices(value: object) -> tuple[str, ...]:
+    texts = () if isinstance(value, str) or not isinstance(value, Sequence) else tuple(value)
+    if not 1 <= len(texts) <= MAX_STOP_CHOICES or len(set(map(str, texts))) < len(texts):
+        raise InvalidRequestError(f"stop_when: choice must be 1 to {MAX_STOP_CHOICES} different texts.")
+    for text in texts:
+        whole = isinstance(text, str) and 0 < len(text) <= MAX_STOP_CHARACTERS
+        if not whole or not text[0].isalnum() or text != text.rstrip():
+            raise InvalidRequestError(
+                f"stop_when: each choice must have 1 to {MAX_STOP_CHARACTERS} characters, the first a letter or digit and "
+                f"no blank at the end, unlike {brief(text)}."
+            )
+    return texts
 
 
 def _fields_of(kind: type, name: str, value: object) -> dict[str, Any]:

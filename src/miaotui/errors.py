@@ -125,6 +125,10 @@ class GateError(MiaotuiError, ValueError):
     """A cascade's gate cannot be used: its file is damaged, or it was calibrated for other models."""
 
 
+class ExitsError(MiaotuiError, ValueError):
+    """Exits from an encoder cannot be used: their file is damaged, or they were trained for another model."""
+
+
 class ConfigError(MiaotuiError, ValueError):
     """A flag, environment variable or configuration file holds an unusable value."""
 

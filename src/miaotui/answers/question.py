@@ -88,8 +88,9 @@ def params_of(params: SamplingParams) -> dict[str, Any]:
     fields = asdict(params)
     for name in _NOT_OF_THE_TEXT + (_OF_CHANCE if params.temperature == 0 else ()):
         del fields[name]
-    if params.repetition_detection is None:
-        del fields["repetition_detection"]  # as if nobody knew of it: answers kept before it was there are found
+    for name in ("repetition_detection", "stop_when"):
+        if fields[name] is None:
+            del fields[name]  # as if nobody knew of it: answers kept before it was there are found
     return fields
 
 

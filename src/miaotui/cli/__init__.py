@@ -19,6 +19,7 @@ COMMANDS = {
     "cache": "what answers are kept, why one was served; reject, verify, purge",
     "why": "which way a request took to its answer, and why",
     "embed": "turn texts into vectors",
+    "exits": "label texts by an encoder that they leave once sure; exits train: learn from labelled texts",
     "config": "each setting in force and where it came from; new API keys",
     "calibrate": "note what a model's matrices are fed, for compressing it well",
     "compress": "write a model with its weights in fewer bits",
@@ -36,6 +37,8 @@ COMMANDS = {
 KINDS = {
     ("cascade", "run"): ("cascade", "answer with a small model where that suffices, with a large one elsewhere"),
     ("cascade", "calibrate"): ("cascade_calibrate", "learn from labelled rows where a small model's answer suffices"),
+    ("exits", "run"): ("exits", "label texts by an encoder that each leaves once its label is sure"),
+    ("exits", "train"): ("exits_train", "learn from labelled texts how to label others, and when they are sure"),
     ("bench", "serve"): ("bench_serve", "measure any server with OpenAI's API under load"),
     ("bench", "plan"): ("bench_plan", "replay a trace against the planner, each fixed path and an oracle"),
 }

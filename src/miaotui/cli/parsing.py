@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from miaotui.config import Config
+    from miaotui.core import Activations
     from miaotui.engine.embedder import Embedder
     from miaotui.engine.llm import LLM
 
@@ -179,12 +180,15 @@ def _drafting(config: Config, *, fetch: bool) -> dict[str, Any]:
     return {"drafter": drafter, "draft_model": _fetched(config.draft_model) if fetch else config.draft_model}
 
 
-def open_embedder(config: Config, model: str) -> Embedder:
-    """A text encoder, downloaded first if it is known by name; with int8 activations unless others were asked for."""
+def open_embedder(config: Config, model: str, activations: Activations | None = None) -> Embedder:
+    """A text encoder, downloaded first if it is known by name; with int8 activations unless others were asked for.
+
+    activations: those to take in any case.
+    """
     if excess := thread_excess(config, cpu_info(config)):
         note(f"{excess}; expect it to be far slower")
     from miaotui.engine.embedder import Embedder
     from miaotui.formats.store import pull
 
     chosen = config.sources["activations"] != "default"
-    return Embedder(pull(model), activations=config.activations if chosen else "int8")
+    return Embedder(pull(model), activations=activations or (config.activations if chosen else "int8"))

@@ -17,7 +17,7 @@ from miaotui.cli.parsing import add_model_options, config_of, number, open_llm, 
 from miaotui.errors import CapacityError, ConfigError, ContextLengthError, InvalidRequestError
 
 if TYPE_CHECKING:
-    from miaotui.core import RepetitionDetection, SamplingParams
+    from miaotui.core import RepetitionDetection, SamplingParams, StopWhen
     from miaotui.engine.llm import LLM
     from miaotui.engine.results import Completion
     from miaotui.engine.stream import Stream
@@ -84,6 +84,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=_repetition,
         metavar="SIZE,COUNT",
         help="end the answer once up to SIZE tokens came COUNT times on end, such as 64,4 (default: off)",
+    )
+    group.add_argument(
+        "--stop-when",
+        type=_stop_when,
+        metavar="WHAT",
+        help="end the answer once it is complete: json, or once it names one of some choices, such as A,B,C (default: off)",
     )
     add_model_options(parser)
 
@@ -236,10 +242,27 @@ def _repetition(text: str) -> RepetitionDetection:
         raise ArgumentTypeError(f"it must be SIZE,COUNT such as 64,4, not {text[:80]!r}{why}") from None
 
 
+def _stop_when(text: str) -> StopWhen:
+    """A flag's value that says when an answer is complete."""
+    from miaotui.core import StopWhen
+
+    if text == "json":
+        return StopWhen(json=True)
+    choices = [choice.strip() for choice in text.split(",")]
+    try:
+        if len(choices) > 1:
+            return StopWhen(choice=choices)
+        why = ""
+    except InvalidRequestError as error:
+        why = f": {error}"
+    raise ArgumentTypeError(f"it must be json or choices such as A,B,C, not {text[:80]!r}{why}")
+
+
 def _sampling(args: Namespace) -> SamplingParams:
     from miaotui.core import SamplingParams
 
-    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop", "repetition_detection")
+    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop", "repetition_detection",
+             "stop_when")  # fmt: skip
     given: dict[str, Any] = {name: value for name in names if (value := getattr(args, name)) is not None}
     try:
         return SamplingParams(**{"temperature": 0.0, "max_tokens": args.max_tokens} | given)

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from miaotui import _native
 from miaotui.compress.divergence import DivergenceMeter
 from miaotui.compress.sensitivity import Blocks
-from miaotui.compress.with_tensors import WithTensors
 from miaotui.core import Activations
 from miaotui.errors import InvalidRequestError
 from miaotui.formats import ModelFile
 from miaotui.formats.tokenizer import Tokenizer
 from miaotui.formats.weights import Tensor, Weights
+from miaotui.formats.with_tensors import WithTensors
 from miaotui.graph.compile import CompileOptions, compile_graph, pack_matrices
 from miaotui.graph.nodes import READ_BY_ROWS, Graph, Value, Weight
 from miaotui.graph.pack_cache import Packed

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import chain
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from miaotui import _native
 from miaotui.core import Activations
-from miaotui.engine.loading import find_model
+from miaotui.engine.loading import file_digest, find_model
+from miaotui.engine.text_steps import TextSteps
 from miaotui.errors import ContextLengthError, InvalidRequestError, UnsupportedModelError, brief
 from miaotui.formats import ModelFile
 from miaotui.formats.quantized import GROUP, Q8Weights
 from miaotui.formats.spec import ModelSpec
 from miaotui.formats.weights import Weights
 from miaotui.formats.wordpiece import TextEncoder
-from miaotui.graph.compile import CompiledProgram, CompileOptions, compile_graph
+from miaotui.graph.compile import CompiledProgram, CompileOptions, compile_graph, pack_matrices
 from miaotui.graph.nodes import FLOAT_TYPES, Graph
+from miaotui.graph.pack_cache import Packed
 from miaotui.models import build_graph
 
 Vectors = NDArray[np.float32]
@@ -57,25 +60,25 @@ class Embedder:
             raise UnsupportedModelError(
                 f"{file.spec.name} makes no embeddings; take a text encoder, for example minilm."
             )
-        self.file = file
+        self.file, self.activations = file, activations
+        self.disabled_passes = frozenset(disabled_passes)
         self._text_encoder = TextEncoder.from_model(file)
         self._step_tokens = max(max_tokens_per_step, self.max_tokens)
         self._max_sequences = max(self._step_tokens // max(self._text_encoder.num_around, 1), 1)
         options = CompileOptions(
             activations=activations,
-            disabled_passes=frozenset(disabled_passes),
+            disabled_passes=self.disabled_passes,
             max_tokens=self._step_tokens,
             max_sequences=self._max_sequences,
             max_logit_rows=self._max_sequences,
         )
-        weights = file.weights if activations == "float32" else in_8_bits(file)
-        self.graph: Graph = build_graph(file.spec, weights)
-        self._weights = weights
-        self._compiled: CompiledProgram | None = compile_graph(self.graph, weights, options=options)
-        # A program reads and checks pages even where it has no use for them: one page stands for all of them.
-        self._kv = _native.KvPool(1, 1, 16, 1, "f32")
-        num_pages = -(-self.max_tokens // _native.KvPool.BLOCK_TOKENS)
-        self._block_tables = np.zeros((self._max_sequences, num_pages), np.int32)
+        self.weights = file.weights if activations == "float32" else in_8_bits(file)
+        self.graph: Graph = build_graph(file.spec, self.weights)
+        self.packed: Packed = pack_matrices(self.graph, self.weights)
+        self._compiled: CompiledProgram | None = compile_graph(
+            self.graph, self.weights, options=options, packed=self.packed
+        )
+        self._steps = TextSteps(self.max_tokens, self._step_tokens, self._max_sequences)
         self._lock = threading.Lock()
 
     @property
@@ -143,37 +146,32 @@ class Embedder:
     def vectors(self, token_ids: Sequence[Sequence[int]]) -> Vectors:
         """Whole vectors of encoded texts, float32 [texts, dimensions]."""
         vectors = np.empty((len(token_ids), self.dimensions), np.float32)
-        longest_first = sorted(range(len(token_ids)), key=lambda i: -len(token_ids[i]))
-        at = 0
-        while at < len(longest_first):
-            end, num_tokens = at, 0
-            while end < len(longest_first) and end - at < self._max_sequences:
-                num_tokens += len(token_ids[longest_first[end]])
-                if num_tokens > self._step_tokens:
-                    break
-                end += 1
-            chosen = longest_first[at:end]
+        for chosen in self._steps.groups([*map(len, token_ids)]):
             vectors[chosen] = self.step([token_ids[i] for i in chosen])
-            at = end
         return vectors
 
     def step(self, token_ids: Sequence[Sequence[int]]) -> Vectors:
         """One native call: whole vectors of encoded texts that have at most `step_tokens` tokens together."""
         lengths = np.fromiter(map(len, token_ids), np.int32, len(token_ids))
-        offsets = np.zeros(len(token_ids) + 1, np.int32)
-        np.cumsum(lengths, out=offsets[1:])
-        num_tokens = int(offsets[-1])
-        ids = np.fromiter(chain.from_iterable(token_ids), np.int32, num_tokens)
-        positions = np.arange(num_tokens, dtype=np.int32) - np.repeat(offsets[:-1], lengths)
+        ids = np.fromiter(chain.from_iterable(token_ids), np.int32, int(lengths.sum()))
         with self._lock:
-            program = self.compiled.program
-            program.run(self._kv, ids, positions, offsets, self._block_tables[: len(token_ids)], offsets[:-1])
-            return program.logits.copy()
+            return self._steps.run(self.compiled.program, ids, lengths).copy()
+
+    def fingerprint(self) -> str:
+        """SHA-256, in hexadecimal, of what vectors depend on: the files, settings, vocabulary and arithmetic.
+
+        The first time, the model's files are read, about a second per gigabyte. Raises OSError and ValueError where
+        they have gone or changed.
+        """
+        settings = replace(self.spec, name="")
+        vocabulary = sorted(self._text_encoder.vocabulary.items())
+        facts = (file_digest(self.file), settings, vocabulary, self.activations)
+        return hashlib.sha256(repr(facts).encode("utf-8", "surrogatepass")).hexdigest()
 
     def close(self) -> None:
         """Give the memory back. Harmless when repeated."""
         with self._lock:
-            self._compiled = None
+            self._compiled, self.packed = None, {}
 
     def __enter__(self) -> Embedder:
         return self

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from miaotui.core import Request, SamplingParams
 from miaotui.engine.admission import ContextLimit, check_capacity, check_token_ids, resolve_max_tokens
+from miaotui.engine.end_watch import end_watch
 from miaotui.engine.grammar import TokenGrammar
 from miaotui.engine.masks import MaskWorker
 from miaotui.engine.prospect import Admit, Load, Prospect
@@ -113,7 +114,7 @@ class Engine:
             max_tokens=first.max_tokens,
             load=self.load,
             num_tokens_before=sum(min(s.num_pending_tokens, own) for s in others if not s.is_answering),
-            will_fill=params.ignore_eos and not params.stop and not params.stop_token_ids and first.constraint is None,
+            will_fill=_fills(params) and first.constraint is None,
             num_sequences=len(group),
             can_draft=scheduler.drafter is not None and params.drafting,
         )
@@ -129,7 +130,12 @@ class Engine:
     def _make_sequence(self, request: Request, index: int, max_tokens: int, parent: Sequence | None) -> Sequence:
         params, eos_ids = request.sampling, self.vocabulary.eos_ids
         sampler = make_sampler(request, index, vocab_size=self.vocabulary.size, eos_ids=eos_ids)
-        text = TextStream(self.vocabulary.new_decoder(), params.stop, include_stop=params.include_stop_str_in_output)
+        text = TextStream(
+            self.vocabulary.new_decoder(),
+            params.stop,
+            include_stop=params.include_stop_str_in_output,
+            watch=end_watch(params.stop_when),
+        )
         return Sequence(request, index, max_tokens, eos_ids, sampler, text, parent)
 
     def step(self) -> list[tuple[Sequence, Delta]]:
@@ -306,6 +312,11 @@ class Engine:
         end = sequence.num_computed_tokens + part.num_tokens + 1
         targets = sequence.token_ids[end - part.num_logit_rows : min(end, sequence.num_prompt_tokens)]
         sequence.prompt_logprobs += token_logprobs(logits, first_row, targets, num_top)
+
+
+def _fills(params: SamplingParams) -> bool:
+    """Whether nothing in a request can end its answer before its tokens are used up."""
+    return params.ignore_eos and not params.stop and not params.stop_token_ids and params.stop_when is None
 
 
 def _num_same(some: Row[int], others: Row[int]) -> int:

@@ -110,7 +110,7 @@ class LoadedModel:
 
 def fingerprint(loaded: LoadedModel, template: str | None) -> str:
     """Names what a model's answers depend on, as `LLM.fingerprint` says; the same on every machine."""
-    return _fingerprint(loaded, template, _digests().digest(loaded.file.weights))
+    return _fingerprint(loaded, template, file_digest(loaded.file))
 
 
 def mark(loaded: LoadedModel, template: str | None) -> str:
@@ -123,6 +123,11 @@ def mark(loaded: LoadedModel, template: str | None) -> str:
     if digest is None:
         return f"files {cache.key(weights)[:12]}"
     return f"fingerprint {_fingerprint(loaded, template, digest)[:12]}"
+
+
+def file_digest(file: ModelFile) -> str:
+    """SHA-256 of a model's files; read where it is not known yet. Raises OSError and ValueError as `LLM.fingerprint`."""
+    return _digests().digest(file.weights)
 
 
 def _digests() -> PackCache:

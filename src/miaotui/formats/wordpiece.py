@@ -64,6 +64,11 @@ class TextEncoder:
         with rust_errors("the text cannot be encoded"):
             return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
 
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """Ids by token, those of control included."""
+        return dict(self._tokenizer.get_vocab(with_added_tokens=True))
+
     def cut(self, ids: list[int], max_tokens: int) -> list[int]:
         """The first `max_tokens` ids, the last of them the one that ends a text."""
         return ids if len(ids) <= max_tokens else ids[: max_tokens - len(self._last)] + self._last

@@ -55,6 +55,7 @@ class Sampling(msgspec.Struct, kw_only=True):
     priority: Priority | None = None
     structured_outputs: dict[str, Any] | None = None
     repetition_detection: dict[str, Any] | None = None
+    stop_when: str | dict[str, Any] | None = None
     guided_json: str | dict[str, Any] | None = None
     guided_regex: str | None = None
     guided_choice: list[str] | None = None
@@ -94,7 +95,7 @@ def sampling_params(given: Mapping[str, Any]) -> SamplingParams:
 _ENGINE_FIELDS = (
     "max_tokens", "temperature", "top_p", "n", "stop", "presence_penalty", "frequency_penalty", "seed", "top_k",
     "min_p", "repetition_penalty", "min_tokens", "stop_token_ids", "ignore_eos", "include_stop_str_in_output",
-    "structured_outputs", "repetition_detection", "drafting",
+    "structured_outputs", "repetition_detection", "stop_when", "drafting",
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ signals share the error allowed (Bonferroni), and the one with the cheapest casc
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from collections.abc import Sequence as Row
 from dataclasses import dataclass
 from statistics import fmean
@@ -81,16 +82,23 @@ def safe_thresholds(cases: Row[Case], signal: Signal, floor: float, error: float
     lost = np.array([case.large_right and not case.small_right for case in cases])
     won = np.array([case.small_right and not case.large_right for case in cases])
     num_right = sum(case.large_right for case in cases)
-    margin = (1.0 - floor) * lower_share(num_right, len(cases), SPARE * error)
-    safe: list[float] = []
-    tested = (-1, -1)
-    for threshold in signal.thresholds:
-        kept = values >= threshold
-        numbers = int(lost[kept].sum()), int(won[kept].sum())
-        if numbers != tested and p_value(*numbers, len(cases), margin, SPARE * error) > (1.0 - SPARE) * error:
+    kept = (values >= threshold for threshold in signal.thresholds)
+    numbers = ((int(lost[some].sum()), int(won[some].sum())) for some in kept)
+    return list(signal.thresholds[: num_safe(numbers, num_right, len(cases), floor, error)])
+
+
+def num_safe(numbers: Iterable[tuple[int, int]], num_right: int, count: int, floor: float, error: float) -> int:
+    """How many ways to answer, tested one after the other, keep the floor but for that probability, all of them at once.
+
+    numbers: of questions that the reference alone has right, and that this way alone has, for each way, in an order
+    that looks at no data; they are asked for until one fails. num_right: of `count` questions that the reference has.
+    """
+    margin = (1.0 - floor) * lower_share(num_right, count, SPARE * error)
+    safe, tested = 0, (-1, -1)
+    for pair in numbers:
+        if pair != tested and p_value(*pair, count, margin, SPARE * error) > (1.0 - SPARE) * error:
             break
-        tested = numbers
-        safe.append(threshold)
+        safe, tested = safe + 1, pair
     return safe
 
 

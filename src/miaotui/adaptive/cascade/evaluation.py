@@ -58,19 +58,19 @@ def evaluate(cases: Row[Case], signal: str, threshold: float | None) -> Outcome:
     columns = np.stack(
         [small, large, np.where(kept, small, large), kept.astype(float), own_s + np.where(kept, 0.0, large_s), large_s]
     )
-    means, spread = columns.mean(axis=1), _resampled(columns)
+    means, spread = columns.mean(axis=1), resampled(columns)
     return Outcome(
         len(cases),
-        _figure(means[0], spread[0]),
-        _figure(means[1], spread[1]),
-        _figure(means[2], spread[2]),
-        _figure(_ratio(means[2], means[1]), _ratio(spread[2], spread[1])),
-        _figure(means[3], spread[3]),
-        _figure(1 - _ratio(means[4], means[5]), 1 - _ratio(spread[4], spread[5])),
+        figure(means[0], spread[0]),
+        figure(means[1], spread[1]),
+        figure(means[2], spread[2]),
+        figure(ratio(means[2], means[1]), ratio(spread[2], spread[1])),
+        figure(means[3], spread[3]),
+        figure(1 - ratio(means[4], means[5]), 1 - ratio(spread[4], spread[5])),
     )
 
 
-def _resampled(columns: NDArray[np.float64]) -> NDArray[np.float64]:
+def resampled(columns: NDArray[np.float64]) -> NDArray[np.float64]:
     """[columns, RESAMPLES]: means over rows drawn with replacement."""
     rng, count = np.random.default_rng(SEED), columns.shape[1]
     means = np.empty((len(columns), RESAMPLES))
@@ -79,11 +79,12 @@ def _resampled(columns: NDArray[np.float64]) -> NDArray[np.float64]:
     return means
 
 
-def _ratio(some: Any, of: Any) -> Any:
+def ratio(some: Any, of: Any) -> Any:
     """A ratio; 1 where nothing is divided by nothing."""
     return np.where(np.asarray(of) > 0, some / np.where(np.asarray(of) > 0, of, 1.0), 1.0)
 
 
-def _figure(value: Any, spread: NDArray[np.float64]) -> Figure:
+def figure(value: Any, spread: NDArray[np.float64]) -> Figure:
+    """A figure with the middle 95 % of what other rows gave."""
     low, high = np.quantile(spread, (0.025, 0.975))
     return Figure(float(value), float(low), float(high))

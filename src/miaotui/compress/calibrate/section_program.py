@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from miaotui import _native
 from miaotui.compress.calibrate.sections import Section
 from miaotui.compress.calibrate.steps import Step, Steps
-from miaotui.compress.with_tensors import WithTensors
 from miaotui.core import Activations
 from miaotui.formats import ModelFile
 from miaotui.formats.weights import Tensor, TensorType
+from miaotui.formats.with_tensors import WithTensors
 from miaotui.graph.compile import CompileOptions, compile_graph
 from miaotui.graph.nodes import Value
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from miaotui.errors import UnsupportedModelError
-from miaotui.formats.weights import TensorType
+from miaotui.graph.cut import given_rows
 from miaotui.graph.nodes import Graph, Node, Value, Weight
 from miaotui.graph.passes import SIDE_EFFECTS
 
@@ -85,7 +85,7 @@ def _stage(graph: Graph, nodes: list[Node], result: Value, known: Iterable[Value
     kept, given = _needed(nodes, result, known)
     rows = {value: replace(value, base=None, column=0) for value in given}
     tables = {f"given.{value.name}": value for value in given}
-    first = [_given(name, rows[value], max_tokens) for name, value in tables.items()]
+    first = [given_rows(name, rows[value], max_tokens) for name, value in tables.items()]
     then = [_moved(node, rows) for node in kept]
     if result.rows == "tokens":
         then.append(Node("select_rows", (result,), (Value(f"{result.name}.rows", result.width, "logits"),)))
@@ -112,11 +112,6 @@ def _needed(nodes: list[Node], result: Value, known: Iterable[Value]) -> tuple[l
             else:
                 wanted.add(value.base or value)
     return kept[::-1], list(given)
-
-
-def _given(name: str, value: Value, max_tokens: int) -> Node:
-    table = Weight(name, name, TensorType.F32, (max_tokens, value.width))
-    return Node("embedding", (), (value,), (table,), {"scale": 1.0})
 
 
 def _moved(node: Node, rows: Mapping[Value, Value]) -> Node:

@@ -1,0 +1,141 @@
+"""Exits from labelled texts: heads from some of them, which exits to have from others, and how sure from the rest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from collections.abc import Sequence as Row
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miaotui.adaptive.exits.choosing import Calibration, calibrate, check_aims, choose_exits
+from miaotui.adaptive.exits.exits import MAX_LABELS, Exits
+from miaotui.adaptive.exits.fitting import fit
+from miaotui.adaptive.exits.head import Head, surest
+from miaotui.adaptive.exits.seen import Seen
+from miaotui.engine.cut_encoder import CutEncoder, check_layers
+from miaotui.engine.embedder import TEXTS_AT_ONCE, Embedder, Vectors
+from miaotui.engine.kv_memory import available_memory_bytes
+from miaotui.errors import CapacityError, InvalidRequestError, brief
+
+FITTED, JUDGED = 0.45, 0.1
+"""Shares of the rows that heads are fitted to, and judged by; thresholds are calibrated on the rest."""
+LEAST_ROWS, MAX_ROWS = 20, 100_000
+SEED = 0
+Labelled = tuple[str, str]
+"""A text and its label."""
+Step = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """exits: to be saved; calibration: what is known of them. accuracies: of each layer's head on the rows judged by."""
+
+    exits: Exits
+    calibration: Calibration
+    accuracies: tuple[float, ...]
+
+
+def train(
+    embedder: Embedder,
+    rows: Row[Labelled],
+    *,
+    floor: float = 0.99,
+    confidence: float = 0.95,
+    layers: Row[int] | None = None,
+    truncate: bool = False,
+    step: Step = lambda done, total: None,
+) -> Trained:
+    """Exits whose accuracy is at least `floor` times the whole depth's, on texts drawn as these, with that confidence.
+
+    layers: behind which texts may leave; None: behind those where the rows say that it pays. The order of rows doesn't
+    matter. truncate: whether texts that are too long are cut. step: told how many texts of all have been read.
+
+    Raises InvalidRequestError for too few or too many rows or labels, UnsupportedModelError for a model without layers
+    to leave behind, CapacityError for more vectors than there is memory for, ContextLengthError for long texts.
+    """
+    check_aims(floor, confidence)
+    spec = embedder.spec
+    every = check_layers(spec, range(1, spec.num_layers) if layers is None else layers)
+    labels = _labels(rows)
+    rows = [rows[at] for at in np.random.default_rng(SEED).permutation(len(rows))]
+    wanted = np.array([labels.index(label) for _, label in rows])
+    vectors, tokens = _vectors(CutEncoder(embedder, every), [text for text, _ in rows], truncate, step)
+    fitted, judged = round(FITTED * len(rows)), round((FITTED + JUDGED) * len(rows))
+    if missing := sorted(set(range(len(labels))) - set(wanted[:fitted].tolist())):
+        raise InvalidRequestError(f"label {brief(labels[missing[0]])} is too rare to learn from; give more rows of it.")
+    depths = (*every, spec.num_layers)
+    heads = [
+        fit(depth, (some[:fitted], some[fitted:judged]), (wanted[:fitted], wanted[fitted:judged]), len(labels))
+        for depth, some in zip(depths, vectors, strict=True)
+    ]
+    seen = see(heads, [some[fitted:] for some in vectors], wanted[fitted:], tokens[fitted:])
+    tuning, rest = seen.part(0, judged - fitted), seen.part(judged - fitted, len(seen))
+    kept = choose_exits(tuning, floor) if layers is None else list(range(len(every)))
+    calibration = calibrate(rest.only(kept), floor, confidence)
+    exits = Exits(
+        tuple(labels),
+        (*(heads[exit] for exit in kept), heads[-1]),
+        calibration.threshold,
+        embedder.fingerprint(),
+        embedder.activations,
+        floor,
+        confidence,
+        {name: fact for name, fact in calibration.facts().items() if isinstance(fact, int | float | str)}
+        | {"fitted_rows": fitted, "judged_rows": judged - fitted},
+    )
+    return Trained(exits, calibration, tuple(tuning.right.mean(axis=0).tolist()))
+
+
+def see(heads: Row[Head], vectors: Row[Vectors], wanted: NDArray[np.int64], tokens: NDArray[np.int64]) -> Seen:
+    """What heads say of texts, each from its layer's vectors."""
+    found = [surest(head.scores(some)) for head, some in zip(heads, vectors, strict=True)]
+    right = np.stack([labels == wanted for labels, _ in found], axis=1)
+    sure = np.stack([shares for _, shares in found], axis=1)[:, :-1]
+    return Seen(tuple(head.layer for head in heads), sure, right, tokens)
+
+
+def _labels(rows: Row[Labelled]) -> list[str]:
+    """All labels, in order."""
+    if not LEAST_ROWS <= len(rows) <= MAX_ROWS:
+        raise InvalidRequestError(f"exits are trained on {LEAST_ROWS} to {MAX_ROWS} labelled rows, not {len(rows)}.")
+    counts = Counter(label for _, label in rows)
+    if not 2 <= len(counts) <= MAX_LABELS:
+        raise InvalidRequestError(
+            f"exits tell 2 to {MAX_LABELS} labels apart, not {len(counts)}; is the label what stands behind the last tab?"
+        )
+    return sorted(counts)
+
+
+def _vectors(
+    encoder: CutEncoder, texts: Row[str], truncate: bool, step: Step
+) -> tuple[list[Vectors], NDArray[np.int64]]:
+    """Of each exit and the whole depth [texts, columns], and how many tokens each text has."""
+    width, num_exits = encoder.embedder.dimensions, len(encoder.depths)
+    needed, available = 2 * 4 * len(texts) * width * num_exits, available_memory_bytes()
+    if needed > available:
+        raise CapacityError(
+            f"the vectors of {len(texts)} texts behind {num_exits} layers take {needed >> 20} MiB, but "
+            f"{available >> 20} are available: give fewer rows or layers."
+        )
+    vectors = [np.empty((len(texts), width), np.float32) for _ in range(num_exits)]
+    tokens = np.empty(len(texts), np.int64)
+    for begin in range(0, len(texts), TEXTS_AT_ONCE):
+        step(begin, len(texts))
+        ids = encoder.embedder.encode(texts[begin : begin + TEXTS_AT_ONCE], truncate=truncate, first=begin)
+        tokens[begin : begin + len(ids)] = [len(one) for one in ids]
+        encoder.walk(ids, _keeping(vectors, begin))
+    step(len(texts), len(texts))
+    return vectors, tokens
+
+
+def _keeping(vectors: Row[Vectors], begin: int) -> Callable[[int, NDArray[np.int64], Vectors], NDArray[np.bool_]]:
+    """Nobody leaves; what each exit gives is kept."""
+
+    def keep(exit: int, numbers: NDArray[np.int64], some: Vectors) -> NDArray[np.bool_]:
+        vectors[exit][begin + numbers] = some
+        return np.zeros(len(numbers), bool)
+
+    return keep
