@@ -39,6 +39,8 @@ def question(
         question(min_tokens=3),
         question(ignore_eos=True),
         question(repetition_detection=RepetitionDetection(8, 3)),
+        question(stop_when="json"),
+        question(stop_when={"choice": ["yes", "no"]}),
     ],
 )
 def test_whatever_can_change_the_answer_changes_the_key(other: Question) -> None:

@@ -73,6 +73,8 @@ def test_help_imports_neither_numpy_nor_the_engine() -> None:
         (["run", "m", "hi", "--repetition-penalty", "0"], "--repetition-penalty must be a number from 0.01 to 10"),
         (["run", "m", "hi", "--repetition-detection", "64"], "must be SIZE,COUNT such as 64,4, not '64'"),
         (["run", "m", "hi", "--repetition-detection", "64,1"], "min_count must be a whole number from 2 to"),
+        (["run", "m", "hi", "--stop-when", "xml"], "must be json or choices such as A,B,C, not 'xml'"),
+        (["run", "m", "hi", "--stop-when", "A,(B)"], "each choice must have 1 to"),
         (["run", "m", "hi", "--kv-dtype", "f8"], "flag --kv-dtype is 'f8'"),
         (["run", "m", "hi", "--kv-memory", "lots"], "flag --kv-memory is 'lots'"),
         (["run", "m", "hi", "--threads", "0"], "flag --threads is '0'"),

@@ -25,7 +25,7 @@ PIECES = [
 HIDDEN, LAYERS, HEADS, FFN, POSITIONS, MAX_TOKENS = 64, 2, 2, 128, 48, 32
 
 
-def write_tiny_bert(folder: Path, *, damage: str = "", seed: int = 0) -> Path:
+def write_tiny_bert(folder: Path, *, damage: str = "", seed: int = 0, layers: int = LAYERS) -> Path:
     """A folder as sentence-transformers keeps it. `damage` names a tensor to fill with NaN."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,7 @@ def write_tiny_bert(folder: Path, *, damage: str = "", seed: int = 0) -> Path:
     names |= {"embeddings.position_embeddings.weight": (POSITIONS, HIDDEN)}
     names |= {"embeddings.token_type_embeddings.weight": (2, HIDDEN)}
     norms = ["embeddings.LayerNorm"]
-    for layer in range(LAYERS):
+    for layer in range(layers):
         stem = f"encoder.layer.{layer}."
         attention = {f"attention.{name}": (HIDDEN, HIDDEN) for name in ("self.query", "self.key", "self.value")}
         attention |= {"attention.output.dense": (HIDDEN, HIDDEN)}
@@ -51,13 +51,13 @@ def write_tiny_bert(folder: Path, *, damage: str = "", seed: int = 0) -> Path:
             tensors[name][:] = np.nan
     tensors["embeddings.position_ids"] = np.arange(POSITIONS)[None]  # as in the files of older versions
     save_file(tensors, folder / "model.safetensors")
-    write_settings(folder)
+    write_settings(folder, layers)
     return folder
 
 
-def write_settings(folder: Path) -> None:
+def write_settings(folder: Path, layers: int = LAYERS) -> None:
     (folder / "config.json").write_text(
-        f'{{"model_type": "bert", "vocab_size": {len(PIECES)}, "hidden_size": {HIDDEN}, "num_hidden_layers": {LAYERS}, '
+        f'{{"model_type": "bert", "vocab_size": {len(PIECES)}, "hidden_size": {HIDDEN}, "num_hidden_layers": {layers}, '
         f'"num_attention_heads": {HEADS}, "intermediate_size": {FFN}, "max_position_embeddings": {POSITIONS}, '
         '"type_vocab_size": 2, "hidden_act": "gelu", "layer_norm_eps": 1e-12}'
     )

@@ -180,6 +180,14 @@ def test_an_answer_that_goes_round_in_circles_ends_where_that_is_wanted(client: 
         client.chat.completions.create(messages=MESSAGES, **GREEDY | {"extra_body": asked})
 
 
+def test_an_answer_ends_where_it_is_complete_if_that_is_wanted(client: openai.OpenAI) -> None:
+    asked: Any = {"ignore_eos": True, "stop_when": {"choice": ["A", "B"]}}
+    assert client.chat.completions.create(messages=MESSAGES, **GREEDY | {"extra_body": asked}).choices
+    asked["stop_when"] = "xml"
+    with pytest.raises(openai.BadRequestError, match="stop_when must be an object of json, choice"):
+        client.chat.completions.create(messages=MESSAGES, **GREEDY | {"extra_body": asked})
+
+
 def test_a_request_may_switch_drafting_off(client: openai.OpenAI) -> None:
     for drafting in (True, False):
         assert CompletionRequest(prompt="x", drafting=drafting).sampling().drafting == drafting

@@ -98,7 +98,7 @@ class ChoiceEnd:
             if named is not None:
                 return self._decide(named, found.end())
             if len(self._text) - found.start() < WORDS_OF_ANNOUNCEMENT:
-                return 0
+                return len(self._text) - found.end()
             self._from = found.start() + 1
         self._from = max(self._from, len(self._text) - LONGEST_ANNOUNCEMENT)
         return 0
