@@ -104,7 +104,7 @@ class TextStream:
         return None if end is None else end - self._num_released
 
     def _release(self, num_kept: int) -> str:
-        split = len(self._held) - num_kept
+        split = max(len(self._held) - num_kept, 0)
         text, self._held = self._held[:split], self._held[split:]
         self._num_released += len(text)
         if text:

@@ -13,7 +13,7 @@ from miaotui.core import ACTIVATIONS, Activations
 from miaotui.engine.embedder import Embedder
 from miaotui.errors import ExitsError, InvalidRequestError, brief
 
-MAX_LABELS, MAX_LABEL_CHARACTERS, MAX_HEADS, MAX_COLUMNS = 256, 1024, 512, 1 << 16
+MAX_LABELS, MAX_LABEL_CHARACTERS, MAX_HEADS = 256, 1024, 512
 HEX_DIGITS = 64
 
 
@@ -56,9 +56,9 @@ class Exits:
         layers = [head.layer for head in self.heads]
         if not 1 <= len(layers) <= MAX_HEADS or layers[0] < 1 or layers != sorted(set(layers)):
             raise _error(f"there must be 1 to {MAX_HEADS} heads, ascending by layer, not behind {brief(layers)}")
-        columns = self.heads[0].weights.shape[-1]
+        columns = self.heads[0].weights.shape[-1:]
         for head in self.heads:
-            if head.weights.shape != (len(self.labels), columns) or head.bias.shape != (len(self.labels),):
+            if head.weights.shape != (len(self.labels), *columns) or head.bias.shape != (len(self.labels),):
                 raise _error(f"the head behind layer {head.layer} has not a row for each label and as many columns")
             if not (np.isfinite(head.weights).all() and np.isfinite(head.bias).all()):
                 raise _error(f"the head behind layer {head.layer} holds what is no number")
