@@ -20,7 +20,7 @@ import numpy as np
 
 from common import data_file, machine_facts, resolve
 from miaotui import Embedder
-from miaotui.adaptive.exits import EarlyClassifier, Exits, evaluate, train
+from miaotui.adaptive.exits import EarlyClassifier, Learned, evaluate, learn
 from miaotui.compress.intervals import wilson
 from miaotui.engine.cut_encoder import CutEncoder
 
@@ -33,21 +33,21 @@ def rows_of(name: str) -> Rows:
     return [(text, label) for text, _, label in (line.rpartition("\t") for line in lines) if text]
 
 
-def by_layer(embedder: Embedder, exits: Exits, rows: Rows) -> list[dict[str, Any]]:
+def by_layer(embedder: Embedder, learned: Learned, rows: Rows) -> list[dict[str, Any]]:
     """Accuracy of every head alone: of a model that always ends there."""
     ids = embedder.encode([text for text, _ in rows], truncate=True)
-    wanted = np.array([exits.labels.index(label) for _, label in rows])
-    right = np.zeros((len(exits.heads), len(rows)), bool)
+    wanted = np.array([learned.labels.index(label) for _, label in rows])
+    right = np.zeros((len(learned.heads), len(rows)), bool)
 
     def look(exit: int, numbers: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-        right[exit, numbers] = exits.heads[exit].scores(vectors).argmax(axis=1) == wanted[numbers]
+        right[exit, numbers] = learned.heads[exit].scores(vectors).argmax(axis=1) == wanted[numbers]
         return np.zeros(len(numbers), bool)
 
-    CutEncoder(embedder, exits.inner_layers).walk(ids, look)
+    CutEncoder(embedder, [head.layer for head in learned.heads[:-1]]).walk(ids, look)
     shares = right.mean(axis=1).tolist()
     return [
         {"layers": head.layer, "accuracy": share, "interval": wilson(share, len(rows))}
-        for head, share in zip(exits.heads, shares, strict=True)
+        for head, share in zip(learned.heads, shares, strict=True)
     ]
 
 
@@ -70,9 +70,11 @@ def speed(seconds: dict[str, list[float]], count: int) -> dict[str, Any]:
     return {**rates, "ratio": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
 
 
-def measure(embedder: Embedder, rows: Rows, test: Rows, floor: float, arguments: argparse.Namespace) -> dict[str, Any]:
+def measure(
+    embedder: Embedder, learned: Learned, test: Rows, floor: float, arguments: argparse.Namespace
+) -> dict[str, Any]:
     """One floor: exits, what they do on the test rows, and how fast."""
-    trained = train(embedder, rows, floor=floor, confidence=arguments.confidence, truncate=True)
+    trained = learned.trained(floor, arguments.confidence)
     classifier = EarlyClassifier(embedder, trained.exits)
     outcome = evaluate(classifier, test, truncate=True)
     ids = embedder.encode([text for text, _ in test], truncate=True)
@@ -111,13 +113,13 @@ def main() -> None:
     arguments = parser.parse_args()
     rows, test = rows_of("sst2-train.tsv"), rows_of("sst2-dev.tsv")
     with Embedder(resolve(arguments.model)) as embedder:
-        every = train(embedder, rows, layers=range(1, embedder.spec.num_layers), truncate=True).exits
+        learned = learn(embedder, rows, truncate=True)
         document: dict[str, Any] = {"machine": machine_facts(), "model": embedder.spec.name, "rows": len(rows)}
-        document["layers"] = by_layer(embedder, every, test)
+        document["layers"] = by_layer(embedder, learned, test)
         print(json.dumps(document["layers"]), flush=True)
         document["floors"] = []
         for floor in arguments.floor:
-            document["floors"].append(measure(embedder, rows, test, floor, arguments))
+            document["floors"].append(measure(embedder, learned, test, floor, arguments))
             print(json.dumps(document["floors"][-1], indent=1), flush=True)
     if arguments.out:
         arguments.out.write_text(json.dumps(document, indent=1) + "\n", "utf-8")

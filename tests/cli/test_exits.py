@@ -101,7 +101,10 @@ def test_wrong_usage_is_one_sentence(
 
 def test_models_that_have_no_exits_say_so(tmp_path: Path, tiny_model: Path, capsys: Output) -> None:
     cnn = write_text_cnn(tmp_path / "cnn.gguf", WHOLE, random_arrays(WHOLE))
-    for path, why in ((cnn, "one layer of convolutions side by side"), (tiny_model, "no text encoder of several layers")):
+    for path, why in (
+        (cnn, "one layer of convolutions side by side"),
+        (tiny_model, "no text encoder of several layers"),
+    ):
         assert main(["exits", "train", str(path), "--data", str(data(tmp_path, 30)), "-o", str(tmp_path / "a")]) == 1
         assert why in capsys.readouterr().err
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,9 +65,7 @@ def ended(choices: tuple[str, ...], parts: list[str]) -> tuple[int | None, str]:
 
 
 @pytest.mark.parametrize(("choices", "text", "answer", "choice"), NAMED)
-def test_it_ends_behind_the_choice_that_is_named(
-    choices: tuple[str, ...], text: str, answer: str, choice: str
-) -> None:
+def test_it_ends_behind_the_choice_that_is_named(choices: tuple[str, ...], text: str, answer: str, choice: str) -> None:
     whole = text + " More text follows here."
     for parts in ([whole], list(whole)):
         end, named = ended(choices, parts)
@@ -87,7 +87,7 @@ WORDS = st.sampled_from(
 def test_pieces_make_no_difference(words: list[str], cuts: list[int]) -> None:
     text = "".join(words)
     places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
-    parts = [text[a:b] for a, b in zip(places, places[1:], strict=False)]
+    parts = [text[a:b] for a, b in pairwise(places)]
     assert ended(LETTERS, parts) == ended(LETTERS, list(text)) == ended(LETTERS, [text] if text else [])
 
 

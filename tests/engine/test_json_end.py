@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ CUTS = st.lists(st.integers(0, 200), max_size=12)
 
 def pieces(text: str, cuts: list[int]) -> list[str]:
     places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
-    return [text[a:b] for a, b in zip(places, places[1:], strict=False)] or [""]
+    return [text[a:b] for a, b in pairwise(places)] or [""]
 
 
 def end_of(parts: list[str]) -> int | None:
@@ -48,7 +49,9 @@ def test_it_ends_with_the_value_and_not_with_what_is_around_it(
     assert end_of(pieces(text + behind, cuts)) == len(text)
 
 
-@given(WORDS, VALUES, st.sampled_from(["```json\n", "```\n", "``` JSON\n\n  "]), st.sampled_from(["\n", "", "\n \n"]), CUTS)
+@given(
+    WORDS, VALUES, st.sampled_from(["```json\n", "```\n", "``` JSON\n\n  "]), st.sampled_from(["\n", "", "\n \n"]), CUTS
+)
 def test_a_fence_belongs_to_the_value_it_is_around(
     before: str, value: Any, opening: str, gap: str, cuts: list[int]
 ) -> None:

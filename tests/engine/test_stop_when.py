@@ -98,7 +98,7 @@ def test_whichever_is_complete_first_ends_the_text(stop: str, include: bool, siz
         if stream.stopped_by is not None:
             break
     begin = whole.find(stop)
-    if 0 <= begin and begin + len(stop) <= len(JSON):
+    if begin >= 0 and begin + len(stop) <= len(JSON):
         assert (stream.text, stream.stopped_by) == (whole[: begin + (len(stop) if include else 0)], stop)
     else:
         assert (stream.text, stream.stopped_by) == (JSON, "json")

@@ -89,7 +89,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--stop-when",
         type=_stop_when,
         metavar="WHAT",
-        help="end the answer once it is complete: json, or once it names one of some choices, such as A,B,C (default: off)",
+        help="end the answer once it is complete: json, or choices such as A,B,C, one of which it names (default: off)",
     )
     add_model_options(parser)
 

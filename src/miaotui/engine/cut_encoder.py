@@ -149,8 +149,8 @@ def check_layers(spec: ModelSpec, layers: Sequence[int]) -> tuple[int, ...]:
     whole = all(isinstance(one, int) and not isinstance(one, bool) for one in given)
     if not whole or any(not 1 <= one < spec.num_layers for one in given) or list(given) != sorted(set(given)):
         raise InvalidRequestError(
-            f"the layers to leave behind must be ascending numbers from 1 to {spec.num_layers - 1} for {spec.name}, not "
-            f"{brief(list(given))}."
+            f"the layers to leave behind must be ascending numbers from 1 to {spec.num_layers - 1} for {spec.name}, "
+            f"not {brief(list(given))}."
         )
     return given
 
@@ -158,7 +158,8 @@ def check_layers(spec: ModelSpec, layers: Sequence[int]) -> tuple[int, ...]:
 def _rows_of(starts: Ints, lengths: Ints) -> Ints:
     """Places of texts' rows, text by text."""
     ends = np.cumsum(lengths, dtype=np.int32)
-    return np.arange(int(ends[-1]), dtype=np.int32) + np.repeat(starts - (ends - lengths), lengths)
+    rows: Ints = np.arange(int(ends[-1]), dtype=np.int32) + np.repeat(starts - (ends - lengths), lengths)
+    return rows
 
 
 def _tensor(name: str, rows: Vectors) -> Tensor:

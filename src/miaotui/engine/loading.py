@@ -126,7 +126,7 @@ def mark(loaded: LoadedModel, template: str | None) -> str:
 
 
 def file_digest(file: ModelFile) -> str:
-    """SHA-256 of a model's files; read where it is not known yet. Raises OSError and ValueError as `LLM.fingerprint`."""
+    """SHA-256 of a model's files, read where it is not known yet. Raises what `LLM.fingerprint` does."""
     return _digests().digest(file.weights)
 
 

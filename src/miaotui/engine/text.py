@@ -1,4 +1,4 @@
-"""Text of a running sequence: tokens in, safe text out, cut at the first stop string or where the answer is complete."""
+"""Text of a running sequence: tokens in, safe text out, cut at a stop string or where the answer is complete."""
 
 from __future__ import annotations
 

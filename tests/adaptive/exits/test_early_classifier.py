@@ -135,6 +135,7 @@ def test_long_texts_are_refused_by_number_unless_they_are_to_be_cut(embedder: Em
 
 
 def test_an_encoder_of_one_layer_has_no_exits(tmp_path: Path) -> None:
-    with Embedder(write_tiny_bert(tmp_path / "single", layers=1)) as single:
-        with pytest.raises(UnsupportedModelError, match="no text encoder of several layers"):
-            train(single, labelled(30))
+    why = "no text encoder of several layers"
+    single = write_tiny_bert(tmp_path / "single", layers=1)
+    with Embedder(single) as embedder, pytest.raises(UnsupportedModelError, match=why):
+        train(embedder, labelled(30))

@@ -142,7 +142,11 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path: Path, content: bytes) 
 
 def test_no_file_a_folder_and_other_tensors_are_refused(tmp_path: Path) -> None:
     write_safetensors(tmp_path / "plain", TENSORS)
-    for path, why in ((tmp_path / "none", "no such file"), (tmp_path, "regular file"), (tmp_path / "plain", "metadata")):
+    for path, why in (
+        (tmp_path / "none", "no such file"),
+        (tmp_path, "regular file"),
+        (tmp_path / "plain", "metadata"),
+    ):
         with pytest.raises(ExitsError, match=why):
             load_exits(path)
 

@@ -1,4 +1,4 @@
-"""Exits of one encoder for one question: its labels, a head behind some layers, and how sure a text must be to leave."""
+"""Exits of one encoder for one question: its labels, heads behind some layers, and how sure a text must be."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ class Exits:
         if found != self.model:
             raise ExitsError(
                 f"the exits were trained for another model than {embedder.spec.name} ({found[:12]}, not "
-                f"{self.model[:12]}), or for other settings of it (activations {self.activations}): give the model that "
-                "they were trained with, or train anew."
+                f"{self.model[:12]}), or for other settings of it (activations {self.activations}): give the model "
+                "that they were trained with, or train anew."
             )
         columns, last = self.heads[0].weights.shape[1], self.heads[-1].layer
         if (columns, last) != (embedder.dimensions, embedder.spec.num_layers):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 NUM_REMEMBERED = 10
 MOST_STEPS = 300
-FLAT = 1e-6
+FLAT = 1e-5
 """Slopes that are nowhere steeper than this are at the bottom."""
 ENOUGH_LOWER = 1e-4
 """Share of what the slope promises that a step must bring (Armijo's condition)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Row
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from miaotui.adaptive.exits.exits import MAX_LABELS, Exits
 from miaotui.adaptive.exits.fitting import fit
 from miaotui.adaptive.exits.head import Head, surest
 from miaotui.adaptive.exits.seen import Seen
+from miaotui.core import Activations
 from miaotui.engine.cut_encoder import CutEncoder, check_layers
 from miaotui.engine.embedder import TEXTS_AT_ONCE, Embedder, Vectors
 from miaotui.engine.kv_memory import available_memory_bytes
@@ -31,11 +32,46 @@ Step = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trained:
-    """exits: to be saved; calibration: what is known of them. accuracies: of each layer's head on the rows judged by."""
+    """exits: to be saved; calibration: what is known of them."""
 
     exits: Exits
     calibration: Calibration
-    accuracies: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Learned:
+    """Heads behind layers, and what they say of texts that they were not fitted to.
+
+    judged: rows that decide which exits there are; rest: those that thresholds are calibrated on. facts: for readers.
+    model, activations: of the encoder, as `Exits` has them. keeps_all: whether all heads are to have an exit.
+    """
+
+    labels: tuple[str, ...]
+    heads: tuple[Head, ...]
+    judged: Seen
+    rest: Seen
+    model: str
+    activations: Activations
+    keeps_all: bool
+    facts: Mapping[str, float | str]
+
+    def trained(self, floor: float, confidence: float) -> Trained:
+        """Exits that keep a floor. Raises InvalidRequestError as `check_aims`."""
+        check_aims(floor, confidence)
+        kept = list(range(len(self.heads) - 1)) if self.keeps_all else choose_exits(self.judged, floor)
+        calibration = calibrate(self.rest.only(kept), floor, confidence)
+        told = {name: fact for name, fact in calibration.facts().items() if isinstance(fact, int | float | str)}
+        exits = Exits(
+            self.labels,
+            (*(self.heads[exit] for exit in kept), self.heads[-1]),
+            calibration.threshold,
+            self.model,
+            self.activations,
+            floor,
+            confidence,
+            {**told, **self.facts},
+        )
+        return Trained(exits, calibration)
 
 
 def train(
@@ -50,43 +86,51 @@ def train(
 ) -> Trained:
     """Exits whose accuracy is at least `floor` times the whole depth's, on texts drawn as these, with that confidence.
 
-    layers: behind which texts may leave; None: behind those where the rows say that it pays. The order of rows doesn't
-    matter. truncate: whether texts that are too long are cut. step: told how many texts of all have been read.
+    layers: behind which texts may leave; None: behind those where the rows say that it pays. The rest as of `learn`.
+    """
+    check_aims(floor, confidence)
+    return learn(embedder, rows, layers=layers, truncate=truncate, step=step).trained(floor, confidence)
+
+
+def learn(
+    embedder: Embedder,
+    rows: Row[Labelled],
+    *,
+    layers: Row[int] | None = None,
+    truncate: bool = False,
+    step: Step = lambda done, total: None,
+) -> Learned:
+    """Read labelled texts once, for exits with any floor.
+
+    truncate: whether texts that are too long are cut. step: told how many texts of all have been read.
 
     Raises InvalidRequestError for too few or too many rows or labels, UnsupportedModelError for a model without layers
     to leave behind, CapacityError for more vectors than there is memory for, ContextLengthError for long texts.
     """
-    check_aims(floor, confidence)
     spec = embedder.spec
     every = check_layers(spec, range(1, spec.num_layers) if layers is None else layers)
     labels = _labels(rows)
     rows = [rows[at] for at in np.random.default_rng(SEED).permutation(len(rows))]
     wanted = np.array([labels.index(label) for _, label in rows])
-    vectors, tokens = _vectors(CutEncoder(embedder, every), [text for text, _ in rows], truncate, step)
     fitted, judged = round(FITTED * len(rows)), round((FITTED + JUDGED) * len(rows))
     if missing := sorted(set(range(len(labels))) - set(wanted[:fitted].tolist())):
         raise InvalidRequestError(f"label {brief(labels[missing[0]])} is too rare to learn from; give more rows of it.")
-    depths = (*every, spec.num_layers)
+    vectors, tokens = _vectors(CutEncoder(embedder, every), [text for text, _ in rows], truncate, step)
     heads = [
         fit(depth, (some[:fitted], some[fitted:judged]), (wanted[:fitted], wanted[fitted:judged]), len(labels))
-        for depth, some in zip(depths, vectors, strict=True)
+        for depth, some in zip((*every, spec.num_layers), vectors, strict=True)
     ]
     seen = see(heads, [some[fitted:] for some in vectors], wanted[fitted:], tokens[fitted:])
-    tuning, rest = seen.part(0, judged - fitted), seen.part(judged - fitted, len(seen))
-    kept = choose_exits(tuning, floor) if layers is None else list(range(len(every)))
-    calibration = calibrate(rest.only(kept), floor, confidence)
-    exits = Exits(
+    return Learned(
         tuple(labels),
-        (*(heads[exit] for exit in kept), heads[-1]),
-        calibration.threshold,
+        tuple(heads),
+        seen.part(0, judged - fitted),
+        seen.part(judged - fitted, len(seen)),
         embedder.fingerprint(),
         embedder.activations,
-        floor,
-        confidence,
-        {name: fact for name, fact in calibration.facts().items() if isinstance(fact, int | float | str)}
-        | {"fitted_rows": fitted, "judged_rows": judged - fitted},
+        layers is not None,
+        {"fitted_rows": fitted, "judged_rows": judged - fitted},
     )
-    return Trained(exits, calibration, tuple(tuning.right.mean(axis=0).tolist()))
 
 
 def see(heads: Row[Head], vectors: Row[Vectors], wanted: NDArray[np.int64], tokens: NDArray[np.int64]) -> Seen:
@@ -104,7 +148,7 @@ def _labels(rows: Row[Labelled]) -> list[str]:
     counts = Counter(label for _, label in rows)
     if not 2 <= len(counts) <= MAX_LABELS:
         raise InvalidRequestError(
-            f"exits tell 2 to {MAX_LABELS} labels apart, not {len(counts)}; is the label what stands behind the last tab?"
+            f"exits tell 2 to {MAX_LABELS} labels apart, not {len(counts)}; does each row end with its label?"
         )
     return sorted(counts)
 
