@@ -20,9 +20,7 @@ from common import data_file, machine_facts, resolve
 from miaotui import LLM
 
 CHOICES = {"A": "positive", "B": "negative"}
-LETTER = (
-    "Is this review positive or negative?\n{text}\nA) positive\nB) negative\nGive the letter of your answer and explain it."
-)
+LETTER = "Is this review positive or negative?\n{text}\nA) positive\nB) negative\nGive the letter of your answer and explain it."
 OBJECT = "Describe this question as a JSON object with the keys topic, language and difficulty:\n{text}"
 LAST = re.compile(r"answer(?: is)?[\s:*(\"'`]*([AB])\b")
 

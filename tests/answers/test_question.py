@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from miaotui.answers.question import Question, why_not_kept
+from miaotui.answers.question import Question, params_of, why_not_kept
 from miaotui.core import RepetitionDetection, SamplingParams, StructuredOutputs
 
 ASKED: list[dict[str, Any]] = [
@@ -49,6 +49,10 @@ def test_whatever_can_change_the_answer_changes_the_key(other: Question) -> None
 
 def test_what_cannot_change_a_greedy_answer_does_not_change_the_key() -> None:
     assert question(seed=7, top_k=3, top_p=0.5, max_tokens=9, drafting=False).key == question().key
+
+
+def test_parameters_that_came_later_are_no_part_of_questions_that_do_not_use_them() -> None:
+    assert not {"repetition_detection", "stop_when"} & set(params_of(SamplingParams()))
 
 
 def test_with_a_temperature_seed_and_bounds_count() -> None:

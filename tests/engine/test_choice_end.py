@@ -38,6 +38,7 @@ UNNAMED = [
     (LETTERS, "The answer isn't A. The answer is not B. The answer is either C"),
     (LETTERS, "The answers: A, B"),
     (LETTERS, "Bears live there"),
+    (LETTERS, "Answer: B or maybe not"),
     (LETTERS, "The answer is A"),
     (LETTERS, "The answer is A matter"),
     (LETTERS, "the answer is a matter of taste"),

@@ -76,6 +76,20 @@ def test_an_answer_that_is_a_choice_ends_with_it() -> None:
     assert (sequence.finish_reason, sequence.stop_reason) == ("stop", "B")
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted", "answer_is"),
+    [
+        ("answer: B, so it is", {"choice": ["A", "B"]}, "answer: B"),
+        ("answer: new ideas.", {"choice": ["new", "new york"]}, "answer: new"),
+        ("```json\n{}\n\nx y", "json", "```json\n{}"),
+    ],
+)
+def test_nothing_behind_the_end_is_ever_shown(text: str, wanted: Any, answer_is: str) -> None:
+    for params in ({}, {"stop": ["so it was", "ideal"]}):  # which might begin there
+        sequence, parts = answer(text, stop_when=wanted, **params)
+        assert sequence.text.text == "".join(part.text for part in parts) == answer_is
+
+
 def test_an_answer_that_never_is_complete_ends_as_it_would() -> None:
     for text, wanted in (("[1, 2", "json"), ("answer: B", {"choice": ["A", "B"]})):
         sequence, parts = answer(text, stop_when=wanted)
