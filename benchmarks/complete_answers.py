@@ -2,9 +2,9 @@
 
 usage: complete_answers.py [--questions N] [--tokens N] [--out FILE.json] MODEL
 
-Choices: SST-2 sentences, asked which of two letters fits; JSON: MT-Bench questions, to be described in an object. Each is
-answered greedily with and without `stop_when`, in turns. An answer that was ended must be the beginning of the other;
-a choice must be what the whole answer says at its end, where that names one at all ("answer is …").
+Choices: SST-2 sentences, asked which of two letters fits; JSON: MT-Bench questions, to be described in an object. Each
+is answered greedily with and without `stop_when`, in turns. An answer that was ended must be the beginning of the
+other; a choice must be what the whole answer says at its end, where that names one at all ("answer is …").
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from common import data_file, machine_facts, resolve
 from miaotui import LLM
 
 CHOICES = {"A": "positive", "B": "negative"}
-LETTER = "Is this review positive or negative?\n{text}\nA) positive\nB) negative\nGive the letter of your answer and explain it."
+LETTER = (
+    "Is this review positive or negative?\n{text}\nA) positive\nB) negative\n"
+    "Give the letter of your answer and explain it."
+)
 OBJECT = "Describe this question as a JSON object with the keys topic, language and difficulty:\n{text}"
 LAST = re.compile(r"answer(?: is)?[\s:*(\"'`]*([AB])\b")
 
