@@ -215,13 +215,9 @@ class SamplingParams:
         self._set("repetition_detection", _repetition(self.repetition_detection))
         self._set("stop_when", _stop_when(self.stop_when))
         if self.stop_when is not None and self.min_tokens:
-<<<<<<< HEAD
             raise InvalidRequestError(
                 "min_tokens must be 0 with stop_when, which ends answers where they are complete."
             )
-=======
-            raise InvalidRequestError("min_tokens must be 0 with stop_when, which ends the answer where it is complete.")
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -445,13 +441,8 @@ def _stop_choices(value: object) -> tuple[str, ...]:
         whole = isinstance(text, str) and 0 < len(text) <= MAX_STOP_CHARACTERS
         if not whole or not text[0].isalnum() or text != text.rstrip():
             raise InvalidRequestError(
-<<<<<<< HEAD
                 f"stop_when: each choice must have 1 to {MAX_STOP_CHARACTERS} characters, the first a letter or digit, "
                 f"and no blank at the end, unlike {brief(text)}."
-=======
-                f"stop_when: each choice must have 1 to {MAX_STOP_CHARACTERS} characters, the first a letter or digit and "
-                f"no blank at the end, unlike {brief(text)}."
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
             )
     return texts
 

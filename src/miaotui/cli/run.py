@@ -89,11 +89,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--stop-when",
         type=_stop_when,
         metavar="WHAT",
-<<<<<<< HEAD
         help="end the answer once it is complete: json, or choices such as A,B,C, one of which it names (default: off)",
-=======
-        help="end the answer once it is complete: json, or once it names one of some choices, such as A,B,C (default: off)",
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
     )
     add_model_options(parser)
 

@@ -13,11 +13,7 @@ from dataclasses import dataclass
 
 OPENING = r"[\s:：=*_\"'`(\[{（“‘「<]{0,16}"
 ANNOUNCED = re.compile(
-<<<<<<< HEAD
     rf"(?P<word>\b(?:answer|choice\s{{1,4}}is)\b|答案|选)(?:\s{{1,4}}is\b|[是为]|择)?{OPENING}", re.IGNORECASE
-=======
-    rf"(?:\b(?:answer\s{{1,4}}is|choice\s{{1,4}}is|answer)\b|答案[是为]?|选择?)(?:{OPENING})", re.IGNORECASE
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
 )
 FIRST = re.compile(OPENING)
 CLOSING = re.compile(r"[)\]}\"'*_`）”’」>]{0,8}")
@@ -44,13 +40,8 @@ class _Named:
 class ChoiceEnd:
     """Watches a text for the choice that it names.
 
-<<<<<<< HEAD
     Choices of one sign are compared as they are, longer ones whatever their case. A choice counts once no longer one
     can come of it and nothing behind it takes it back ("A or B", "3.5" for "3"); closing brackets and quotes behind it
-=======
-    Choices of one sign are compared as they are, longer ones whatever their case. A choice counts once no longer one can
-    come of it and nothing behind it takes it back ("A or B", "3.5" for "3"); closing brackets and quotes behind it
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
     belong to the answer.
     """
 
@@ -99,7 +90,6 @@ class ChoiceEnd:
             if named is None:
                 self._is_first = False
             else:
-<<<<<<< HEAD
                 return self._decide(named, at, len(self._text) - at)
         while (found := ANNOUNCED.search(self._text, self._from)) is not None:
             left = len(self._text) - found.end("word")
@@ -110,32 +100,14 @@ class ChoiceEnd:
                 return self._decide(named, found.end(), left)
             if len(self._text) - found.start() < WORDS_OF_ANNOUNCEMENT:
                 return left
-=======
-                return self._decide(named, at)
-        while (found := ANNOUNCED.search(self._text, self._from)) is not None:
-            if found.end() == len(self._text):
-                return 0  # it may go on, or the choice has not begun
-            named = self._named(found.end(), first=False)
-            if named is not None:
-                return self._decide(named, found.end())
-            if len(self._text) - found.start() < WORDS_OF_ANNOUNCEMENT:
-                return 0
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
             self._from = found.start() + 1
         self._from = max(self._from, len(self._text) - LONGEST_ANNOUNCEMENT)
         return 0
 
-<<<<<<< HEAD
     def _decide(self, named: _Named | int, at: int, left: int) -> int:
         """Take a choice, or say how many signs are left that cannot be told yet."""
         if isinstance(named, int):
             return left
-=======
-    def _decide(self, named: _Named | int, at: int) -> int:
-        """Take a choice, or say how much cannot be told yet."""
-        if isinstance(named, int):
-            return len(self._text) - at
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
         self.end = self._num_before + at + named.end
         self.reason = self._names[named.choice]
         return 0

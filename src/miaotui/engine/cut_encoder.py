@@ -149,13 +149,8 @@ def check_layers(spec: ModelSpec, layers: Sequence[int]) -> tuple[int, ...]:
     whole = all(isinstance(one, int) and not isinstance(one, bool) for one in given)
     if not whole or any(not 1 <= one < spec.num_layers for one in given) or list(given) != sorted(set(given)):
         raise InvalidRequestError(
-<<<<<<< HEAD
             f"the layers to leave behind must be ascending numbers from 1 to {spec.num_layers - 1} for {spec.name}, "
             f"not {brief(list(given))}."
-=======
-            f"the layers to leave behind must be ascending numbers from 1 to {spec.num_layers - 1} for {spec.name}, not "
-            f"{brief(list(given))}."
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
         )
     return given
 
@@ -163,12 +158,8 @@ def check_layers(spec: ModelSpec, layers: Sequence[int]) -> tuple[int, ...]:
 def _rows_of(starts: Ints, lengths: Ints) -> Ints:
     """Places of texts' rows, text by text."""
     ends = np.cumsum(lengths, dtype=np.int32)
-<<<<<<< HEAD
     rows: Ints = np.arange(int(ends[-1]), dtype=np.int32) + np.repeat(starts - (ends - lengths), lengths)
     return rows
-=======
-    return np.arange(int(ends[-1]), dtype=np.int32) + np.repeat(starts - (ends - lengths), lengths)
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
 
 
 def _tensor(name: str, rows: Vectors) -> Tensor:

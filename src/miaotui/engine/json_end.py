@@ -185,11 +185,7 @@ class JsonEnd:
             self._is_fenced = self._line.startswith(FENCE) or (self._is_fenced and not self._line)
             self._line = ""
         elif sign not in BLANKS or self._line:
-<<<<<<< HEAD
             self._line = (self._line + sign)[: len(FENCE)]
-=======
-            self._line = (self._line + sign)[: len(FENCE)] if len(self._line) < len(FENCE) else self._line
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
 
     def _read(self, reader: JsonReader, sign: str) -> None:
         """Within a value, or what looks like one."""

@@ -126,11 +126,7 @@ def mark(loaded: LoadedModel, template: str | None) -> str:
 
 
 def file_digest(file: ModelFile) -> str:
-<<<<<<< HEAD
     """SHA-256 of a model's files, read where it is not known yet. Raises what `LLM.fingerprint` does."""
-=======
-    """SHA-256 of a model's files; read where it is not known yet. Raises OSError and ValueError as `LLM.fingerprint`."""
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
     return _digests().digest(file.weights)
 
 

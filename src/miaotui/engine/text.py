@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """Text of a running sequence: tokens in, safe text out, cut at a stop string or where the answer is complete."""
-=======
-"""Text of a running sequence: tokens in, safe text out, cut at the first stop string or where the answer is complete."""
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
 
 from __future__ import annotations
 

@@ -88,11 +88,7 @@ def safe_thresholds(cases: Row[Case], signal: Signal, floor: float, error: float
 
 
 def num_safe(numbers: Iterable[tuple[int, int]], num_right: int, count: int, floor: float, error: float) -> int:
-<<<<<<< HEAD
     """How many ways to answer, tested one after the other, keep the floor but for that probability, all together.
-=======
-    """How many ways to answer, tested one after the other, keep the floor but for that probability, all of them at once.
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
 
     numbers: of questions that the reference alone has right, and that this way alone has, for each way, in an order
     that looks at no data; they are asked for until one fails. num_right: of `count` questions that the reference has.

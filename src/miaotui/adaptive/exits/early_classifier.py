@@ -60,20 +60,12 @@ class EarlyClassifier:
 
     def classify_ids(self, token_ids: Row[Row[int]], *, whole: bool = False) -> list[Classified]:
         """The same of encoded texts."""
-<<<<<<< HEAD
         threshold = self.exits.threshold
         if whole or self._encoder is None or threshold is None:
             labels, shares = surest(self.exits.heads[-1].scores(self.embedder.vectors(token_ids)))
             exits = np.full(len(labels), len(self.exits.heads) - 1)
         else:
             labels, shares, exits = self._leave(self._encoder, threshold, token_ids)
-=======
-        if whole or self._encoder is None:
-            labels, shares = surest(self.exits.heads[-1].scores(self.embedder.vectors(token_ids)))
-            exits = np.full(len(labels), len(self.exits.heads) - 1)
-        else:
-            labels, shares, exits = self._leave(self._encoder, token_ids)
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
         names, heads = self.exits.labels, self.exits.heads
         return [
             Classified(names[label], float(share), heads[exit].layer)
@@ -81,17 +73,10 @@ class EarlyClassifier:
         ]
 
     def _leave(
-<<<<<<< HEAD
         self, encoder: CutEncoder, threshold: float, token_ids: Row[Row[int]]
     ) -> tuple[NDArray[np.int64], Floats, NDArray[np.int64]]:
         """Label, its probability and the exit of each text."""
         count = len(token_ids)
-=======
-        self, encoder: CutEncoder, token_ids: Row[Row[int]]
-    ) -> tuple[NDArray[np.int64], Floats, NDArray[np.int64]]:
-        """Label, its probability and the exit of each text."""
-        count, threshold = len(token_ids), self.exits.threshold
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
         labels, shares, exits = np.zeros(count, np.int64), np.zeros(count), np.zeros(count, np.int64)
 
         def leave(exit: int, numbers: NDArray[np.int64], vectors: Vectors) -> NDArray[np.bool_]:

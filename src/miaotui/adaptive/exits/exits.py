@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """Exits of one encoder for one question: its labels, heads behind some layers, and how sure a text must be."""
-=======
-"""Exits of one encoder for one question: its labels, a head behind some layers, and how sure a text must be to leave."""
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
 
 from __future__ import annotations
 
@@ -17,11 +13,7 @@ from miaotui.core import ACTIVATIONS, Activations
 from miaotui.engine.embedder import Embedder
 from miaotui.errors import ExitsError, InvalidRequestError, brief
 
-<<<<<<< HEAD
 MAX_LABELS, MAX_LABEL_CHARACTERS, MAX_HEADS = 256, 1024, 512
-=======
-MAX_LABELS, MAX_LABEL_CHARACTERS, MAX_HEADS, MAX_COLUMNS = 256, 1024, 512, 1 << 16
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
 HEX_DIGITS = 64
 
 
@@ -64,15 +56,9 @@ class Exits:
         layers = [head.layer for head in self.heads]
         if not 1 <= len(layers) <= MAX_HEADS or layers[0] < 1 or layers != sorted(set(layers)):
             raise _error(f"there must be 1 to {MAX_HEADS} heads, ascending by layer, not behind {brief(layers)}")
-<<<<<<< HEAD
         columns = self.heads[0].weights.shape[-1:]
         for head in self.heads:
             if head.weights.shape != (len(self.labels), *columns) or head.bias.shape != (len(self.labels),):
-=======
-        columns = self.heads[0].weights.shape[-1]
-        for head in self.heads:
-            if head.weights.shape != (len(self.labels), columns) or head.bias.shape != (len(self.labels),):
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
                 raise _error(f"the head behind layer {head.layer} has not a row for each label and as many columns")
             if not (np.isfinite(head.weights).all() and np.isfinite(head.bias).all()):
                 raise _error(f"the head behind layer {head.layer} holds what is no number")
@@ -88,13 +74,8 @@ class Exits:
         if found != self.model:
             raise ExitsError(
                 f"the exits were trained for another model than {embedder.spec.name} ({found[:12]}, not "
-<<<<<<< HEAD
                 f"{self.model[:12]}), or for other settings of it (activations {self.activations}): give the model "
                 "that they were trained with, or train anew."
-=======
-                f"{self.model[:12]}), or for other settings of it (activations {self.activations}): give the model that "
-                "they were trained with, or train anew."
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
             )
         columns, last = self.heads[0].weights.shape[1], self.heads[-1].layer
         if (columns, last) != (embedder.dimensions, embedder.spec.num_layers):

@@ -16,11 +16,7 @@ from numpy.typing import NDArray
 from miaotui.adaptive.exits.head import Floats, Head
 from miaotui.adaptive.exits.minimize import minimize
 
-<<<<<<< HEAD
 STRENGTHS = (1.0, 0.3, 0.1, 0.03)
-=======
-STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
 """Of the regularization, on columns of unit spread; strongest first, as each begins from the one before."""
 GOLDEN = (math.sqrt(5) - 1) / 2
 COLDEST, HOTTEST, TEMPERATURE_STEPS = math.log(0.05), math.log(20.0), 40

@@ -10,11 +10,7 @@ from numpy.typing import NDArray
 
 NUM_REMEMBERED = 10
 MOST_STEPS = 300
-<<<<<<< HEAD
 FLAT = 1e-5
-=======
-FLAT = 1e-6
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
 """Slopes that are nowhere steeper than this are at the bottom."""
 ENOUGH_LOWER = 1e-4
 """Share of what the slope promises that a step must bring (Armijo's condition)."""

@@ -18,13 +18,8 @@ Flags = NDArray[np.bool_]
 class Seen:
     """depths [exits + 1]: layers behind which each exit stands, the whole depth last.
 
-<<<<<<< HEAD
     sure [rows, exits]: probability of each exit's label; right [rows, exits + 1]: whether it was wanted; tokens
     [rows]: of each text.
-=======
-    sure [rows, exits]: probability of each exit's label; right [rows, exits + 1]: whether it is the one that was wanted;
-    tokens [rows]: of each text.
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
     """
 
     depths: tuple[int, ...]
@@ -69,11 +64,7 @@ class Seen:
         return int((whole & ~early).sum()), int((early & ~whole).sum())
 
     def work(self, threshold: float | None) -> NDArray[np.float64]:
-<<<<<<< HEAD
         """Layers times tokens of each row, asking included; without a threshold, those of the whole depth."""
-=======
-        """Layers times tokens of each row, asking included; without a threshold, of the whole depth, which asks nobody."""
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
         left = self.leaving(threshold)
         asked = np.zeros(len(self)) if threshold is None else np.minimum(left + 1, len(self.depths) - 1)
         return np.asarray(self.tokens * (np.array(self.depths)[left] + ASKING_LAYERS * asked))

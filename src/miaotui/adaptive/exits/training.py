@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-<<<<<<< HEAD
 from collections.abc import Callable, Mapping
-=======
-from collections.abc import Callable
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
 from collections.abc import Sequence as Row
 from dataclasses import dataclass
 
@@ -19,10 +15,7 @@ from miaotui.adaptive.exits.exits import MAX_LABELS, Exits
 from miaotui.adaptive.exits.fitting import fit
 from miaotui.adaptive.exits.head import Head, surest
 from miaotui.adaptive.exits.seen import Seen
-<<<<<<< HEAD
 from miaotui.core import Activations
-=======
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
 from miaotui.engine.cut_encoder import CutEncoder, check_layers
 from miaotui.engine.embedder import TEXTS_AT_ONCE, Embedder, Vectors
 from miaotui.engine.kv_memory import available_memory_bytes
@@ -39,7 +32,6 @@ Step = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trained:
-<<<<<<< HEAD
     """exits: to be saved; calibration: what is known of them."""
 
     exits: Exits
@@ -80,13 +72,6 @@ class Learned:
             {**told, **self.facts},
         )
         return Trained(exits, calibration)
-=======
-    """exits: to be saved; calibration: what is known of them. accuracies: of each layer's head on the rows judged by."""
-
-    exits: Exits
-    calibration: Calibration
-    accuracies: tuple[float, ...]
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
 
 
 def train(
@@ -101,7 +86,6 @@ def train(
 ) -> Trained:
     """Exits whose accuracy is at least `floor` times the whole depth's, on texts drawn as these, with that confidence.
 
-<<<<<<< HEAD
     layers: behind which texts may leave; None: behind those where the rows say that it pays. The rest as of `learn`.
     """
     check_aims(floor, confidence)
@@ -119,24 +103,15 @@ def learn(
     """Read labelled texts once, for exits with any floor.
 
     truncate: whether texts that are too long are cut. step: told how many texts of all have been read.
-=======
-    layers: behind which texts may leave; None: behind those where the rows say that it pays. The order of rows doesn't
-    matter. truncate: whether texts that are too long are cut. step: told how many texts of all have been read.
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
 
     Raises InvalidRequestError for too few or too many rows or labels, UnsupportedModelError for a model without layers
     to leave behind, CapacityError for more vectors than there is memory for, ContextLengthError for long texts.
     """
-<<<<<<< HEAD
-=======
-    check_aims(floor, confidence)
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
     spec = embedder.spec
     every = check_layers(spec, range(1, spec.num_layers) if layers is None else layers)
     labels = _labels(rows)
     rows = [rows[at] for at in np.random.default_rng(SEED).permutation(len(rows))]
     wanted = np.array([labels.index(label) for _, label in rows])
-<<<<<<< HEAD
     fitted, judged = round(FITTED * len(rows)), round((FITTED + JUDGED) * len(rows))
     if missing := sorted(set(range(len(labels))) - set(wanted[:fitted].tolist())):
         raise InvalidRequestError(f"label {brief(labels[missing[0]])} is too rare to learn from; give more rows of it.")
@@ -156,33 +131,6 @@ def learn(
         layers is not None,
         {"fitted_rows": fitted, "judged_rows": judged - fitted},
     )
-=======
-    vectors, tokens = _vectors(CutEncoder(embedder, every), [text for text, _ in rows], truncate, step)
-    fitted, judged = round(FITTED * len(rows)), round((FITTED + JUDGED) * len(rows))
-    if missing := sorted(set(range(len(labels))) - set(wanted[:fitted].tolist())):
-        raise InvalidRequestError(f"label {brief(labels[missing[0]])} is too rare to learn from; give more rows of it.")
-    depths = (*every, spec.num_layers)
-    heads = [
-        fit(depth, (some[:fitted], some[fitted:judged]), (wanted[:fitted], wanted[fitted:judged]), len(labels))
-        for depth, some in zip(depths, vectors, strict=True)
-    ]
-    seen = see(heads, [some[fitted:] for some in vectors], wanted[fitted:], tokens[fitted:])
-    tuning, rest = seen.part(0, judged - fitted), seen.part(judged - fitted, len(seen))
-    kept = choose_exits(tuning, floor) if layers is None else list(range(len(every)))
-    calibration = calibrate(rest.only(kept), floor, confidence)
-    exits = Exits(
-        tuple(labels),
-        (*(heads[exit] for exit in kept), heads[-1]),
-        calibration.threshold,
-        embedder.fingerprint(),
-        embedder.activations,
-        floor,
-        confidence,
-        {name: fact for name, fact in calibration.facts().items() if isinstance(fact, int | float | str)}
-        | {"fitted_rows": fitted, "judged_rows": judged - fitted},
-    )
-    return Trained(exits, calibration, tuple(tuning.right.mean(axis=0).tolist()))
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
 
 
 def see(heads: Row[Head], vectors: Row[Vectors], wanted: NDArray[np.int64], tokens: NDArray[np.int64]) -> Seen:
@@ -200,11 +148,7 @@ def _labels(rows: Row[Labelled]) -> list[str]:
     counts = Counter(label for _, label in rows)
     if not 2 <= len(counts) <= MAX_LABELS:
         raise InvalidRequestError(
-<<<<<<< HEAD
             f"exits tell 2 to {MAX_LABELS} labels apart, not {len(counts)}; does each row end with its label?"
-=======
-            f"exits tell 2 to {MAX_LABELS} labels apart, not {len(counts)}; is the label what stands behind the last tab?"
->>>>>>> cc4d710 (Cut encoders into parts that texts may leave, and end answers once they are complete (unchecked))
         )
     return sorted(counts)
 
