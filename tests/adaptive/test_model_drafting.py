@@ -18,6 +18,7 @@ from miaotui.adaptive.drafters.run_cost import RunCost
 from miaotui.adaptive.drafters.whom import who_goes_on, whom_to_ask
 from miaotui.adaptive.model_drafting import LEAST_READ, READ_S, SHORT_WINDOW, WINDOW, ModelDrafting
 from miaotui.adaptive.shares import Shares
+from miaotui.adaptive.step_cost import SIZES
 from miaotui.engine.sequence import Sequence
 
 SURE, UNSURE = 0.97, 0.2
@@ -251,8 +252,8 @@ def test_guessing_ends_where_the_model_is_unsure(chance: float, goes_on: bool) -
 
 
 def test_in_company_only_the_sure_ones_go_on() -> None:
-    cost, moment = RunCost(0.02), Moment(2, 1.0, [1 + 0.05 * at for at in range(9)], 48)
-    sure, unsure = candidate([0.95]), candidate([0.12])
+    cost, moment = RunCost(0.02), Moment(2, 1.0, [1 + 0.1 * size for size in SIZES[:9]], 48)
+    sure, unsure = candidate([0.95]), candidate([0.2])
     assert who_goes_on([sure, unsure], [sure, unsure], moment, Hopes(), cost, 0.1) == [sure]
 
 

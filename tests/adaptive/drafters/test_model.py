@@ -118,6 +118,15 @@ def test_a_beginning_that_was_read_before_is_found_by_the_same_tenant_only() -> 
     assert guessed(model, same, 2) == guessed(model, other, 2)
 
 
+def test_pages_of_a_text_that_was_not_read_from_its_beginning_are_not_taken_for_it() -> None:
+    model, _ = make_model()
+    text = text_of(PROMPT * 3, "a")
+    guessed(model, text, 1, window=40)
+    model.forget(text)
+    same = text_of((PROMPT * 3)[:50], "a")
+    assert guessed(model, same, 2) == greedy_tokens(same.token_ids, 2)
+
+
 def test_without_pages_the_text_asked_for_longest_ago_loses_its_own() -> None:
     model, _ = make_model(num_blocks=9)
     texts = [text_of([number, *PROMPT]) for number in range(3)]  # three pages each
