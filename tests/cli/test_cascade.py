@@ -164,4 +164,4 @@ def test_a_line_without_a_tab_is_named(tmp_path: Path) -> None:
 
 def test_a_cascade_has_no_use_for_a_draft_model(models: list[str], tmp_path: Path, capsys: Output) -> None:
     assert calibrate(models, rows(tmp_path, 20), tmp_path / "gate.json", "--draft-model", models[0]) == 2
-    assert "leave out --draft-model" in capsys.readouterr().err
+    assert "so flag --draft-model has no use; unset it" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from miaotui.adaptive.step_cost import StepCost
 from miaotui.core import StructuredOutputs
 from miaotui.engine import memory_shares
 from miaotui.engine.results import Completion
-from miaotui.errors import CapacityError, ConfigError, UnsupportedModelError
+from miaotui.errors import CapacityError, ConfigError, EngineStoppedError, UnsupportedModelError
 
 KV_BYTES = 4 << 20
 TEXTS = ["the cat and the dog in the house", "the house " * 20, "a dog", "and then there was"]
@@ -185,3 +185,42 @@ def test_callers_of_one_loop_have_the_same_answers(models: dict[str, Path]) -> N
             return await asyncio.gather(*(llm.generate(text, PARAMS) for text in TEXTS))
 
     assert [facts(done) for done in asyncio.run(ask())] == [facts(done) for done in plain]
+
+
+def test_a_draft_model_that_fails_is_left_out_and_answers_go_on(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with LLM(models["large"], activations="int8", kv_memory_bytes=KV_BYTES) as llm:
+        plain = llm.generate(TEXTS, PARAMS)
+    with drafting(models) as (llm, model):
+        monkeypatch.setattr(model, "ask", lambda *_: 1 / 0)
+        done = llm.generate(TEXTS, PARAMS)
+        drafter = llm.loaded.engine.scheduler.drafter
+        assert isinstance(drafter, AdaptiveDrafter)
+        assert drafter.model is None
+    assert [facts(one) for one in done] == [facts(one) for one in plain]
+    assert len([record for record in caplog.records if "the draft model has failed" in record.message]) == 1
+
+
+def test_an_engine_that_starts_anew_leaves_nothing_with_the_draft_model(models: dict[str, Path]) -> None:
+    async def stop_and_go() -> None:
+        drafter = AdaptiveDrafter()
+        drafter.costs = Slow()
+        options: dict[str, Any] = {"draft_model": models["large"], "kv_memory_bytes": KV_BYTES, "drafter": drafter}
+        async with AsyncLLM(models["large"], **options) as llm:
+            assert drafter.model is not None
+            pool = drafter.model.model.pool
+            await llm.generate(TEXTS[0], PARAMS)
+            answer = await llm.stream(TEXTS[1], replace(PARAMS, max_tokens=400))
+            async for _ in answer:
+                if pool.num_free < pool.num_blocks:
+                    break
+            assert pool.num_free < pool.num_blocks
+            llm.fail(EngineStoppedError("for the test"))
+            while not llm.has_ended:
+                await asyncio.sleep(0)
+            llm.restart()
+            assert pool.num_free == pool.num_blocks
+            assert (await llm.generate(TEXTS[0], PARAMS)).finish_reason == "length"
+
+    asyncio.run(stop_and_go())

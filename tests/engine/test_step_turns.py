@@ -74,6 +74,18 @@ def test_waiting_for_a_turn_is_no_stall() -> None:
     now[0] = 100.0
     beat.begin()  # as more work comes
     assert beat.stalled_s == 0
-    beat.go_on()
+    beat.have_turn()
     now[0] = 103.0
     assert beat.stalled_s == 3.0
+
+
+def test_what_went_on_before_waiting_still_counts() -> None:
+    now = [0.0]
+    beat = Heartbeat(lambda: now[0])
+    beat.begin()
+    for turn in range(1, 4):  # steps that do nothing, each after others' turns
+        now[0] += 1.0
+        beat.wait_for_turn()
+        now[0] += 50.0
+        beat.have_turn()
+        assert beat.stalled_s == turn

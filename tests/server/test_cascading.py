@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import httpx2 as httpx
 import pytest
@@ -18,10 +21,16 @@ from miaotui.adaptive.cascade import Asking, Gate, digests
 from miaotui.adaptive.cascade.asking import answers, prompt_for
 from miaotui.adaptive.drafters.given import GivenDrafter
 from miaotui.answers.cache import AnswerCache
-from miaotui.errors import GateError, MiaotuiError
+from miaotui.core import Receipt
+from miaotui.engine.prospect import Load, Prospect
+from miaotui.errors import GateError, MiaotuiError, OverloadedError
+from miaotui.server import cascading
+from miaotui.server.answers import Service
 from miaotui.server.cascading import Cascading
 from miaotui.server.keys import ApiKey, digest_of
+from miaotui.server.planning import SmallCosts
 from miaotui.server.settings import ServerSettings
+from miaotui.server.supervisor import Supervisor
 from server.conftest import Running, serve
 
 WRITTEN = Asking(max_tokens=12)
@@ -156,6 +165,7 @@ def test_streams_say_the_same(eager: Running, doubting: Running, paths: tuple[Pa
         {"guided_regex": "[a-z]+"},
         {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "the cat"}]},
         {"messages": [{"role": "assistant", "content": "the cat"}]},
+        {"messages": [{"role": "user", "content": "the cat", "name": "Ann"}]},
         {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]},
         {"chat_template_kwargs": {"x": 1}},
     ],
@@ -275,13 +285,87 @@ def test_a_gate_that_nothing_passes_or_that_is_for_others_is_refused(paths: tupl
                 Cascading(Holder(small), Holder(large), gate, None, None, None)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("error", [MiaotuiError("broken"), KeyError("broken")])
 def test_errors_of_the_small_model_are_nobodys(
-    eager: Running, paths: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    eager: Running, paths: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     async def broken(*_: Any, **__: Any) -> Any:
-        raise MiaotuiError("broken")
+        raise error
 
     monkeypatch.setattr(Cascading, "_done", broken)
     before = outcomes(eager)["failed"]
     assert text_of(post(eager, body("the cat", cache={"mode": "no-store"}), KEYS[0])) == said_by(paths[1])[0]
     assert outcomes(eager)["failed"] == before + 1
+
+
+def test_what_comes_too_late_is_not_given(eager: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cascading, "_ends_s", lambda ask: 0.0)
+    assert post(eager, body("the cat"), KEYS[0])["miaotui"]["path"] == "model"
+
+
+def test_who_would_find_no_room_is_told_before_anything_is_asked(
+    eager: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OverloadedError("full")
+
+    monkeypatch.setattr(eager.llm, "check_room", full)
+    before = outcomes(eager)
+    headers = {"authorization": f"Bearer {KEYS[0]}"}
+    reply = httpx.post(f"{eager.url}/v1/chat/completions", json=body("the cat"), headers=headers, timeout=60)
+    assert reply.status_code == 429
+    assert outcomes(eager) == before
+
+
+def test_what_the_small_model_said_in_vain_is_charged_too(doubting: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    charged: list[int] = []
+    monkeypatch.setattr(doubting.llm.watcher, "_spend", lambda tenant, tokens: charged.append(tokens))
+    post(doubting, body("the cat"))
+    assert len(charged) == 2
+    assert charged[0] == charged[1], "both read the same prompt and wrote as much"
+
+
+def test_what_a_small_model_takes_is_learned_once_however_many_are_under_way() -> None:
+    costs = SmallCosts()
+    prospect = Prospect(20, 0, 10, Load())
+    forecasts = [costs.forecast(prospect, "") for _ in range(16)]
+    receipt = Receipt("model", "", 20, 0, 10, 0.0, 0.1, 0.1, 0)
+    for forecast in forecasts:
+        costs.observe(forecast, 2 * forecast.answer_ms / 1e3, receipt, "", 10)
+    again = costs.forecast(prospect, "")
+    assert again.ms == pytest.approx(2 * again.answer_ms)
+
+
+def test_only_a_hung_small_model_is_a_problem_of_the_server() -> None:
+    service = object.__new__(Service)
+    service.embedder = None
+    served: Any = SimpleNamespace(problem=lambda: None, is_hung=False)
+    for small, wanted in (
+        (SimpleNamespace(problem=lambda: "is being started anew", is_hung=False), None),
+        (SimpleNamespace(problem=lambda: "a step hangs", is_hung=True), "a step of the small model hangs"),
+    ):
+        service.supervisors = [served, small]  # type: ignore[list-item]
+        assert service.problem() == wanted
+
+
+def test_an_engine_is_started_anew_only_when_its_turn_can_come() -> None:
+    started: list[str] = []
+    own: Any = SimpleNamespace(has_ended=True, is_alive=False, restart=lambda: started.append("own"))
+    other: Any = SimpleNamespace(has_ended=False, is_alive=False)  # given up, with a step that has not ended
+    metrics: Any = SimpleNamespace(restarts=SimpleNamespace(inc=lambda: None))
+    watcher = Supervisor(own, ServerSettings("tiny"), metrics, beside=[other])
+    asyncio.run(watcher._look())
+    assert not started
+    other.has_ended = True
+    asyncio.run(watcher._look())
+    assert started == ["own"]
+
+
+def test_given_answers_do_not_outlive_their_requests() -> None:
+    drafter = GivenDrafter()
+    request = SimpleNamespace(tenant="t", prompt_token_ids=(1, 2), keep=True)
+    sequence = Mock(request=request, finish_reason="cancelled", num_output_tokens=0)
+    drafter.give([1, 2], [3], "t")
+    drafter.give([1, 2], [4], "other")
+    drafter.ended(sequence)
+    assert list(drafter._given) == [("other", (1, 2))]

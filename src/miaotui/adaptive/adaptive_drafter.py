@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from collections.abc import Sequence as Row
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from miaotui.engine.sequence import Sequence
 
 if TYPE_CHECKING:
     from miaotui.engine.loading import LoadedModel
+
+log = logging.getLogger(__name__)
 
 FIRST_ALLOWANCE, ALLOWANCE, MOST_ALLOWANCE = 2.0, 0.01, 3.0
 """Steps' time that drafts may cost that are tried although they do not seem to pay, for texts and machines change: at
@@ -72,7 +75,7 @@ class AdaptiveDrafter:
         if most < 1:
             return {}
         offered = {number: self._offer(one, most) for number, one in enumerate(answering) if _may_draft(one)}
-        spent = 0.0 if self.model is None else self._ask(self.model, answering, offered, most)
+        spent = self._spent(answering, offered, most)
         # how likely each further token is to come, and of which sequence
         offers = [(chance, number) for number, chances in offered.items() for chance in chances]
         if not offers:
@@ -130,6 +133,17 @@ class AdaptiveDrafter:
             if sum(chances) > sum(best):
                 best, state.best = chances, offer.tokens
         return best
+
+    def _spent(self, answering: Row[Sequence], offered: dict[int, list[float]], most: int) -> float:
+        """As `_ask`. A small model that fails is left out from then on: nobody needs it."""
+        if self.model is None:
+            return 0.0
+        try:
+            return self._ask(self.model, answering, offered, most)
+        except Exception as error:
+            log.error("the draft model has failed and is not asked any more", exc_info=error)
+            self.model = None
+            return 0.0
 
     def _ask(self, model: ModelDrafting, answering: Row[Sequence], offered: dict[int, list[float]], most: int) -> float:
         """Put a small model's tokens in where they promise more; what they took, in steps without drafts."""

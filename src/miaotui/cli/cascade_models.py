@@ -29,8 +29,11 @@ def open_all(config: Config, models: Sequence[str], **more: Any) -> list[LLM]:
     """
     if excess := thread_excess(config, cpu_info(config)):
         note(f"{excess}; expect it to be far slower")
-    if config.draft_model is not None and config.sources["draft_model"].startswith("flag"):
-        raise ConfigError("a cascade's large model drafts from the small one's answers; leave out --draft-model.")
+    if config.draft_model is not None:
+        where = config.sources["draft_model"]
+        raise ConfigError(
+            f"a cascade's large model drafts from the small one's answers, so {where} has no use; unset it."
+        )
     from miaotui.adaptive.cascade import open_models
     from miaotui.formats.store import pull
 

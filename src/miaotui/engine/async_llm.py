@@ -134,7 +134,16 @@ class AsyncLLM:
 
     @contextmanager
     def _waiting_for(self, num_sequences: int, tenant: str) -> Iterator[None]:
-        """Count so many as waiting meanwhile. Raises OverloadedError where that are too many."""
+        """Count so many as waiting meanwhile. Raises OverloadedError as `check_room` does."""
+        self.check_room(num_sequences, tenant)
+        self._num_preparing += num_sequences
+        try:
+            yield
+        finally:
+            self._num_preparing -= num_sequences
+
+    def check_room(self, num_sequences: int, tenant: str) -> None:
+        """Raise OverloadedError unless so many more sequences of a tenant may wait."""
         most = self.max_open_per_tenant
         if most is not None and self._open[tenant] + num_sequences > most:
             raise OverloadedError(f"{self._open[tenant]} requests of yours are open already; let some of them end.")
@@ -142,11 +151,6 @@ class AsyncLLM:
             num_open = self._scheduler.num_unfinished + self._num_preparing
             if num_open + num_sequences > self._scheduler.limits.max_sequences + self.max_waiting:
                 raise OverloadedError(f"{self.num_waiting} requests wait already; try again in a moment.")
-        self._num_preparing += num_sequences
-        try:
-            yield
-        finally:
-            self._num_preparing -= num_sequences
 
     async def _add(self, tell: Tell, make: Callable[[Engine], list[Sequence]]) -> Answer:
         """Have the engine's thread add a request, and wait until it has."""
@@ -357,6 +361,9 @@ class AsyncLLM:
 
 def _emptied(engine: Engine) -> Engine:
     """An engine over the same program and pages, with nothing in them and nobody waiting."""
+    if engine.scheduler.drafter is not None:
+        for sequence in engine.scheduler.unfinished():
+            engine.scheduler.drafter.ended(sequence)
     fresh = copy(engine)
     fresh.scheduler, fresh.slices, fresh._timed = engine.scheduler.emptied(), [], []
     return fresh

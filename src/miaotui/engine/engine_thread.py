@@ -124,7 +124,7 @@ class EngineThread:
             return
         self._heartbeat.wait_for_turn()
         with self._turns:
-            self._heartbeat.go_on()
+            self._heartbeat.have_turn()
             yield
 
     def _wait(self) -> bool:

@@ -28,6 +28,7 @@ class Heartbeat:
         self._since_s: float | None = None
         self._longest_s: dict[int, float] = {}
         self._is_others_turn = False
+        self._asked_s = 0.0
 
     @property
     def stalled_s(self) -> float:
@@ -42,15 +43,20 @@ class Heartbeat:
             self._since_s = self._clock()
 
     def go_on(self) -> None:
-        """Something other than a step has been done, or waited for; nothing else changes while there is nothing to
-        do."""
-        self._is_others_turn = False
+        """Something other than a step has been done; nothing changes while there is nothing to do."""
         if self._since_s is not None:
             self._since_s = self._clock()
 
     def wait_for_turn(self) -> None:
-        """Another engine may be making a step; `go_on` follows when it is this one's turn."""
+        """Another engine may be making a step; `have_turn` follows when that has ended."""
+        self._asked_s = self._clock()
         self._is_others_turn = True
+
+    def have_turn(self) -> None:
+        """It is this engine's turn. What it waited does not count; what was before that does."""
+        if self._since_s is not None:
+            self._since_s += self._clock() - self._asked_s
+        self._is_others_turn = False
 
     def rest(self) -> None:
         """There is nothing to do."""

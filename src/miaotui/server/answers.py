@@ -113,7 +113,12 @@ class Service:
         """What is wrong with the engines; None while they are well."""
         if self.embedder is not None and not self.embedder.is_alive:
             return "the embedder has stopped"
-        return next(filter(None, (one.problem() for one in self.supervisors)), None)
+        if not self.supervisors:
+            return None
+        served, *others = self.supervisors
+        if any(one.is_hung for one in others):
+            return "a step of the small model hangs"
+        return served.problem()  # without the small model, the served one answers
 
     def end(self, error: Exception) -> None:
         """End every answer with that error; nothing is started anew."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from miaotui.server.asking import Ask
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 NOT_SURE, FAILED = "tried: not sure enough", "tried: it could not answer"
 Change = Callable[[Admit], Admit]
 AskLarge = Callable[[Sequence[Candidate], Change], Awaitable[Reading]]
@@ -80,28 +82,30 @@ class Cascading:
             self._drafter = drafter
 
     async def start(self, ask: Ask, tried: Sequence[Candidate], ask_large: AskLarge) -> Reading:
-        """An answer of one or the other. Raises what asking the large model raises."""
+        """An answer of one or the other. Raises what asking the large model raises; OverloadedError beforehand."""
         messages = self._messages_of(ask)
         if messages is None:
             return await ask_large(tried, _unchanged)
         most_tokens = 1 if self._gate.asking.choices else self._gate.asking.max_tokens
-        small_ms, energy = self._costs.forecast(self._planning.prospect(ask, self._small.load, most_tokens), ask.tenant)
-        plan = self._planning.cascade(ask, self._large.load, small_ms, energy, self._gate.floor)
+        forecast = self._costs.forecast(self._planning.prospect(ask, self._small.load, most_tokens), ask.tenant)
+        plan = self._planning.cascade(ask, self._large.load, forecast, self._gate.floor)
         candidates = [one for one in plan.candidates if one.path == "cascade"]
         if plan.path != "cascade":
             return await ask_large([*tried, *candidates], _unchanged)
+        self._large.check_room(1, ask.tenant)  # who would be refused then is refused now
         said = await self._ask_small(ask, messages)
         self._planning.planner.cascaded(ask.tenant, sufficed=said.suffices)
         if said.answer is None or said.asked is None or said.stage is None:
             self._ledger.metrics.cascaded("failed")
             return await ask_large([*tried, *_refused(candidates, FAILED)], _unchanged)
-        self._costs.observe(small_ms, said.seconds, said.answer.completion.receipt, ask.tenant, most_tokens)
+        self._costs.observe(forecast, said.seconds, said.answer.completion.receipt, ask.tenant, most_tokens)
         if said.suffices:
-            return self._small_answer(said.asked, said.answer, said.stage, replace(plan, predicted_ms=small_ms))
+            return self._small_answer(said.asked, said.answer, said.stage, replace(plan, predicted_ms=forecast.ms))
         self._ledger.metrics.cascaded("asked_on")
+        self._ledger.tried(said.answer.completion)
         change = await self._drafting(ask, messages, said.answer)
         answer = await ask_large([*tried, *_refused(candidates, NOT_SURE)], change)
-        return LargeAnswer(answer, self._large.llm.spec.name, [said.stage], said.seconds, small_ms)
+        return LargeAnswer(answer, self._large.llm.spec.name, [said.stage], said.seconds, forecast.ms)
 
     def _messages_of(self, ask: Ask) -> tuple[Message, ...] | None:
         """What to ask the small model; None for what the gate knows nothing of."""
@@ -114,6 +118,8 @@ class Cascading:
             (message,) = plain_messages(conversation)
         except MiaotuiError:
             return None  # the large model says what is wrong with it
+        if set(message) != {"role", "content"}:
+            return None  # templates may write the rest down
         text = message.get("content")
         begins = isinstance(text, str) and (not asking.instruction or text.startswith(f"{asking.instruction}\n\n"))
         return (message,) if begins and message.get("role") == "user" else None
@@ -142,10 +148,15 @@ class Cascading:
             asked = Asked(ids, "", messages)
             (answer,) = await self._done(answering(llm.tokenizer, asking, [asked]), ask, num_chars)
             (value,) = await self._done(measuring(self._signal, llm, [asked], [answer]), ask, num_chars)
-        except MiaotuiError:
+        except Exception as error:  # whatever it is, the served model is well
+            if not isinstance(error, MiaotuiError):
+                log.error("the small model could not be asked", exc_info=error)
             return _Said(time.monotonic() - begin_s)
         seconds = time.monotonic() - begin_s
         reason, most = answer.completion.finish_reason, ask.params.max_tokens
+        ends_s = _ends_s(ask)
+        if ends_s is not None and time.monotonic() > ends_s:
+            return _Said(seconds)  # and the served model tells that it is too late
         is_whole = reason == "stop" or (reason == "length" and most == asking.max_tokens)
         shown = value if is_whole else LEAST  # it was cut, where the request's own limit would not have cut it
         stage = Stage(llm.spec.name, seconds, self._gate.signal, shown, self._gate.threshold)
@@ -154,11 +165,12 @@ class Cascading:
     async def _done(self, asks: Asks[T], ask: Ask, num_chars: int) -> T:
         """Have the small model do what is to be done, as one of its requests among others."""
         done: list[Completion] | None = None
+        admission = Admission(deadline_s=_ends_s(ask))
         while True:
             step = await self._small.encoding.run(partial(go_on, asks, done), num_chars, ask.tenant)
             if not isinstance(step, Work):
                 return step.value
-            options = {"tenant": ask.tenant, "priority": ask.priority, "keep": False}
+            options = {"tenant": ask.tenant, "priority": ask.priority, "keep": False, "admit": lambda _: admission}
             done = [await self._small.generate(ids, step.params, **options) for ids in step.prompts]
 
     def _small_answer(self, asked: Asked, answer: Answer, stage: Stage, plan: Plan) -> SmallAnswer:
@@ -169,7 +181,8 @@ class Cascading:
             receipt,
             path="cascade",
             why=explained([stage]),
-            decode_s=receipt.decode_s + again_s,
+            prefill_s=receipt.prefill_s + receipt.decode_s + again_s,  # nothing is shown before
+            decode_s=0.0,
             plan=plan,
             stages=(stage,),
         )
@@ -185,17 +198,27 @@ class Cascading:
         drafter, tokens = self._drafter, answer.completion.token_ids
         if drafter is None or not tokens or not ask.params.drafting:
             return _unchanged
-        llm = self._large.llm
-        ids = await self._large.encoding.run(lambda: llm.encode_chat(messages), num_characters(messages), ask.tenant)
+        llm, lines = self._large.llm, self._large.encoding
+        try:
+            ids = await lines.run(lambda: llm.encode_chat(messages), num_characters(messages), ask.tenant)
+        except MiaotuiError:
+            return _unchanged
 
         def changed(admit: Admit) -> Admit:
             def decide(prospect: Prospect) -> Admission:
-                drafter.give(ids, tokens, ask.tenant)  # on the thread that drafts
-                return admit(prospect)
+                admission = admit(prospect)
+                if admission.may_draft:
+                    drafter.give(ids, tokens, ask.tenant)  # on the thread that drafts
+                return admission
 
             return decide
 
         return changed
+
+
+def _ends_s(ask: Ask) -> float | None:
+    """When its deadline is, monotonic."""
+    return None if ask.deadline_ms is None else ask.begun_s + ask.deadline_ms / 1e3
 
 
 def _refused(candidates: Sequence[Candidate], why: str) -> list[Candidate]:
@@ -247,5 +270,6 @@ class LargeAnswer(Around):
         if plan is not None:
             plan = replace(plan, predicted_ms=plan.predicted_ms + self._wasted_ms)
         queue_s = receipt.queue_s + self._seconds
-        receipt = replace(receipt, path="cascade", why=explained(stages), queue_s=queue_s, stages=stages, plan=plan)
+        why = f"{explained(stages)}; {receipt.why}" if receipt.why else explained(stages)
+        receipt = replace(receipt, path="cascade", why=why, queue_s=queue_s, stages=stages, plan=plan)
         return replace(completion, receipt=receipt)

@@ -165,6 +165,12 @@ class Ledger(Watcher):
         if entry is not None:
             self._charge(entry, completion)
 
+    def tried(self, completion: Completion) -> None:
+        """Charge an answer of a small model that did not suffice: it was computed all the same."""
+        entry = current.get()
+        if entry is not None and self._spend is not None:
+            self._spend(entry.tenant, completion.receipt.prompt_tokens + completion.receipt.output_tokens)
+
     def embedded(self, num_texts: int, num_tokens: int) -> None:
         """Count texts that were turned into vectors, and charge them to whoever asked."""
         self.metrics.embedded(num_texts, num_tokens)

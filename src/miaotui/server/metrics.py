@@ -63,7 +63,7 @@ class Metrics:
         for path in ("memory", "store", "curated", "near", "shared"):
             self._kept.labels(path)  # a series that begins at 0, for rates
         self._saved = counter("saved_seconds", "what those answers took to compute")
-        self._planned = counter("planned", "requests by the path that was chosen for them", "path")
+        self._planned = counter("planned", "requests that were planned, by the path that led to their answer", "path")
         for path in ("kept", "near", "cascade", "drafted", "prefix", "model"):
             self._planned.labels(path)
         self._explored = counter("plans_explored", "of these, chosen to learn, not because they seemed cheapest")

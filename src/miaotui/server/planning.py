@@ -109,10 +109,11 @@ class Planning:
         path = looking.plan.path if looking.plan.path == "near" else "kept"
         return tuple(replace(one, refused=IN_VAIN) for one in looking.plan.candidates if one.path == path)
 
-    def cascade(self, ask: Ask, load: Load, small_ms: float, energy: float, quality: float) -> Plan:
+    def cascade(self, ask: Ask, load: Load, small: SmallForecast, quality: float) -> Plan:
         """Whether a small model is to be asked first, which would take so long; see `Planner.cascade`."""
-        prospect, policy = self.prospect(ask, load), self._policy(ask)
-        return self.planner.cascade(small_ms, energy, quality, prospect, ask.tenant, policy, deadline_ms=_left_ms(ask))
+        prospect, policy, left_ms = self.prospect(ask, load), self._policy(ask), _left_ms(ask)
+        plan = self.planner.cascade(small.ms, small.energy, quality, prospect, ask.tenant, policy, deadline_ms=left_ms)
+        return replace(plan, deadline_ms=ask.deadline_ms)
 
     def admit(self, ask: Ask, tried: Sequence[Candidate] = ()) -> Admit:
         """What decides on a request when the engine is to take it."""
@@ -159,6 +160,16 @@ class Planning:
         return self._policies.get(ask.tenant, EVERYTHING)
 
 
+@dataclass(frozen=True, slots=True)
+class SmallForecast:
+    """Milliseconds, and energy, from asking to knowing whether the answer suffices; answer_ms: of the answer alone, as
+    its steps add up."""
+
+    ms: float
+    energy: float
+    answer_ms: float
+
+
 class SmallCosts:
     """What a small model takes that is asked first, learned from its own steps; nobody else's are told.
 
@@ -169,16 +180,16 @@ class SmallCosts:
         self.planner = Planner(adaptive=False)
         self._ratio = Typical(1.0)  # of what it takes to be sure to what its answer takes
 
-    def forecast(self, prospect: Prospect, tenant: str) -> tuple[float, float]:
-        """Milliseconds, and energy, from asking to knowing whether its answer suffices."""
-        forecast = self.planner.costs.forecast(prospect, tenant)
-        return forecast.ms * self._ratio.value, forecast.energy * self._ratio.value
+    def forecast(self, prospect: Prospect, tenant: str) -> SmallForecast:
+        """What one request will take."""
+        forecast, ratio = self.planner.costs.forecast(prospect, tenant), self._ratio.value
+        return SmallForecast(forecast.ms * ratio, forecast.energy * ratio, forecast.ms)
 
-    def observe(self, forecast_ms: float, seconds: float, receipt: Receipt, tenant: str, most_tokens: int) -> None:
-        """What was said to take so long took that long, for an answer that might have so many tokens."""
+    def observe(self, forecast: SmallForecast, seconds: float, receipt: Receipt, tenant: str, most_tokens: int) -> None:
+        """What was forecast so took so long, for an answer that might have so many tokens."""
         self.planner.costs.lengths.observe(tenant, most_tokens, receipt.output_tokens)
-        if forecast_ms > 0:
-            self._ratio.observe(self._ratio.value * seconds * 1e3 / forecast_ms)
+        if forecast.answer_ms > 0:
+            self._ratio.observe(seconds * 1e3 / forecast.answer_ms)
 
 
 def _num_characters(ask: Ask) -> int:

@@ -69,6 +69,11 @@ class Supervisor:
         self._hung_since_s: float | None = None
         self._retired = False
 
+    @property
+    def is_hung(self) -> bool:
+        """Whether a step has been given up and has not ended since: nobody else has a turn then."""
+        return self._hung_since_s is not None
+
     def problem(self) -> str | None:
         """What is wrong with the engine; None while it is well."""
         if self._hung_since_s is not None:
@@ -97,7 +102,8 @@ class Supervisor:
         if self._retired:
             return
         if self._llm.has_ended:
-            await self._restart()
+            if all(one.is_alive or one.has_ended for one in self._beside):  # else its turn would never come
+                await self._restart()
         elif self._hung_since_s is not None:
             self._leave_if_hung()
         elif self._is_late(self._settings.hung_s, HUNG_FACTOR):

@@ -56,6 +56,11 @@ class GivenDrafter(AdaptiveDrafter):
         while len(self._given) > MOST_GIVEN:
             self._given.popitem(last=False)
 
+    def ended(self, sequence: Sequence) -> None:
+        """See `AdaptiveDrafter.ended`. What was given for a sequence that never began to draft is dropped."""
+        self._given.pop((sequence.request.tenant, sequence.request.prompt_token_ids), None)
+        super().ended(sequence)
+
     def forget(self) -> None:
         """Drop what nobody has come for."""
         self._given.clear()
