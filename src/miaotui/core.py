@@ -23,6 +23,7 @@ MAX_STOP_STRINGS = 16
 MAX_STOP_CHARACTERS = 1024
 MAX_STOP_TOKEN_IDS = 256
 MAX_STOP_CHOICES = 64
+MAX_STOP_CHOICE_CHARACTERS = 4096
 MAX_BIASED_TOKENS = 1024
 MAX_GRAMMAR_CHARACTERS = 64 << 10
 MAX_GRAMMAR_DEPTH = 32
@@ -122,6 +123,8 @@ class StopWhen:
 
     json: its first JSON object or array has ended; text may stand before it, and a fence around it is closed. choice:
     it has named one of these texts, at its beginning ("B) …") or behind words that announce it ("the answer is B").
+    Nothing ends in reasoning before the answer (<think>…</think>). Where max_tokens cuts an answer off, a choice counts
+    only if nothing that could have followed would take it back.
 
     Raises InvalidRequestError for none, both, or choices that cannot be told apart from the text around them.
     """
@@ -159,7 +162,7 @@ class SamplingParams:
     repetition_detection: end the text with finish_reason "repetition" once it goes round in circles, as
         `RepetitionDetection` or a mapping of its fields; min_tokens holds it off. None lets it go on.
     stop_when: end the text once the answer is complete, as `StopWhen`, a mapping of its fields or "json"; `stop_reason`
-        is then "json" or the choice. None lets the model end it.
+        is then "json" or the choice. None lets the model end it. Not where tools are offered, whose calls are JSON.
     drafting: whether tokens may be guessed where the engine does so: the same text, often sooner.
 
     Raises InvalidRequestError when a value is not of its type, not finite or out of range.
@@ -444,6 +447,11 @@ def _stop_choices(value: object) -> tuple[str, ...]:
                 f"stop_when: each choice must have 1 to {MAX_STOP_CHARACTERS} characters, the first a letter or digit, "
                 f"and no blank at the end, unlike {brief(text)}."
             )
+    if (size := sum(map(len, texts))) > MAX_STOP_CHOICE_CHARACTERS:
+        raise InvalidRequestError(
+            f"stop_when: choice must have at most {MAX_STOP_CHOICE_CHARACTERS} characters in all, not {size}; give "
+            "fewer texts or shorter ones."
+        )
     return texts
 
 

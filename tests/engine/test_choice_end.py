@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from miaotui.engine import choice_end
 from miaotui.engine.choice_end import ChoiceEnd
 
 LETTERS = ("A", "B", "C", "D")
@@ -76,6 +77,50 @@ def test_it_ends_behind_the_choice_that_is_named(choices: tuple[str, ...], text:
 @pytest.mark.parametrize(("choices", "text"), UNNAMED)
 def test_a_choice_that_is_only_thought_about_ends_nothing(choices: tuple[str, ...], text: str) -> None:
     assert ended(choices, [text]) == ended(choices, list(text)) == (None, "")
+
+
+@pytest.mark.parametrize(("choices", "text", "answer", "choice"), [
+    *((choices, answer, answer, choice) for choices, _, answer, choice in NAMED),
+    (LETTERS, "The answer is A", "The answer is A", "A"),
+    (LETTERS, "A \n", "A", "A"),
+    (LETTERS, "Answer: A, ", "Answer: A", "A"),
+    (("new", "new york"), "Answer: new y", "Answer: new", "new"),
+    (LETTERS, "The answer is", None, ""),
+    (LETTERS, "Answer: A or", None, ""),
+    (LETTERS, "The answer is the answer: B", "The answer is the answer: B", "B"),
+])  # fmt: skip
+def test_with_the_text_the_choice_is_decided(
+    choices: tuple[str, ...], text: str, answer: str | None, choice: str
+) -> None:
+    for parts in ([text], list(text)):
+        watch, seen, shown = ChoiceEnd(choices), 0, 0
+        for part in parts:
+            seen += len(part)
+            shown = seen - watch.push(part)
+        if watch.end is None:
+            watch.finish(cut=True)
+            assert watch.end is None, "more might have taken it back"
+            watch.finish(cut=False)
+            assert watch.end is None or watch.end >= shown
+        assert (None if watch.end is None else text[: watch.end], watch.reason) == (answer, choice)
+
+
+LONG = tuple(f"{'答案' * 25}{number:02}xxxxxxxxxxxx" for number in range(64))
+
+
+@pytest.mark.parametrize("said", ["the answer is ", "选", "答案", LONG[0][:-1]])
+def test_each_sign_is_folded_once_and_few_places_are_looked_at(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    num_folded, num_looks = [], []
+    folded, named = choice_end._folded, ChoiceEnd._named
+    monkeypatch.setattr(choice_end, "_folded", lambda text: [num_folded.append(len(text)), folded(text)][1])
+    monkeypatch.setattr(ChoiceEnd, "_named", lambda *args, **how: [num_looks.append(1), named(*args, **how)][1])
+    text = said * (4000 // len(said))
+    watch = ChoiceEnd(LONG)
+    for sign in text:
+        watch.push(sign)
+    assert watch.end is None
+    assert sum(num_folded) == sum(map(len, LONG)) + len(text)
+    assert len(num_looks) <= 2 * len(text) + 100
 
 
 WORDS = st.sampled_from(

@@ -117,6 +117,20 @@ def test_what_is_nested_too_deeply_is_text() -> None:
     assert reader is None or len(reader._open) <= MAX_DEPTH
 
 
+@pytest.mark.parametrize("behind", ["", "\n", " \n`", "\n``"])
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_fence_that_is_never_closed_is_not_waited_for_any_longer(behind: str, *, cut: bool) -> None:
+    watch = JsonEnd()
+    watch.push("```json\n{}" + behind)
+    assert watch.end is None
+    watch.finish(cut=cut)
+    assert watch.end == len("```json\n{}")
+    watch = JsonEnd()
+    watch.push("```json\n[1, {}" + behind)
+    watch.finish(cut=cut)
+    assert watch.end is None
+
+
 def test_what_a_fence_may_hold_back_is_bounded() -> None:
     watch = JsonEnd()
     watch.push("```json\n{}")

@@ -237,6 +237,22 @@ def test_ctrl_c_while_a_request_is_queued_leaves_nothing_behind(llm: LLM, call: 
     assert not llm._parts
 
 
+def test_the_engine_knows_whether_a_prompt_opens_a_block_of_reasoning(llm: LLM) -> None:
+    opens = llm.loaded.engine.vocabulary.opens_reasoning
+    assert opens(llm.encode_prompt("What is it?\n<think>\n"))
+    assert not opens(llm.encode_prompt("<think>\nHm.</think>\n"))
+    assert not opens(())
+
+
+def test_an_end_within_a_call_cannot_be_asked_for(llm: LLM) -> None:
+    tools = [{"type": "function", "function": {"name": "note"}}]
+    asked: Any = {"tools": tools, "stop_when": "json", "max_tokens": 2}
+    for ask in (llm.chat, llm.stream):
+        with pytest.raises(InvalidRequestError, match="stop_when must be left out where tools are offered"):
+            ask([{"role": "user", "content": "the cat"}], **asked)
+    assert llm.chat("the cat", **asked | {"tools": []}).receipt.output_tokens
+
+
 def test_a_template_of_ones_own_takes_the_place_of_the_models(llm: LLM, tiny_model: Path) -> None:
     with LLM(tiny_model, kv_memory_bytes=1 << 20, chat_template="{{ messages[0].content }} and") as own:
         assert own.encode_chat("the cat") == own.tokenizer.encode("the cat and")

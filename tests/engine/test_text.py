@@ -93,3 +93,4 @@ def test_the_last_bytes_count_too(rest: str, text: str) -> None:
     stream.push(0)
     stream.finish()
     assert stream.text == text
+    assert stream.stopped_by == ("Z" if rest == "Z" else None)

@@ -196,6 +196,15 @@ def test_a_form_for_the_answer_leaves_no_room_for_reasoning(start: Callable[...,
         assert client.chat.completions.create(**asked).choices[0].finish_reason == "tool_calls"
 
 
+def test_an_end_within_a_call_cannot_be_asked_for(start: Callable[..., Any]) -> None:
+    ends: Any = {"extra_body": {"stop_when": "json"}}
+    with client_of(start, HERMES_TEMPLATE) as client:
+        for choice in ("auto", "required"):
+            with pytest.raises(openai.BadRequestError, match="stop_when must be left out where tools are offered"):
+                client.chat.completions.create(**FORCED, tools=[NOTE], tool_choice=choice, **ends)  # type: ignore[call-overload]
+        assert client.chat.completions.create(**FORCED, tools=[NOTE], tool_choice="none", **ends).usage
+
+
 def test_tools_may_have_the_names_of_modes(client: openai.OpenAI) -> None:
     tool: Any = {"type": "function", "function": {"name": "none"}}
     asked = FORCED | {"tools": [tool], "tool_choice": tool, "parallel_tool_calls": False}

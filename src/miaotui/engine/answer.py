@@ -7,6 +7,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 
+from miaotui.engine.chat_output import TAIL_TOKENS
 from miaotui.engine.results import Completion, Delta
 from miaotui.engine.sequence import Sequence
 from miaotui.engine.stream import completion_of
@@ -18,7 +19,7 @@ PART_BYTES, TOKEN_BYTES, SCORE_BYTES, ALTERNATIVE_BYTES = 136, 40, 160, 120
 """Of memory, about: a part, beside its text; each of its tokens; a token's score; each alternative to that token."""
 MAX_JOINED = 4096
 """Unread parts are joined to parts of about so many characters: they take little more memory than their text."""
-PROMPT_TAIL = 8
+PROMPT_TAIL = TAIL_TOKENS
 
 Tell = Callable[[Completion | None, Exception | None], None]
 

@@ -13,6 +13,13 @@ from miaotui.engine.tools import ToolFormat
 
 THINK, END_THINK = "<think>", "</think>"
 PYTHON_TAG = "<|python_tag|>"
+TAIL_TOKENS = 8
+"""Of a prompt, at its end: so many are enough to see whether it opens a block of reasoning."""
+
+
+def opens_reasoning(prompt_tail: str) -> bool:
+    """Whether a prompt that ends so ends inside a block of reasoning, which the answer then begins with."""
+    return prompt_tail.rstrip().endswith(THINK)
 
 
 @dataclass(frozen=True, slots=True)

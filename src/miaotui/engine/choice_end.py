@@ -24,6 +24,8 @@ WORDS_OF_ANNOUNCEMENT = 16
 """Signs of its words: with fewer there, more may turn an "answer" into an "answer is"."""
 LONGEST_BEHIND = 48
 """Signs that are looked at behind a choice before it counts."""
+MOST_BLANKS = 8
+"""Blanks behind a choice that stands alone, before the text ends."""
 OTHERS_FOLLOW = frozenset({"or", "and", "nor", "to"})
 WORDS = frozenset({"a", "i", "o"})
 """Choices of one letter that are words, too: what stands behind them must be more than a blank."""
@@ -43,19 +45,25 @@ class ChoiceEnd:
     Choices of one sign are compared as they are, longer ones whatever their case. A choice counts once no longer one
     can come of it and nothing behind it takes it back ("A or B", "3.5" for "3"); closing brackets and quotes behind it
     belong to the answer.
+
+    Each sign is folded once, and of all places where a choice may stand only the first that is open is looked at again.
     """
 
     def __init__(self, choices: Sequence[str]) -> None:
-        self._choices = sorted(enumerate(choices), key=lambda one: -len(one[1]))
+        self._wanted: dict[str, list[tuple[int, str]]] = {}  # by first sign, folded; the longest first
+        for number, choice in sorted(enumerate(choices), key=lambda one: -len(one[1])):
+            folded = _folded(choice)
+            self._wanted.setdefault(folded[0], []).append((number, choice if len(choice) == 1 else folded))
         self._texts = {text.casefold() for text in choices}
         longest = max(map(len, choices))
         self._keep = LONGEST_ANNOUNCEMENT + longest + LONGEST_BEHIND
         self._names = tuple(choices)
-        self._text = ""  # the end of what came
+        self._text = self._folded = ""  # the end of what came
         self._num_before = 0  # signs before it
         self._from = 0  # in `_text`: where an announcement may begin that has not been looked at
         self._is_first = True
         self._undecided = 0
+        self._is_over = False
         self.end: int | None = None
         self.reason = ""
 
@@ -65,18 +73,27 @@ class ChoiceEnd:
         end: the number of signs of the whole answer; reason: the choice. Nothing may be pushed behind it.
         """
         for begin in range(0, len(text), LONGEST_BEHIND):  # so that all of what is kept has been looked at
-            self._text += text[begin : begin + LONGEST_BEHIND]
+            piece = text[begin : begin + LONGEST_BEHIND]
+            self._text += piece
+            self._folded += _folded(piece)
             self._undecided = self._look()
             if self.end is not None:
                 return 0
             self._forget()
         return self._undecided
 
+    def finish(self, *, cut: bool) -> None:
+        """What was undecided because more might have come is decided by nothing coming; not where it was cut off."""
+        if not cut:
+            self._is_over = True
+            self._look()
+
     def _forget(self) -> None:
         """What can no longer be part of an announcement or a choice."""
         cut = max(len(self._text) - self._keep, 0)
         if cut:
-            self._text, self._num_before = self._text[cut:], self._num_before + cut
+            self._text, self._folded = self._text[cut:], self._folded[cut:]
+            self._num_before += cut
             self._from = max(self._from - cut, 0)
 
     def _look(self) -> int:
@@ -93,12 +110,10 @@ class ChoiceEnd:
                 return self._decide(named, at, len(self._text) - at)
         while (found := ANNOUNCED.search(self._text, self._from)) is not None:
             left = len(self._text) - found.end("word")
-            if found.end() == len(self._text):
-                return left  # it may go on, or the choice has not begun
             named = self._named(found.end(), first=False)
             if named is not None:
                 return self._decide(named, found.end(), left)
-            if len(self._text) - found.start() < WORDS_OF_ANNOUNCEMENT:
+            if len(self._text) - found.start() < WORDS_OF_ANNOUNCEMENT and not self._is_over:
                 return left
             self._from = found.start() + 1
         self._from = max(self._from, len(self._text) - LONGEST_ANNOUNCEMENT)
@@ -114,16 +129,16 @@ class ChoiceEnd:
 
     def _named(self, at: int, *, first: bool) -> _Named | int | None:
         """The choice that stands there; 0: it cannot be told yet; None: none does."""
-        here = self._text[at:]
-        for number, choice in self._choices:
-            wanted = choice if len(choice) == 1 else _folded(choice)
-            begins = here[: len(choice)] if len(choice) == 1 else _folded(here[: len(choice)])
-            if len(begins) < len(wanted) and wanted.startswith(begins):
-                return 0  # and shorter ones have to wait for it
-            if begins == wanted:
-                told = self._behind(here, choice, first=first)
+        here, folded = self._text[at:], self._folded[at:]
+        if not here:
+            return None if self._is_over else 0
+        for number, wanted in self._wanted.get(folded[0], ()):
+            if (here if len(wanted) == 1 else folded).startswith(wanted):
+                told = self._behind(here, self._names[number], first=first)
                 if told is not None:
                     return _Named(number, told) if told else 0
+            elif len(folded) < len(wanted) and wanted.startswith(folded) and not self._is_over:
+                return 0  # and shorter ones have to wait for it
         return None
 
     def _behind(self, here: str, choice: str, *, first: bool) -> int | None:
@@ -131,6 +146,8 @@ class ChoiceEnd:
         size = len(choice)
         closing = CLOSING.match(here, size)
         end = closing.end() if closing else size
+        if self._is_over and not here[end:].strip():
+            return end
         if end == len(here) and end - size < 8:
             return 0
         sign = here[end : end + 1]
@@ -143,16 +160,16 @@ class ChoiceEnd:
             return None
         if sign in ".,:" and choice[-1].isdigit():
             follows = here[end + 1 : end + 2]
-            if not follows:
+            if not follows and not self._is_over:
                 return 0
             if follows.isdigit():
                 return None
         if sign not in " ,，":
             return end
         if sign == " " and (first or choice.casefold() in WORDS):
-            return None
+            return None if here[end:].strip() or len(here) - end > MOST_BLANKS else 0
         behind = NEXT.match(here, end)
-        if behind is None or (behind.end() == len(here) and len(behind[0]) < 24):
+        if behind is None or (behind.end() == len(here) and len(behind[0]) < 24 and not self._is_over):
             return 0
         word = behind[1].casefold()
         return None if word in OTHERS_FOLLOW or word in self._texts else end

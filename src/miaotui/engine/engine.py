@@ -17,7 +17,7 @@ from miaotui.engine.admission import ContextLimit, check_capacity, check_token_i
 from miaotui.engine.end_watch import end_watch
 from miaotui.engine.grammar import TokenGrammar
 from miaotui.engine.masks import MaskWorker
-from miaotui.engine.prospect import Admit, Load, Prospect
+from miaotui.engine.prospect import Admit, Load, Prospect, fills
 from miaotui.engine.results import Delta, FinishReason, TokenLogprob
 from miaotui.engine.runner import Runner
 from miaotui.engine.sampling import make_sampler, token_logprobs
@@ -29,11 +29,15 @@ from miaotui.errors import ModelFileError
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What the engine needs of a tokenizer: ids 0 … size - 1, those that end a turn, and fresh stream decoders."""
+    """What the engine needs of a tokenizer: ids 0 … size - 1, those that end a turn, and fresh stream decoders.
+
+    opens_reasoning: whether a prompt, as token ids, ends inside a block of reasoning.
+    """
 
     size: int
     eos_ids: frozenset[int]
     new_decoder: Callable[[], Decoder]
+    opens_reasoning: Callable[[Row[int]], bool] = lambda prompt: False
 
 
 class Engine:
@@ -84,9 +88,7 @@ class Engine:
         )
         group: list[Sequence] = []
         for index in range(params.n):
-            sequence = self._make_sequence(request, index, max_tokens, group[0] if group else None)
-            sequence.constraint = None if grammar is None else grammar.begin()
-            group.append(sequence)
+            group.append(self._make_sequence(request, index, max_tokens, group[0] if group else None, grammar))
         check_capacity(group, self.scheduler)
         if admit is not None:
             self._admit(group, admit)
@@ -114,7 +116,7 @@ class Engine:
             max_tokens=first.max_tokens,
             load=self.load,
             num_tokens_before=sum(min(s.num_pending_tokens, own) for s in others if not s.is_answering),
-            will_fill=_fills(params) and first.constraint is None,
+            will_fill=fills(params) and first.constraint is None,
             num_sequences=len(group),
             can_draft=scheduler.drafter is not None and params.drafting,
         )
@@ -127,16 +129,22 @@ class Engine:
         limits = self.scheduler.limits
         return Load(num_answering, len(running) - num_answering, len(waiting), limits.max_sequences)
 
-    def _make_sequence(self, request: Request, index: int, max_tokens: int, parent: Sequence | None) -> Sequence:
+    def _make_sequence(
+        self, request: Request, index: int, max_tokens: int, parent: Sequence | None, grammar: TokenGrammar | None
+    ) -> Sequence:
         params, eos_ids = request.sampling, self.vocabulary.eos_ids
         sampler = make_sampler(request, index, vocab_size=self.vocabulary.size, eos_ids=eos_ids)
+        # A grammar says what the answer looks like from its first token on: there is no reasoning before it.
+        may_reason = params.stop_when is not None and grammar is None
+        reasoning = may_reason and self.vocabulary.opens_reasoning(request.prompt_token_ids)
         text = TextStream(
             self.vocabulary.new_decoder(),
             params.stop,
             include_stop=params.include_stop_str_in_output,
-            watch=end_watch(params.stop_when),
+            watch=end_watch(params.stop_when, reasoning=reasoning),
         )
-        return Sequence(request, index, max_tokens, eos_ids, sampler, text, parent)
+        constraint = None if grammar is None else grammar.begin()
+        return Sequence(request, index, max_tokens, eos_ids, sampler, text, parent, constraint)
 
     def step(self) -> list[tuple[Sequence, Delta]]:
         """Advance every sequence that the step has room for; what became of those that gained or ended.
@@ -197,7 +205,7 @@ class Engine:
         for sequence in sequences:
             if sequence.finish_reason is None:
                 text = sequence.finish(reason, time.monotonic())
-                updates.append((sequence, Delta(sequence.index, text, (), reason)))
+                updates.append((sequence, Delta(sequence.index, text, (), sequence.finish_reason)))
                 self._ended(sequence)
             self.scheduler.finish(sequence)
         return updates
@@ -312,11 +320,6 @@ class Engine:
         end = sequence.num_computed_tokens + part.num_tokens + 1
         targets = sequence.token_ids[end - part.num_logit_rows : min(end, sequence.num_prompt_tokens)]
         sequence.prompt_logprobs += token_logprobs(logits, first_row, targets, num_top)
-
-
-def _fills(params: SamplingParams) -> bool:
-    """Whether nothing in a request can end its answer before its tokens are used up."""
-    return params.ignore_eos and not params.stop and not params.stop_token_ids and params.stop_when is None
 
 
 def _num_same(some: Row[int], others: Row[int]) -> int:

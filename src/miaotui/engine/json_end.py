@@ -176,6 +176,11 @@ class JsonEnd:
                 return 0
         return 0 if self._behind is None else self._num_signs - self._value_end
 
+    def finish(self, *, cut: bool) -> None:
+        """A value that still waits for its closing fence is complete without, whether more would have come or not."""
+        if self._behind is not None:
+            self.end = self._value_end
+
     def _look(self, sign: str) -> None:
         """Outside of a value."""
         if sign in _CLOSING:

@@ -23,7 +23,7 @@ from miaotui.engine.progress import Progress, ProgressCallback, ProgressMeter, r
 from miaotui.engine.results import Completion, Delta, Score, TokenLogprob
 from miaotui.engine.sequence import Sequence
 from miaotui.engine.stream import Stream, completion_of, raise_error_of
-from miaotui.engine.tools import read_tools, tool_format
+from miaotui.engine.tools import check_ends, read_tools, tool_format
 from miaotui.errors import ContextLengthError, InvalidRequestError, UnsupportedModelError, brief
 
 if TYPE_CHECKING:
@@ -190,7 +190,9 @@ class LLM:
         Content is text, or a list of the OpenAI API's text parts. Raises InvalidRequestError for other things,
         ChatTemplateError when the model has no chat template, or it refuses the messages.
         """
-        return self._complete([self.encode_chat(messages, tools=tools)], resolve_params(params, changes))[0]
+        resolved = resolve_params(params, changes)
+        check_ends(resolved, tools)
+        return self._complete([self.encode_chat(messages, tools=tools)], resolved)[0]
 
     def stream(
         self,
@@ -201,8 +203,9 @@ class LLM:
         **changes: Any,
     ) -> Stream:
         """As `generate` for a text or token ids, as `chat` for a list of messages, but part by part as it comes."""
-        prompt_ids = self.encode_prompt(prompt, tools=tools)
         resolved = resolve_params(params, changes)
+        check_ends(resolved, tools)
+        prompt_ids = self.encode_prompt(prompt, tools=tools)
         grammar = self.compile_grammar(resolved)
         sequences: list[Sequence] = []
         with self._cancelling(sequences), self._lock, DeferredInterrupt():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from miaotui import _native
@@ -11,6 +12,7 @@ from miaotui.config import Config, load_config
 from miaotui.core import Activations
 from miaotui.engine import tuning
 from miaotui.engine.block_pool import BlockPool
+from miaotui.engine.chat_output import TAIL_TOKENS, opens_reasoning
 from miaotui.engine.drafter import DRAFT_ROWS, Drafter
 from miaotui.engine.engine import Engine, Vocabulary
 from miaotui.engine.grammar import GrammarCompiler
@@ -178,7 +180,7 @@ def load_model(file: ModelFile, options: LoadOptions) -> LoadedModel:
     _tune(compiled, spec, options, config)
     kv = _native.KvPool(*kv_shape, plan.num_blocks, options.kv_dtype)
     runner = Runner(compiled.program, kv, limits, num_blocks_for(plan.context.length))
-    vocabulary = Vocabulary(spec.vocab_size, tokenizer.eos_ids, lambda: StreamDecoder(tokenizer))
+    vocabulary = _vocabulary(spec, tokenizer)
     saved = _prefix_store(kv, file, options, config) if options.prefix_cache else None
     scheduler = Scheduler(
         BlockPool(plan.num_blocks),
@@ -190,6 +192,13 @@ def load_model(file: ModelFile, options: LoadOptions) -> LoadedModel:
     engine = Engine(scheduler, runner, vocabulary, plan.context)
     grammars = GrammarCompiler(tokenizer)
     return LoadedModel(file, tokenizer, graph, compiled, plan, options.kv_dtype, options.activations, engine, grammars)
+
+
+def _vocabulary(spec: ModelSpec, tokenizer: Tokenizer) -> Vocabulary:
+    def opens(prompt: Sequence[int]) -> bool:
+        return opens_reasoning(tokenizer.decode(prompt[-TAIL_TOKENS:], skip_special=False))
+
+    return Vocabulary(spec.vocab_size, tokenizer.eos_ids, lambda: StreamDecoder(tokenizer), opens)
 
 
 def _tune(compiled: CompiledProgram, spec: ModelSpec, options: LoadOptions, config: Config) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from miaotui.core import Plan
+from miaotui.core import Plan, SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,12 @@ class Prospect:
     will_fill: bool = False
     num_sequences: int = 1
     can_draft: bool = False
+
+
+def fills(params: SamplingParams) -> bool:
+    """Whether nothing in a request can end its answer before its tokens are used up."""
+    ends = (params.structured_outputs, params.repetition_detection, params.stop_when)
+    return params.ignore_eos and not (params.stop or params.stop_token_ids) and all(end is None for end in ends)
 
 
 @dataclass(frozen=True, slots=True)

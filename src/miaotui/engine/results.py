@@ -32,8 +32,8 @@ class Completion:
         "repetition" (it went round in circles, and `repetition_detection` was asked for),
         "cancelled", "deadline" (its time was over), "error" (it could not go on: the grammar became too complex, or the
         logits are no numbers).
-    stop_reason: the stop string or stop token id of the request that ended it, or what the error was; None for the
-        model's own end of text.
+    stop_reason: the stop string or stop token id of the request that ended it, what completed it ("json" or the choice,
+        with `stop_when`), or what the error was; None for the model's own end of text.
     logprobs: one per token if asked for. prompt_logprobs: one per prompt token, the first None, if asked for.
     others: with n > 1, the further completions of the same prompt.
     """

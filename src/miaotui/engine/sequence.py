@@ -198,7 +198,6 @@ class Sequence:
         text = self.text.push(token_id, may_stop=may_stop)
         pattern_size = 0 if self.circles is None else self.circles.push(token_id)
         if self.text.stopped_by is not None:
-            self.stop_reason = self.text.stopped_by
             self.finish("stop", now_s)
         elif self.constraint is not None and self._ends_constraint(self.constraint, token_id):
             text += self.fail(why, now_s) if (why := self.constraint.error) else self.finish("stop", now_s)
@@ -232,8 +231,13 @@ class Sequence:
         return kept + self.finish("stop", now_s)
 
     def finish(self, reason: FinishReason, now_s: float) -> str:
-        """End the sequence and give out text still held back."""
-        text = "" if self.text.stopped_by is not None else self.text.finish()
+        """End the sequence and give out text still held back.
+
+        Where that holds the answer's end or a stop string, the answer is complete, whatever else would have ended it.
+        """
+        text = "" if self.text.stopped_by is not None else self.text.finish(cut=reason != "stop")
+        if self.text.stopped_by is not None and reason not in ("cancelled", "error"):
+            self.stop_reason, reason = self.text.stopped_by, "stop"
         self.finished_s = now_s
         self.finish_reason = reason  # at last: other threads take this for the end
         return text

@@ -21,11 +21,19 @@ class EndWatch(Protocol):
 
     end: int | None
     """Signs of the whole answer, once it is complete."""
-    reason: str
-    """What completed it."""
+
+    @property
+    def reason(self) -> str:
+        """What completed it."""
 
     def push(self, text: str) -> int:
         """How many signs at the end of all text so far may turn out to lie behind the answer's end."""
+
+    def finish(self, *, cut: bool) -> None:
+        """No more text comes: decide what was undecided. cut: more would have come, so only what that cannot change.
+
+        To be called once, where `end` is not known.
+        """
 
 
 class TextStream:
@@ -65,21 +73,27 @@ class TextStream:
         """Text that is safe to show now. With `may_stop` False, text up to here can hold no stop string."""
         text = self._decoder.push(token_id)
         self._held += text
-        return self._release(0 if not may_stop else self._num_undecided(text))
+        if not may_stop:
+            return self._release(0)
+        behind = 0 if self._watch is None else self._watch.push(text)
+        return self._release(0 if self._cuts() else max(self._num_open(), behind))
 
-    def finish(self) -> str:
-        """The rest, when something else than a stop string ended the sequence."""
+    def finish(self, *, cut: bool = False) -> str:
+        """The rest, when something else than a stop string ended the sequence; that, too, may hold the answer's end.
+
+        cut: whether it might have gone on.
+        """
         text = self._decoder.finish()
         self._held += text
-        self._num_undecided(text)
+        if self._watch is not None:
+            self._watch.push(text)
+            if self._watch.end is None:
+                self._watch.finish(cut=cut)
+        self._cuts()
         return self._release(0)
 
-    def _num_undecided(self, text: str) -> int:
-        """Characters at the end of the held text that may not be shown yet; cuts the text where it ends.
-
-        text: those of it that came last.
-        """
-        behind = 0 if self._watch is None else self._watch.push(text)
+    def _cuts(self) -> bool:
+        """Cut the held text where it ends, with a stop string or the answer; whether it does."""
         end = self._end()
         found = [(at, stop) for stop in self._stop if (at := self._held.find(stop)) >= 0]
         if found:
@@ -87,16 +101,20 @@ class TextStream:
             if end is None or at + len(stop) <= end:
                 self.stopped_by = stop
                 self._held = self._held[: at + (len(stop) if self._include_stop else 0)]
-                return 0
+                return True
         if self._watch is not None and end is not None:
             self.stopped_by = self._watch.reason
             self._held = self._held[:end]
-            return 0
+            return True
+        return False
+
+    def _num_open(self) -> int:
+        """Characters at the end of the held text that a stop string may begin with."""
         for length in range(min(self._longest_hold, len(self._held)), 0, -1):
             tail = self._held[-length:]
             if any(stop.startswith(tail) for stop in self._stop):
-                return max(length, behind)
-        return behind
+                return length
+        return 0
 
     def _end(self) -> int | None:
         """Where in the held text the answer is complete, as the watch says."""

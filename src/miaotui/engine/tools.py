@@ -9,7 +9,7 @@ from collections.abc import Sequence as Row
 from dataclasses import dataclass
 from typing import Any
 
-from miaotui.core import StructuredOutputs
+from miaotui.core import SamplingParams, StructuredOutputs
 from miaotui.engine.grammar import JSON_STYLE, literal
 from miaotui.errors import InvalidRequestError, brief
 
@@ -69,6 +69,15 @@ def read_tools(given: Row[Mapping[str, Any]]) -> list[Tool]:
     if len({tool.name for tool in tools}) < len(tools):
         raise InvalidRequestError("tools must have different names.")
     return tools
+
+
+def check_ends(params: SamplingParams, tools: Row[object] | None) -> None:
+    """Raise InvalidRequestError for `stop_when` where tools are offered: calls are JSON and would be cut behind it."""
+    if tools and params.stop_when is not None:
+        raise InvalidRequestError(
+            "stop_when must be left out where tools are offered: it would end the answer within a call. To use it, "
+            'leave the tools out, or set tool_choice to "none".'
+        )
 
 
 def _read_tool(number: int, tool: Mapping[str, Any]) -> Tool:

@@ -14,7 +14,7 @@ from miaotui.answers.cache import Found, Missed
 from miaotui.answers.control import CacheControl
 from miaotui.core import Candidate, Plan, Receipt
 from miaotui.engine.encoding_line import num_characters
-from miaotui.engine.prospect import Admission, Admit, Load, Prospect
+from miaotui.engine.prospect import Admission, Admit, Load, Prospect, fills
 from miaotui.engine.step_work import StepWork
 from miaotui.engine.watcher import Watcher
 from miaotui.errors import DeadlineError
@@ -147,7 +147,7 @@ class Planning:
             0,
             most if params.max_tokens is None else min(params.max_tokens, most),
             load,
-            will_fill=params.ignore_eos and not params.stop and not params.stop_token_ids,
+            will_fill=fills(params),
             num_sequences=params.n,
         )
 

@@ -12,9 +12,9 @@ from starlette.requests import Request
 
 from miaotui.answers.control import CacheControl
 from miaotui.core import SamplingParams, StructuredOutputs
-from miaotui.engine.chat_output import CallArguments, CallStart, ChatOutput, Piece, Reasoning
+from miaotui.engine.chat_output import CallArguments, CallStart, ChatOutput, Piece, Reasoning, opens_reasoning
 from miaotui.engine.results import Completion, Delta
-from miaotui.engine.tools import Tool, ToolFormat, call_grammar, tool_format
+from miaotui.engine.tools import Tool, ToolFormat, call_grammar, check_ends, tool_format
 from miaotui.errors import InvalidRequestError
 from miaotui.server.answers import Service, check_ending
 from miaotui.server.asking import Ask
@@ -86,6 +86,7 @@ class Turn:
     async def start(cls, asked: Asked, request: Request, service: Service) -> Turn:
         """Ask the model. Raises what the engine raises, and InvalidRequestError for a choice that cannot be made."""
         offered = [] if asked.choice == "none" else asked.tools
+        check_ends(asked.params, offered)
         style = tool_format(service.llm.llm.chat_template)
         wanted = _grammar(asked, offered, style)
         answer = await service.ask(
@@ -103,7 +104,7 @@ class Turn:
         )
         tail = service.llm.llm.tokenizer.decode(answer.prompt_tail, skip_special=False)
         has_form = wanted is not None and (asked.params.structured_outputs is not None or asked.choice != "auto")
-        reasoning = tail.rstrip().endswith("<think>") and not has_form  # which begins with the first token
+        reasoning = opens_reasoning(tail) and not has_form  # which begins with the first token
         names = [tool.name for tool in offered]
         outputs = [ChatOutput(style if offered else None, names, reasoning=reasoning) for _ in range(asked.params.n)]
         return cls(answer, outputs, service.llm.llm.tokenizer)

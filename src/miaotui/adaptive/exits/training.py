@@ -115,7 +115,9 @@ def learn(
     fitted, judged = round(FITTED * len(rows)), round((FITTED + JUDGED) * len(rows))
     if missing := sorted(set(range(len(labels))) - set(wanted[:fitted].tolist())):
         raise InvalidRequestError(f"label {brief(labels[missing[0]])} is too rare to learn from; give more rows of it.")
-    vectors, tokens = _vectors(CutEncoder(embedder, every), [text for text, _ in rows], truncate, step)
+    encoder = CutEncoder(embedder, every)
+    _check_memory(len(rows), embedder.dimensions, len(encoder.depths), len(labels))
+    vectors, tokens = _vectors(encoder, [text for text, _ in rows], truncate, step)
     heads = [
         fit(depth, (some[:fitted], some[fitted:judged]), (wanted[:fitted], wanted[fitted:judged]), len(labels))
         for depth, some in zip((*every, spec.num_layers), vectors, strict=True)
@@ -153,17 +155,26 @@ def _labels(rows: Row[Labelled]) -> list[str]:
     return sorted(counts)
 
 
+def _check_memory(num_rows: int, width: int, num_exits: int, num_labels: int) -> None:
+    """Raise CapacityError where there is less memory than training takes.
+
+    That is the vectors of all exits in float32; while one is fitted, the 0.55 of its rows that are fitted to or judged
+    by, about three times in float64 (14 bytes for each row and column); and three tables of scores in float64.
+    """
+    needed = 4 * num_rows * width * num_exits + 14 * num_rows * width + 3 * 8 * num_rows * num_labels
+    available = available_memory_bytes()
+    if needed > available:
+        raise CapacityError(
+            f"the vectors of {num_rows} texts behind {num_exits} layers, and fitting {num_labels} labels to them, take "
+            f"{needed >> 20} MiB, but {available >> 20} are available: give fewer rows or layers."
+        )
+
+
 def _vectors(
     encoder: CutEncoder, texts: Row[str], truncate: bool, step: Step
 ) -> tuple[list[Vectors], NDArray[np.int64]]:
     """Of each exit and the whole depth [texts, columns], and how many tokens each text has."""
     width, num_exits = encoder.embedder.dimensions, len(encoder.depths)
-    needed, available = 2 * 4 * len(texts) * width * num_exits, available_memory_bytes()
-    if needed > available:
-        raise CapacityError(
-            f"the vectors of {len(texts)} texts behind {num_exits} layers take {needed >> 20} MiB, but "
-            f"{available >> 20} are available: give fewer rows or layers."
-        )
     vectors = [np.empty((len(texts), width), np.float32) for _ in range(num_exits)]
     tokens = np.empty(len(texts), np.int64)
     for begin in range(0, len(texts), TEXTS_AT_ONCE):
