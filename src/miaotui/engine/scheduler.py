@@ -79,6 +79,7 @@ class Scheduler:
         self.waiting = WaitingLine()
         self.running: list[Sequence] = []  # most urgent first, then by admission
         self.num_unfinished = 0
+        self._num_read = 0  # tokens of all prompts so far: the clock by which they wait
         """Those that wait or run: one number, so that other threads never read one on its way twice or not at all."""
         self.num_preemptions = 0
         self.drafting_s = 0.0
@@ -184,6 +185,7 @@ class Scheduler:
         self.pool.share(found)
         sequence.block_table = np.array(found, np.int32)
         sequence.begin_turn(len(found) * BLOCK_TOKENS, self.quantum_tokens)
+        sequence.placed_at = self._num_read
         insort(self.running, sequence, key=lambda s: s.request.priority)
         return True
 
@@ -261,12 +263,14 @@ class Scheduler:
         return Slice(sequence, part.num_tokens + len(taken), 1 + len(taken), taken)
 
     def _read_prompts(self, tokens_left: int, rows_left: int) -> list[Slice]:
-        """Slices of the prompts, urgent ones and those with least to read first; each leaves a quarter to the others.
+        """Slices of the prompts, urgent ones first; of others those with least to read, but nobody's rest lets more
+        pass than it has tokens. Each leaves a quarter to the others.
 
-        Equal shares would let all of them end late, and the first in line alone might be followed by ever more.
+        Equal shares would let all of them end late. By what is left alone, one that is a little longer than those that
+        keep coming would never be read.
         """
         reading = [s for s in self.running if not s.is_answering]
-        reading.sort(key=lambda s: (s.request.priority, s.num_pending_tokens))
+        reading.sort(key=lambda s: (s.request.priority, s.placed_at + s.num_pending_tokens))
         slices: list[Slice] = []
         for position, sequence in enumerate(reading):
             is_last = position == len(reading) - 1
@@ -275,6 +279,7 @@ class Scheduler:
             part = next_slice(sequence, share, rows_left)
             if part is not None:
                 slices.append(part)
+                self._num_read += part.num_tokens
                 tokens_left -= part.num_tokens
                 rows_left -= part.num_logit_rows
         return slices
