@@ -214,3 +214,14 @@ def test_one_tenant_cannot_take_all_the_room_there_is_to_wait_in(tiny_model: Pat
             assert len((await again.whole()).others) == 3
 
     run(tiny_model, use)
+
+
+def test_an_end_within_a_call_cannot_be_asked_for(tiny_model: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "note"}}]
+
+    async def use(llm: AsyncLLM) -> None:
+        with pytest.raises(InvalidRequestError, match="stop_when must be left out where tools are offered"):
+            await llm.stream("the cat", GREEDY, tools=tools, stop_when="json")
+        assert llm.num_waiting == 0
+
+    run(tiny_model, use)

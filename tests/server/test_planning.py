@@ -18,7 +18,8 @@ from miaotui.adaptive.typical import Typical
 from miaotui.answers.cache import AnswerCache
 from miaotui.answers.control import CacheControl
 from miaotui.core import Plan, Receipt, SamplingParams
-from miaotui.engine.prospect import Load, Prospect
+from miaotui.engine.prospect import Admission, Load, Prospect
+from miaotui.server import planning
 from miaotui.server.asking import Ask
 from miaotui.server.keys import ApiKey, digest_of
 from miaotui.server.planning import Planning
@@ -143,17 +144,28 @@ def test_a_deadline_that_runs_out_on_the_way_gives_what_there_is(
     server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(planner_of(server).costs.steps, "ms_of", lambda *work: 1e-6)
+    post(server, FILLED)  # what is made ready for the first request takes longer than that
     body = FILLED | {"deadline_ms": 30, "max_tokens": 900}
     choice = post(server, body).json()["choices"][0]
     assert choice["finish_reason"] == "length", "a word that every client knows"
-    response = post(server, {"input": "the cat", "max_output_tokens": 900, "deadline_ms": 5}, path="responses").json()
-    assert response["status"] == "incomplete"
-    assert response["incomplete_details"] == {"reason": "max_output_tokens"}
-    message = post(server, BODY | {"max_tokens": 900, "deadline_ms": 5}, path="messages").json()
-    assert message["stop_reason"] == "max_tokens"
     counted = samples(server)
     assert counted("deadlines_total", "cut") >= 1
     assert counted("finished_total", "deadline") >= 1
+
+
+def test_every_protocol_tells_of_an_answer_that_its_deadline_ended(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def at_once(plan: Plan, deadline_s: float | None = None, **more: Any) -> Admission:
+        return Admission(plan, None if deadline_s is None else 0.0, **more)
+
+    monkeypatch.setattr(planning, "Admission", at_once)
+    asked = BODY | {"deadline_ms": 1e6}
+    response = post(server, asked | {"input": "the cat"}, path="responses").json()
+    assert response["status"] == "incomplete"
+    assert response["incomplete_details"] == {"reason": "max_output_tokens"}
+    assert post(server, asked, path="messages").json()["stop_reason"] == "max_tokens"
+    assert post(server, asked).json()["choices"][0]["finish_reason"] == "length"
 
 
 def test_requests_without_a_deadline_are_never_refused(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ from miaotui.engine.scheduler import Scheduler
 from miaotui.engine.sequence import Sequence
 from miaotui.engine.step_turns import StepTurns
 from miaotui.engine.stream import completion_of
+from miaotui.engine.tools import check_ends
 from miaotui.engine.watcher import Watcher
 from miaotui.errors import EngineStoppedError, OverloadedError
 
@@ -104,6 +105,7 @@ class AsyncLLM:
         admit: see `Engine.add`; called on the engine's thread, and what it raises is raised here.
         """
         resolved = resolve_params(params, changes)
+        check_ends(resolved, tools)
 
         def prepare() -> tuple[list[int], TokenGrammar | None]:
             ids = self.llm.encode_prompt(prompt, tools=tools, template_options=template_options)
