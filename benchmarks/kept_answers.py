@@ -12,15 +12,12 @@ import argparse
 import asyncio
 import http.client
 import json
-import os
 import random
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +32,7 @@ from miaotui.answers.secret import secret_of
 from miaotui.answers.store import Filter
 from miaotui.answers.stores import open_store
 from server_latency import text_of
-from server_peers import answers, free_port
+from server_peers import serving
 
 STOP = [".", "\n"]
 PARAMS = SamplingParams(temperature=0, max_tokens=64, stop=STOP)
@@ -69,20 +66,10 @@ def ask(connection: http.client.HTTPConnection, body: dict[str, Any]) -> dict[st
     return answer
 
 
-@contextmanager
-def serving(model: Path, home: Path, file: Path, memory: str) -> Iterator[int]:
-    port = free_port()
-    line = [sys.executable, "-m", "miaotui", "serve", str(model), "--port", str(port), "--log-format", "none"]
-    line += ["--cache", f"sqlite:{file}", "--cache-memory", memory, "--cache-store", "100GiB"]
-    line += ["--context-length", "8192"]
-    process = subprocess.Popen(line, stderr=subprocess.DEVNULL, env={**os.environ, "MIAOTUI_HOME": str(home)})
-    try:
-        while not answers(f"http://127.0.0.1:{port}"):
-            time.sleep(0.02)
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
+def keeping(model: Path, home: Path, file: Path, memory: str) -> AbstractContextManager[int]:
+    """A server that keeps answers in the file, and so much of them in memory."""
+    kept = ("--cache", f"sqlite:{file}", "--cache-memory", memory, "--cache-store", "100GiB")
+    return serving(model, home, *kept, "--context-length", "8192")
 
 
 def over_http(port: int, probes: int, draw: Draw, *, beside: bool) -> dict[str, Any]:
@@ -180,7 +167,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = arguments.file or Path(folder) / "answers.sqlite"
         home = file.parent
-        with serving(model, home, file, "64MiB") as port:
+        with keeping(model, home, file, "64MiB") as port:
             connection = http.client.HTTPConnection("127.0.0.1", port)
             for text in QUESTIONS:
                 ask(connection, body_of(text))
@@ -192,7 +179,7 @@ def main() -> None:
             ("hot, from memory", "64MiB", hot),
             ("cold, from SQLite", "64MiB", any_row),
         ):
-            with serving(model, home, file, memory) as port:
+            with keeping(model, home, file, memory) as port:
                 if draw is hot:
                     over_http(port, len(QUESTIONS) * 5, hot, beside=False)
                 for beside in (False, True):

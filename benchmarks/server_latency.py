@@ -13,12 +13,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import random
-import signal
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -31,7 +27,7 @@ from typing import Any
 from common import resolve
 from miaotui.formats import open_model
 from miaotui.formats.tokenizer import Tokenizer
-from server_peers import answers, free_port
+from server_peers import serving
 
 WORDS = (
     "the",
@@ -61,20 +57,11 @@ def text_of(num_words: int, seed: int) -> str:
 
 
 @contextmanager
-def serving(model: Path, home: str) -> Iterator[tuple[str, float]]:
+def ready(model: Path, home: str) -> Iterator[tuple[str, float]]:
     """A server's address, and the seconds until it was ready."""
-    port = free_port()
-    line = [sys.executable, "-m", "miaotui", "serve", str(model), "--port", str(port), "--log-format", "none"]
-    line += ["--prefix-cache", "1GiB", "--context-length", "8192"]
     start_s = time.perf_counter()
-    process = subprocess.Popen(line, stderr=subprocess.DEVNULL, env={**os.environ, "MIAOTUI_HOME": home})
-    try:
-        while not answers(f"http://127.0.0.1:{port}"):
-            time.sleep(0.005)
+    with serving(model, home, "--prefix-cache", "1GiB", "--context-length", "8192") as port:
         yield f"http://127.0.0.1:{port}", time.perf_counter() - start_s
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
 
 
 def stream(url: str, body: dict[str, Any]) -> list[float]:
@@ -138,7 +125,7 @@ def main() -> None:
     for run in range(arguments.runs):
         with tempfile.TemporaryDirectory() as home:
             for start in ("cold start, weights to pack, s", "cold start, weights packed, s"):
-                with serving(model, home) as (url, ready_s):
+                with ready(model, home) as (url, ready_s):
                     note(start, ready_s)
                     if "to pack" in start:
                         first_s = first_token_s(url, run, "What was that about?")

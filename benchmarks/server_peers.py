@@ -90,6 +90,23 @@ def answers(url: str) -> bool:
         return False
 
 
+@contextmanager
+def serving(model: Path, home: Path | str, *options: str) -> Iterator[int]:
+    """The port of `miaotui serve`, which keeps what it keeps in that folder; ready when this returns."""
+    port = free_port()
+    line = [sys.executable, "-m", "miaotui", "serve", str(model), "--port", str(port), "--log-format", "none"]
+    process = subprocess.Popen(
+        [*line, *options], stderr=subprocess.DEVNULL, env={**os.environ, "MIAOTUI_HOME": str(home)}
+    )
+    try:
+        while not answers(f"http://127.0.0.1:{port}"):
+            time.sleep(0.005)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def over_http(server: str, model: Path, prompts: list[int], seed: int, arguments: argparse.Namespace) -> Iterator[Any]:
     """The reports of `miaotui bench serve`, one for each prompt length, and the length."""
     with started(server, model, arguments) as url:

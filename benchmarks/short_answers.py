@@ -15,25 +15,22 @@ import argparse
 import gzip
 import http.client
 import json
-import os
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from common import data_file, machine_facts, resolve
-from server_peers import answers, free_port
+from server_peers import serving
 
 ASKING = "Answer in one short sentence. "
-OPTIONS = ("--cache", "memory", "--planning", "adaptive", "--drafting", "past", "--log-format", "none")
+OPTIONS = ("--cache", "memory", "--planning", "adaptive", "--drafting", "past")
 
 
 def questions() -> list[str]:
@@ -43,21 +40,6 @@ def questions() -> list[str]:
     found = list(texts)
     random.Random(5).shuffle(found)
     return found
-
-
-@contextmanager
-def serving(model: Path) -> Iterator[int]:
-    port = free_port()
-    line = [sys.executable, "-m", "miaotui", "serve", str(model), "--port", str(port), *OPTIONS]
-    with tempfile.TemporaryDirectory() as home:
-        process = subprocess.Popen(line, stderr=subprocess.DEVNULL, env={**os.environ, "MIAOTUI_HOME": home})
-        try:
-            while not answers(f"http://127.0.0.1:{port}"):
-                time.sleep(0.02)
-            yield port
-        finally:
-            process.terminate()
-            process.wait()
 
 
 class Users:
@@ -101,7 +83,7 @@ class Users:
 
 
 def measure(model: Path, pause_s: float, fresh: Iterator[str], arguments: argparse.Namespace) -> dict[str, Any]:
-    with serving(model) as port:
+    with tempfile.TemporaryDirectory() as home, serving(model, home, *OPTIONS) as port:
         users = Users(port, fresh, arguments)
         start_s = time.monotonic()
         threads = [

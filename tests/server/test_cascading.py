@@ -24,8 +24,9 @@ from miaotui.answers.cache import AnswerCache
 from miaotui.core import Receipt
 from miaotui.engine.prospect import Load, Prospect
 from miaotui.errors import GateError, MiaotuiError, OverloadedError
-from miaotui.server import cascading
+from miaotui.server import planning
 from miaotui.server.answers import Service
+from miaotui.server.asking import Ask
 from miaotui.server.cascading import Cascading
 from miaotui.server.keys import ApiKey, digest_of
 from miaotui.server.planning import SmallCosts
@@ -275,14 +276,11 @@ def test_a_gate_that_nothing_passes_or_that_is_for_others_is_refused(paths: tupl
     useless = gate_for(paths, None)
     wrong = gate_for((paths[1], paths[0]), 1.0)
 
-    class Holder:
-        def __init__(self, llm: LLM) -> None:
-            self.llm = llm
-
     with LLM(paths[0]) as small, LLM(paths[1]) as large:
+        holders: list[Any] = [SimpleNamespace(llm=small), SimpleNamespace(llm=large)]
         for gate, message in ((useless, "lets no answer"), (wrong, "another model")):
             with pytest.raises(GateError, match=message):
-                Cascading(Holder(small), Holder(large), gate, None, None, None)  # type: ignore[arg-type]
+                Cascading(holders[0], holders[1], gate, Mock(), Mock(), Mock())
 
 
 @pytest.mark.parametrize("error", [MiaotuiError("broken"), KeyError("broken")])
@@ -299,8 +297,11 @@ def test_errors_of_the_small_model_are_nobodys(
 
 
 def test_what_comes_too_late_is_not_given(eager: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cascading, "_ends_s", lambda ask: 0.0)
+    monkeypatch.setattr(Ask, "ends_s", 0.0)
+    monkeypatch.setattr(planning, "_left_ms", lambda ask: None)  # or it would not be asked at all
+    before = outcomes(eager)["failed"]
     assert post(eager, body("the cat"), KEYS[0])["miaotui"]["path"] == "model"
+    assert outcomes(eager)["failed"] == before + 1
 
 
 def test_who_would_find_no_room_is_told_before_anything_is_asked(
@@ -340,11 +341,12 @@ def test_only_a_hung_small_model_is_a_problem_of_the_server() -> None:
     service = object.__new__(Service)
     service.embedder = None
     served: Any = SimpleNamespace(problem=lambda: None, is_hung=False)
-    for small, wanted in (
+    cases: tuple[tuple[Any, str | None], ...] = (
         (SimpleNamespace(problem=lambda: "is being started anew", is_hung=False), None),
         (SimpleNamespace(problem=lambda: "a step hangs", is_hung=True), "a step of the small model hangs"),
-    ):
-        service.supervisors = [served, small]  # type: ignore[list-item]
+    )
+    for small, wanted in cases:
+        service.supervisors = [served, small]
         assert service.problem() == wanted
 
 

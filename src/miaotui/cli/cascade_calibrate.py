@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from miaotui.cli.cascade_models import add_arguments as add_models
 from miaotui.cli.cascade_models import open_all
+from miaotui.cli.guarantee import add_guarantee_options, check_guarantee, counting, with_interval
 from miaotui.cli.output import print_json, print_pairs
 from miaotui.cli.parsing import at_least, config_of, number
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from miaotui.adaptive.cascade import Asking, Calibration, Gate, Labelled, Outcome
     from miaotui.config import Config
 
-DEFAULT_FLOOR, DEFAULT_CONFIDENCE, DEFAULT_TEST, DEFAULT_TOGETHER = 0.99, 0.95, 0.3, 8
+DEFAULT_TEST, DEFAULT_TOGETHER = 0.3, 8
 EXAMPLES = """
 examples:
   miaotui cascade calibrate small.gguf large.gguf --data reviews.tsv -o gate.json
@@ -35,20 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.formatter_class, parser.epilog = RawDescriptionHelpFormatter, EXAMPLES
     parser.add_argument("--data", required=True, type=Path, metavar="FILE", help="labelled rows, .jsonl or .tsv")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="the gate to write (.json)")
-    parser.add_argument(
-        "--floor",
-        type=number,
-        default=DEFAULT_FLOOR,
-        metavar="F",
-        help=f"accuracy to keep, in shares of the large model's (default {DEFAULT_FLOOR:g})",
-    )
-    parser.add_argument(
-        "--confidence",
-        type=number,
-        default=DEFAULT_CONFIDENCE,
-        metavar="P",
-        help=f"how surely, from 0.5 to below 1 (default {DEFAULT_CONFIDENCE:g})",
-    )
+    add_guarantee_options(parser, "large model's")
     parser.add_argument(
         "--signal",
         default="margin",
@@ -110,8 +97,7 @@ def _signals(args: Namespace) -> list[Any]:
     from miaotui.adaptive.cascade.signals import find_signal
     from miaotui.errors import ConfigError, InvalidRequestError
 
-    if not 0.0 < args.floor <= 1.0 or not 0.5 <= args.confidence < 1.0 or not 0.0 <= args.test < 1.0:
-        raise ConfigError("--floor is above 0 and at most 1, --confidence from 0.5 and --test from 0 to below 1.")
+    check_guarantee(args)
     try:
         signals = [find_signal(name.strip()) for name in args.signal.split(",")]
     except InvalidRequestError as error:
@@ -139,7 +125,7 @@ def _calibrated(
     with ExitStack() as stack:
         small, large = (stack.enter_context(llm) for llm in open_all(config, [args.small, args.large]))
         models = digests([small, large])
-        cases = collect(small, large, asking, rows, signals, together=args.together, step=_step)
+        cases = collect(small, large, asking, rows, signals, together=args.together, step=counting("rows"))
     calibration = calibrate(cases[num_test:], signals, args.floor, args.confidence)
     outcome = evaluate(cases[:num_test], calibration.signal, calibration.threshold) if num_test else None
     facts = {name: fact for name, fact in calibration.facts().items() if name not in ("signal", "threshold", "floor")}
@@ -173,10 +159,5 @@ def _show(args: Namespace, calibration: Calibration, outcome: Outcome | None) ->
         figures = [(words, getattr(outcome, name)) for name, words in names.items()]
         print_pairs(
             f"\non {outcome.num_cases} other rows, with 95 % intervals",
-            [(words, f"{one.value:.1%} ({one.low:.1%} to {one.high:.1%})") for words, one in figures],
+            [(words, with_interval(one)) for words, one in figures],
         )
-
-
-def _step(done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{done}/{total} rows", end="\n" if done == total else "", file=sys.stderr, flush=True)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from miaotui.cli.exits import add_run_options
+from miaotui.cli.guarantee import add_guarantee_options, check_guarantee, counting, with_interval
 from miaotui.cli.output import print_json, print_pairs
 from miaotui.cli.parsing import at_least, config_of, number, open_embedder
-from miaotui.errors import ConfigError, TaskFileError
+from miaotui.errors import TaskFileError
 
 if TYPE_CHECKING:
     from miaotui.adaptive.exits import Outcome, Trained
 
-DEFAULT_FLOOR, DEFAULT_CONFIDENCE, DEFAULT_TEST = 0.99, 0.95, 0.2
+DEFAULT_TEST = 0.2
 EXAMPLES = """
 examples:
   miaotui exits train minilm --data reviews.tsv -o reviews.exits
@@ -31,20 +31,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", help="name or path of a text encoder, such as minilm")
     parser.add_argument("--data", required=True, type=Path, metavar="FILE", help="labelled texts, .jsonl or .tsv")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="the exits to write")
-    parser.add_argument(
-        "--floor",
-        type=number,
-        default=DEFAULT_FLOOR,
-        metavar="F",
-        help=f"accuracy to keep, in shares of the whole depth's (default {DEFAULT_FLOOR:g})",
-    )
-    parser.add_argument(
-        "--confidence",
-        type=number,
-        default=DEFAULT_CONFIDENCE,
-        metavar="P",
-        help=f"how surely, from 0.5 to below 1 (default {DEFAULT_CONFIDENCE:g})",
-    )
+    add_guarantee_options(parser, "whole depth's")
     parser.add_argument(
         "--layers", type=_layers, metavar="N,N,…", help="behind which texts may leave (default: where it pays)"
     )
@@ -63,8 +50,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Train, write the exits, and say what they do."""
-    if not 0.0 < args.floor <= 1.0 or not 0.5 <= args.confidence < 1.0 or not 0.0 <= args.test < 1.0:
-        raise ConfigError("--floor is above 0 and at most 1, --confidence from 0.5 and --test from 0 to below 1.")
+    check_guarantee(args)
     config = config_of(args)
     from miaotui.adaptive.exits import EarlyClassifier, evaluate, save_exits, train
     from miaotui.engine.cut_encoder import check_layers
@@ -83,7 +69,7 @@ def run(args: Namespace) -> int:
             confidence=args.confidence,
             layers=args.layers,
             truncate=args.truncate,
-            step=_step,
+            step=counting("texts"),
         )
         save_exits(trained.exits, args.output)
         outcome = None
@@ -136,7 +122,7 @@ def _show(args: Namespace, trained: Trained, outcome: Outcome | None) -> None:
         names = {"whole": "whole depth", "early": "leaving early", "kept_accuracy": "early / whole",
                  "same": "same label"}  # fmt: skip
         figures = [(words, getattr(outcome, name)) for name, words in names.items()]
-        shares = [(words, f"{one.value:.1%} ({one.low:.1%} to {one.high:.1%})") for words, one in figures]
+        shares = [(words, with_interval(one)) for words, one in figures]
         print_pairs(
             f"\non {outcome.num_rows} other texts, with 95 % intervals",
             [*shares, ("layers", _shares(outcome.leaving, outcome.mean_layers.value))],
@@ -146,8 +132,3 @@ def _show(args: Namespace, trained: Trained, outcome: Outcome | None) -> None:
 def _shares(leaving: dict[int, float], mean: float) -> str:
     parts = [f"{share:.1%} after {layers}" for layers, share in leaving.items()]
     return f"{mean:.2f} on average: {', '.join(parts)}"
-
-
-def _step(done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{done}/{total} texts", end="\n" if done == total else "", file=sys.stderr, flush=True)

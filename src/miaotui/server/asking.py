@@ -50,6 +50,11 @@ class Ask:
     deadline_ms: float | None = None
     begun_s: float = field(default_factory=time.monotonic)
 
+    @property
+    def ends_s(self) -> float | None:
+        """When its deadline is, in monotonic seconds."""
+        return None if self.deadline_ms is None else self.begun_s + self.deadline_ms / 1e3
+
 
 class Asker:
     """Takes each question the cheapest way that leads to its answer, and writes down which that was.

@@ -43,13 +43,12 @@ AskLarge = Callable[[Sequence[Candidate], Change], Awaitable[Reading]]
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """What the small model said, and whether that suffices; nothing where it could not. seconds: what that took."""
+    """What the small model said to what it was asked, how sure it was, and whether that suffices."""
 
-    seconds: float
-    asked: Asked | None = None
-    answer: Answer | None = None
-    stage: Stage | None = None
-    suffices: bool = False
+    asked: Asked
+    answer: Answer
+    stage: Stage
+    suffices: bool
 
 
 class Cascading:
@@ -94,18 +93,18 @@ class Cascading:
             return await ask_large([*tried, *candidates], _unchanged)
         self._large.check_room(1, ask.tenant)  # who would be refused then is refused now
         said = await self._ask_small(ask, messages)
-        self._planning.planner.cascaded(ask.tenant, sufficed=said.suffices)
-        if said.answer is None or said.asked is None or said.stage is None:
+        self._planning.planner.cascaded(ask.tenant, sufficed=said is not None and said.suffices)
+        if said is None:
             self._ledger.metrics.cascaded("failed")
             return await ask_large([*tried, *_refused(candidates, FAILED)], _unchanged)
-        self._costs.observe(forecast, said.seconds, said.answer.completion.receipt, ask.tenant, most_tokens)
+        self._costs.observe(forecast, said.stage.seconds, said.answer.completion.receipt, ask.tenant, most_tokens)
         if said.suffices:
-            return self._small_answer(said.asked, said.answer, said.stage, replace(plan, predicted_ms=forecast.ms))
+            return self._small_answer(said, replace(plan, predicted_ms=forecast.ms))
         self._ledger.metrics.cascaded("asked_on")
         self._ledger.tried(said.answer.completion)
         change = await self._drafting(ask, messages, said.answer)
         answer = await ask_large([*tried, *_refused(candidates, NOT_SURE)], change)
-        return LargeAnswer(answer, self._large.llm.spec.name, [said.stage], said.seconds, forecast.ms)
+        return LargeAnswer(answer, self._large.llm.spec.name, said.stage, forecast.ms)
 
     def _messages_of(self, ask: Ask) -> tuple[Message, ...] | None:
         """What to ask the small model; None for what the gate knows nothing of."""
@@ -139,7 +138,8 @@ class Cascading:
         }  # which choose among likely tokens, where the likeliest counts
         return params.changed(**free, **greedy) == SamplingParams(temperature=0.0, max_tokens=None)
 
-    async def _ask_small(self, ask: Ask, messages: tuple[Message, ...]) -> _Said:
+    async def _ask_small(self, ask: Ask, messages: tuple[Message, ...]) -> _Said | None:
+        """None where it could not answer, or not in time."""
         begin_s = time.monotonic()
         llm, asking = self._small.llm, self._gate.asking
         num_chars = num_characters(messages)
@@ -151,21 +151,20 @@ class Cascading:
         except Exception as error:  # whatever it is, the served model is well
             if not isinstance(error, MiaotuiError):
                 log.error("the small model could not be asked", exc_info=error)
-            return _Said(time.monotonic() - begin_s)
+            return None
         seconds = time.monotonic() - begin_s
         reason, most = answer.completion.finish_reason, ask.params.max_tokens
-        ends_s = _ends_s(ask)
-        if ends_s is not None and time.monotonic() > ends_s:
-            return _Said(seconds)  # and the served model tells that it is too late
+        if ask.ends_s is not None and time.monotonic() > ask.ends_s:
+            return None  # and the served model tells that it is too late
         is_whole = reason == "stop" or (reason == "length" and most == asking.max_tokens)
         shown = value if is_whole else LEAST  # it was cut, where the request's own limit would not have cut it
         stage = Stage(llm.spec.name, seconds, self._gate.signal, shown, self._gate.threshold)
-        return _Said(seconds, asked, answer, stage, is_whole and self._gate.lets_pass(value))
+        return _Said(asked, answer, stage, is_whole and self._gate.lets_pass(value))
 
     async def _done(self, asks: Asks[T], ask: Ask, num_chars: int) -> T:
         """Have the small model do what is to be done, as one of its requests among others."""
         done: list[Completion] | None = None
-        admission = Admission(deadline_s=_ends_s(ask))
+        admission = Admission(deadline_s=ask.ends_s)
         while True:
             step = await self._small.encoding.run(partial(go_on, asks, done), num_chars, ask.tenant)
             if not isinstance(step, Work):
@@ -173,8 +172,8 @@ class Cascading:
             options = {"tenant": ask.tenant, "priority": ask.priority, "keep": False, "admit": lambda _: admission}
             done = [await self._small.generate(ids, step.params, **options) for ids in step.prompts]
 
-    def _small_answer(self, asked: Asked, answer: Answer, stage: Stage, plan: Plan) -> SmallAnswer:
-        completion = answer.completion
+    def _small_answer(self, said: _Said, plan: Plan) -> SmallAnswer:
+        completion, stage = said.answer.completion, said.stage
         receipt = completion.receipt
         again_s = max(stage.seconds - receipt.whole_s, 0.0)  # encoding, and asking again
         receipt = replace(
@@ -189,7 +188,7 @@ class Cascading:
         completion = replace(completion, logprobs=None, receipt=receipt)
         self._ledger.metrics.cascaded("sufficed")
         self._ledger.cascaded(completion)
-        tail = self._small.llm.tokenizer.decode(asked.ids[-PROMPT_TAIL:], skip_special=False)
+        tail = self._small.llm.tokenizer.decode(said.asked.ids[-PROMPT_TAIL:], skip_special=False)
         ids = self._large.llm.tokenizer.encode(tail, add_special=False, parse_special=True)  # whose tokens routes know
         return SmallAnswer(completion, tuple(ids))
 
@@ -216,11 +215,6 @@ class Cascading:
         return changed
 
 
-def _ends_s(ask: Ask) -> float | None:
-    """When its deadline is, monotonic."""
-    return None if ask.deadline_ms is None else ask.begun_s + ask.deadline_ms / 1e3
-
-
 def _refused(candidates: Sequence[Candidate], why: str) -> list[Candidate]:
     return [replace(one, refused=why) for one in candidates]
 
@@ -236,13 +230,12 @@ class SmallAnswer(WholeAnswer):
 class LargeAnswer(Around):
     """One of the model behind a small one that was not sure enough: the same, with a receipt of the whole way.
 
-    stages: who was asked before. seconds: what that took. wasted_ms: what it was expected to take.
+    stage: who was asked before. wasted_ms: what that was expected to take.
     """
 
-    def __init__(self, answer: Reading, model: str, stages: Sequence[Stage], seconds: float, wasted_ms: float) -> None:
+    def __init__(self, answer: Reading, model: str, stage: Stage, wasted_ms: float) -> None:
         super().__init__(answer)
-        self._model, self._stages = model, tuple(stages)
-        self._seconds, self._wasted_ms = seconds, wasted_ms
+        self._model, self._stage, self._wasted_ms = model, stage, wasted_ms
 
     def __aiter__(self) -> LargeAnswer:
         return self
@@ -266,10 +259,10 @@ class LargeAnswer(Around):
 
     def _of_whole_way(self, completion: Completion) -> Completion:
         receipt = completion.receipt
-        stages, plan = (*self._stages, Stage(self._model, receipt.whole_s)), receipt.plan
+        stages, plan = (self._stage, Stage(self._model, receipt.whole_s)), receipt.plan
         if plan is not None:
             plan = replace(plan, predicted_ms=plan.predicted_ms + self._wasted_ms)
-        queue_s = receipt.queue_s + self._seconds
+        queue_s = receipt.queue_s + self._stage.seconds
         why = f"{explained(stages)}; {receipt.why}" if receipt.why else explained(stages)
         receipt = replace(receipt, path="cascade", why=why, queue_s=queue_s, stages=stages, plan=plan)
         return replace(completion, receipt=receipt)

@@ -131,7 +131,7 @@ class Planning:
             except DeadlineError as error:  # as who asked reckons
                 raise DeadlineError(error.predicted_ms + passed_ms, ask.deadline_ms, error.fits_tokens) from None
             plan = replace(plan, deadline_ms=ask.deadline_ms)
-            return Admission(plan, ask.begun_s + ask.deadline_ms / 1e3, may_draft=plan.path == "drafted")
+            return Admission(plan, ask.ends_s, may_draft=plan.path == "drafted")
 
         return decide
 
@@ -204,4 +204,4 @@ def _num_token_ids(ask: Ask) -> int:
 
 def _left_ms(ask: Ask) -> float | None:
     """Of the time that a request gave; None where it gave none."""
-    return None if ask.deadline_ms is None else ask.deadline_ms - (time.monotonic() - ask.begun_s) * 1e3
+    return None if ask.ends_s is None else (ask.ends_s - time.monotonic()) * 1e3

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from miaotui.adaptive.cascade.asking import Asking
 from miaotui.adaptive.cascade.gate import Gate
-from miaotui.errors import GateError, InvalidRequestError, OutputError, brief
+from miaotui.adaptive.told_fields import ToldFields
+from miaotui.errors import GateError, InvalidRequestError, OutputError
 from miaotui.formats.json_file import strict_json
 
 FORMAT, VERSION = "miaotui cascade gate", 1
 MAX_BYTES = 4 << 20
-MAX_MODELS, MAX_FACTS, MAX_FACT_CHARACTERS = 16, 64, 1000
+MAX_MODELS = 16
 FIELDS = {"format", "version", "signal", "threshold", "models", "asking", "floor", "confidence", "facts"}
 ASKING_FIELDS = {"instruction", "choices", "max_tokens"}
 
@@ -49,23 +49,23 @@ def save_gate(gate: Gate, path: Path) -> None:
 
 def load_gate(path: Path) -> Gate:
     """Raises GateError for a file that cannot be read, or is no gate."""
-    fields = _object(_parsed(path), FIELDS, path, "it")
-    if fields["format"] != FORMAT or type(fields["version"]) is not int or fields["version"] != VERSION:
-        raise _error(path, f"is not of format {FORMAT!r}, version {VERSION}")
-    asking = _object(fields["asking"], ASKING_FIELDS, path, '"asking"')
+    told = ToldFields(partial(_error, path))
+    fields = told.fields(_parsed(path), FIELDS, "it")
+    told.version(fields, FORMAT, VERSION)
+    asking = told.fields(fields["asking"], ASKING_FIELDS, '"asking"')
     try:
         return Gate(
-            signal=_text(fields["signal"], path, "signal"),
-            threshold=None if fields["threshold"] is None else _number(fields["threshold"], path, "threshold"),
-            models=_texts(fields["models"], path, "models", MAX_MODELS),
+            signal=told.text(fields["signal"], "signal"),
+            threshold=None if fields["threshold"] is None else told.number(fields["threshold"], "threshold"),
+            models=told.texts(fields["models"], "models", MAX_MODELS),
             asking=Asking(
-                _text(asking["instruction"], path, "instruction"),
-                _texts(asking["choices"], path, "choices", MAX_BYTES),
+                told.text(asking["instruction"], "instruction"),
+                told.texts(asking["choices"], "choices", MAX_BYTES),
                 asking["max_tokens"],
             ),
-            floor=_number(fields["floor"], path, "floor"),
-            confidence=_number(fields["confidence"], path, "confidence"),
-            facts=_facts(fields["facts"], path),
+            floor=told.number(fields["floor"], "floor"),
+            confidence=told.number(fields["confidence"], "confidence"),
+            facts=told.facts(fields["facts"]),
         )
     except (GateError, InvalidRequestError) as error:
         raise GateError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
@@ -89,42 +89,3 @@ def _parsed(path: Path) -> object:
 
 def _error(path: Path, problem: str) -> GateError:
     return GateError(f"{path}: {problem}; give a file that `miaotui cascade calibrate` wrote.")
-
-
-def _object(value: object, names: set[str], path: Path, what: str) -> dict[str, Any]:
-    if not isinstance(value, dict) or set(value) != names:
-        raise _error(path, f"{what} must be an object of {', '.join(sorted(names))}")
-    return value
-
-
-def _text(value: object, path: Path, name: str) -> str:
-    if not isinstance(value, str):
-        raise _error(path, f'"{name}" must be text, not {brief(value)}')
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise _error(path, f'"{name}" holds half a surrogate pair') from None
-    return value
-
-
-def _texts(value: object, path: Path, name: str, most: int) -> tuple[str, ...]:
-    if not isinstance(value, list) or len(value) > most:
-        raise _error(path, f'"{name}" must be a list of at most {most} texts, not {brief(value)}')
-    return tuple(_text(one, path, name) for one in value)
-
-
-def _number(value: object, path: Path, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e300:
-        raise _error(path, f'"{name}" must be a number, not {brief(value)}')
-    return float(value)
-
-
-def _facts(value: object, path: Path) -> Mapping[str, float | str]:
-    if not isinstance(value, dict) or len(value) > MAX_FACTS:
-        raise _error(path, f'"facts" must be an object of at most {MAX_FACTS} figures and texts')
-    facts: dict[str, float | str] = {}
-    for name, fact in value.items():
-        facts[name] = (
-            _text(fact, path, "facts")[:MAX_FACT_CHARACTERS] if isinstance(fact, str) else _number(fact, path, name)
-        )
-    return facts

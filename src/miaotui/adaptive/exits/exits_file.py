@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 
 from miaotui.adaptive.exits.exits import MAX_LABELS, Exits
 from miaotui.adaptive.exits.head import Head
+from miaotui.adaptive.told_fields import ToldFields
 from miaotui.core import Activations
-from miaotui.errors import ExitsError, ModelFileError, ModelNotFoundError, UnsupportedModelError, brief
+from miaotui.errors import ExitsError, ModelFileError, ModelNotFoundError, UnsupportedModelError
 from miaotui.formats.json_file import strict_json
 from miaotui.formats.safetensors import read_metadata, read_tensors
 from miaotui.formats.safetensors_write import write_safetensors
@@ -21,7 +23,6 @@ from miaotui.formats.weights import MappedFile, Tensor
 
 FORMAT, VERSION, KEY = "miaotui exits", 1, "miaotui.exits"
 MAX_BYTES = 256 << 20
-MAX_FACTS, MAX_FACT_CHARACTERS = 64, 1000
 FIELDS = {"format", "version", "labels", "threshold", "model", "activations", "floor", "confidence", "facts"}
 
 
@@ -47,6 +48,7 @@ def save_exits(exits: Exits, path: Path) -> None:
 
 def load_exits(path: Path) -> Exits:
     """Raises ExitsError for a file that cannot be read, or holds no exits."""
+    told = ToldFields(partial(_error, path))
     try:
         file = MappedFile(path)
         if file.size > MAX_BYTES:
@@ -54,18 +56,18 @@ def load_exits(path: Path) -> Exits:
         fields = _fields(read_metadata(file).get(KEY), path)
         heads = _heads(read_tensors(file), path)
         return Exits(
-            labels=_texts(fields["labels"], path),
+            labels=told.texts(fields["labels"], "labels", MAX_LABELS),
             heads=heads,
-            threshold=None if fields["threshold"] is None else _number(fields["threshold"], path, "threshold"),
-            model=_text(fields["model"], path, "model"),
-            activations=cast(Activations, _text(fields["activations"], path, "activations")),
-            floor=_number(fields["floor"], path, "floor"),
-            confidence=_number(fields["confidence"], path, "confidence"),
-            facts=_facts(fields["facts"], path),
+            threshold=None if fields["threshold"] is None else told.number(fields["threshold"], "threshold"),
+            model=told.text(fields["model"], "model"),
+            activations=cast(Activations, told.text(fields["activations"], "activations")),
+            floor=told.number(fields["floor"], "floor"),
+            confidence=told.number(fields["confidence"], "confidence"),
+            facts=told.facts(fields["facts"]),
         )
     except ExitsError as error:
-        told = str(error).startswith(str(path))
-        raise error if told else _error(path, str(error).removesuffix("; train the exits anew.")) from None
+        names_file = str(error).startswith(str(path))
+        raise error if names_file else _error(path, str(error).removesuffix("; train the exits anew.")) from None
     except (ModelFileError, ModelNotFoundError, UnsupportedModelError) as error:
         raise _error(path, str(error).removeprefix(f"{path}: ").rstrip(".")) from None
 
@@ -81,11 +83,10 @@ def _fields(text: str | None, path: Path) -> Mapping[str, Any]:
         fields = strict_json(text.encode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise _error(path, f"{KEY!r} is not JSON ({error!s:.100})") from None
-    if not isinstance(fields, dict) or set(fields) != FIELDS:
-        raise _error(path, f"{KEY!r} must be an object of {', '.join(sorted(FIELDS))}")
-    if fields["format"] != FORMAT or type(fields["version"]) is not int or fields["version"] != VERSION:
-        raise _error(path, f"is not of format {FORMAT!r}, version {VERSION}")
-    return fields
+    told = ToldFields(partial(_error, path))
+    found = told.fields(fields, FIELDS, repr(KEY))
+    told.version(found, FORMAT, VERSION)
+    return found
 
 
 def _heads(tensors: list[Tensor], path: Path) -> tuple[Head, ...]:
@@ -102,34 +103,3 @@ def _heads(tensors: list[Tensor], path: Path) -> tuple[Head, ...]:
     if any(len(both) != 2 for both in parts.values()):
         raise _error(path, "holds a head without its weights or its bias")
     return tuple(Head(layer, parts[layer]["weight"], parts[layer]["bias"]) for layer in sorted(parts))
-
-
-def _text(value: object, path: Path, name: str) -> str:
-    if not isinstance(value, str):
-        raise _error(path, f'"{name}" must be text, not {brief(value)}')
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise _error(path, f'"{name}" holds half a surrogate pair') from None
-    return value
-
-
-def _texts(value: object, path: Path) -> tuple[str, ...]:
-    if not isinstance(value, list) or len(value) > MAX_LABELS:
-        raise _error(path, f'"labels" must be a list of at most {MAX_LABELS} texts, not {brief(value)}')
-    return tuple(_text(one, path, "labels") for one in value)
-
-
-def _number(value: object, path: Path, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e300:
-        raise _error(path, f'"{name}" must be a number, not {brief(value)}')
-    return float(value)
-
-
-def _facts(value: object, path: Path) -> Mapping[str, float | str]:
-    if not isinstance(value, dict) or len(value) > MAX_FACTS:
-        raise _error(path, f'"facts" must be an object of at most {MAX_FACTS} figures and texts')
-    return {
-        name: _text(fact, path, name)[:MAX_FACT_CHARACTERS] if isinstance(fact, str) else _number(fact, path, name)
-        for name, fact in value.items()
-    }
