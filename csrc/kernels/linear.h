@@ -199,27 +199,6 @@ MT_INLINE void prefetch_rows(const LinearOut& o, int64_t token, int64_t row) {
     __builtin_prefetch(o.out + token * o.stride + row, 1);
 }
 
-// One group (or half group) of one token: the arithmetic at the top of this file. Activations with low codes are 256·x + low.
-// Integer sums may be added in any order: short chains of dot products, for in a long one each only waits for the one before it.
-template <class SOURCE, int QUADS>
-MT_INLINE F32 accumulate(F32 acc, const Codes* codes, const int8_t* x, const int8_t* low, bool has_low,
-                         int32_t negative, F32 sum, F32 d_x, ScalePair w) {
-    constexpr int kBits = SOURCE::kBits, kHalf = QUADS / 2;
-    const auto product = [codes](I32 start, const int8_t* p) MT_LAMBDA {
-        const I32 first = dot<kBits, kHalf>(start, codes, p);
-        return iadd(first, dot<kBits, kHalf>(iset1(0), codes + kHalf, p + 4 * kHalf));
-    };
-    I32 i = iset1(0);
-    if constexpr (SOURCE::kZeroShift >= 0) i = ishl<SOURCE::kZeroShift>(iset1(negative));
-    if (has_low)
-        i = iadd(product(i, low), ishl<8>(product(iset1(0), x)));
-    else
-        i = product(i, x);
-    acc = fma(mul(to_f32(i), w.s), d_x, acc);
-    if constexpr (SOURCE::kZeroShift < 0) acc = fma(w.m, sum, acc);
-    return acc;
-}
-
 // One tile of a block: its codes and the scales of its one or two groups.
 template <class SOURCE>
 struct Tile {
@@ -232,19 +211,79 @@ struct Tile {
         SOURCE::tile(section, j, lane, codes);
         for (int k = 0; k < kPieces; ++k) scales[k] = SOURCE::scales(section, kPieces * j + k, lane);
     }
-    MT_MEMBER F32 times(const Q8Group& x, const int8_t* low, bool has_low, F32 acc) const {
-        const F32 d_x = set1(x.scale);
-        if constexpr (kPieces == 1) {
-            return accumulate<SOURCE, kQuads>(acc, codes, x.codes, low, has_low, x.negative, set1(x.sum), d_x,
-                                              scales[0]);
-        } else {
-            for (int k = 0; k < kPieces; ++k)
-                acc = accumulate<SOURCE, kQuads>(acc, codes + kQuads * k, x.codes + 16 * k, low + 16 * k, has_low,
-                                                 x.negative16[k], set1(x.sum16[k]), d_x, scales[k]);
-            return acc;
-        }
-    }
 };
+
+// Chains of dot products that take turns, link by link: each link waits four or five cycles for the one before it, while two
+// could begin in every cycle, and chains one after another fill the places from which a processor looks for work that need not
+// wait. Where a dot product is many instructions, they are enough by themselves.
+inline constexpr int kChainsAtOnce = 8;
+inline constexpr bool kTakeTurns = kDotsAtOnce == 1;
+
+// sum[t][b] += piece k of tile b × the int8 plane that token t has at x + t · stride.
+template <class SOURCE, int MT, int NB>
+MT_INLINE void add_products(I32 (*sum)[NB], const Tile<SOURCE>* tile, int k, const uint8_t* x, int64_t stride) {
+    constexpr int kQuads = Tile<SOURCE>::kQuads;
+    constexpr int kChains = !kTakeTurns ? 2 : MT * NB == 1 ? 4 : MT * NB < kChainsAtOnce ? 2 : 1;  // of one sum
+    constexpr int kLinks = kQuads / kChains, kAtOnce = kTakeTurns ? 1 : kLinks;
+    I32 part[kChains][MT][NB];
+    unrolled<MT, NB>([&](int t, int b) MT_LAMBDA {
+        part[0][t][b] = sum[t][b];
+        for (int i = 1; i < kChains; ++i) part[i][t][b] = iset1(0);
+    });
+    unrolled<kLinks / kAtOnce, kChains>([&](int turn, int i) MT_LAMBDA {
+        unrolled<MT, NB>([&](int t, int b) MT_LAMBDA {
+            const int quad = kQuads * k + kLinks * i + kAtOnce * turn;
+            const auto* four = reinterpret_cast<const int8_t*>(x + t * stride + 4 * quad);
+            part[i][t][b] = dot<SOURCE::kBits, kAtOnce>(part[i][t][b], tile[b].codes + quad, four);
+        });
+    });
+    unrolled<MT, NB>([&](int t, int b) MT_LAMBDA {
+        sum[t][b] = part[0][t][b];
+        for (int i = 1; i < kChains; ++i) sum[t][b] = iadd(sum[t][b], part[i][t][b]);
+    });
+}
+
+// Shifts the sums of codes to where low codes count, with −Σ of both times the zero point, and adds the low codes' products.
+template <class SOURCE, int MT, int NB>
+MT_INLINE void add_low_products(I32 (*sum)[NB], const Tile<SOURCE>* tile, int k, const uint8_t* low, int64_t stride,
+                                const I32* start) {
+    unrolled<MT, NB>([&](int t, int b) MT_LAMBDA {
+        sum[t][b] = ishl<8>(sum[t][b]);
+        if constexpr (SOURCE::kZeroShift >= 0) sum[t][b] = iadd(sum[t][b], start[t]);
+    });
+    add_products<SOURCE, MT, NB>(sum, tile, k, low, stride);
+}
+
+// One group of MT tokens times NB tiles: the arithmetic at the top of this file. Activations with low codes are 256·x + low.
+// Integer sums may be added in any order.
+template <class SOURCE, int MT, int NB, bool WIDE>
+MT_INLINE void accumulate(F32 (*acc)[NB], const Tile<SOURCE>* tile, const uint8_t* x, const uint8_t* low,
+                          int64_t stride) {
+    constexpr bool kZero = SOURCE::kZeroShift >= 0, kWhole = Tile<SOURCE>::kPieces == 1;
+    const auto group = [&](int t) MT_LAMBDA { return reinterpret_cast<const Q8Group*>(x + t * stride); };
+    unrolled<Tile<SOURCE>::kPieces>([&](int k) MT_LAMBDA {
+        I32 sum[MT][NB], start[MT];
+        unrolled<MT>([&](int t) MT_LAMBDA {
+            if constexpr (kZero)
+                start[t] = ishl<SOURCE::kZeroShift>(iset1(kWhole ? group(t)->negative : group(t)->negative16[k]));
+            const bool from_start = kZero && !WIDE && group(t)->has_low == 0;
+            for (int b = 0; b < NB; ++b) sum[t][b] = from_start ? start[t] : iset1(0);
+        });
+        add_products<SOURCE, MT, NB>(sum, tile, k, x, stride);
+        if constexpr (WIDE)
+            add_low_products<SOURCE, MT, NB>(sum, tile, k, low, stride, start);
+        else
+            unrolled<MT>([&](int t) MT_LAMBDA {
+                if (group(t)->has_low != 0)
+                    add_low_products<SOURCE, 1, NB>(sum + t, tile, k, low + t * stride, stride, start + t);
+            });
+        unrolled<MT, NB>([&](int t, int b) MT_LAMBDA {
+            const ScalePair w = tile[b].scales[k];
+            acc[t][b] = fma(mul(to_f32(sum[t][b]), w.s), set1(group(t)->scale), acc[t][b]);
+            if constexpr (!kZero) acc[t][b] = fma(w.m, set1(kWhole ? group(t)->sum : group(t)->sum16[k]), acc[t][b]);
+        });
+    });
+}
 
 // MT tokens from t0 × the rows of NB blocks, read from SOURCEs.
 template <class SOURCE, int MT, int NB, bool WIDE>
@@ -254,11 +293,9 @@ static void blocks_times_tokens(const SOURCE* w, const Q8Rows& x, int64_t t0, in
     const int64_t low = q8_low_offset(x.cols);
     for (int lane = 0; lane < kBlockRows; lane += W) {
         F32 acc[MT][NB];
+        unrolled<MT, NB>([&](int t, int b) MT_LAMBDA { acc[t][b] = zero(); });
         for (int t = 0; t < MT; ++t)
-            for (int b = 0; b < NB; ++b) {
-                acc[t][b] = zero();
-                prefetch_rows(out, t0 + t, row + b * kBlockRows + lane);
-            }
+            for (int b = 0; b < NB; ++b) prefetch_rows(out, t0 + t, row + b * kBlockRows + lane);
         for (int64_t number = 0; number * kSuperColumns < x.cols; ++number) {
             const int tiles = section_tiles(x.cols, number);
             typename SOURCE::Section section[NB];
@@ -271,16 +308,16 @@ static void blocks_times_tokens(const SOURCE* w, const Q8Rows& x, int64_t t0, in
                 const int64_t g = number * kSectionTiles + j;
                 const uint8_t* p = tokens + g * static_cast<int64_t>(sizeof(Q8Group));
                 const uint8_t* p_low = tokens + low + g * kGroup;
-                for (int t = 0; t < MT; ++t, p += x.stride, p_low += x.stride) {
-                    const auto& group = *reinterpret_cast<const Q8Group*>(p);
-                    const bool has_low = WIDE || group.has_low != 0;
-                    for (int b = 0; b < NB; ++b)
-                        acc[t][b] = tile[b].times(group, reinterpret_cast<const int8_t*>(p_low), has_low, acc[t][b]);
-                }
+                constexpr int kTogether = kTakeTurns ? MT : 1;
+                for (int t = 0; t < MT; t += kTogether)
+                    accumulate<SOURCE, kTogether, NB, WIDE>(acc + t, tile, p + t * x.stride, p_low + t * x.stride,
+                                                            x.stride);
             }
         }
+        F32 result[MT][NB];  // loops may index this copy
+        unrolled<MT, NB>([&](int t, int b) MT_LAMBDA { result[t][b] = acc[t][b]; });
         for (int t = 0; t < MT; ++t)
-            for (int b = 0; b < NB; ++b) store_rows(out, t0 + t, row + b * kBlockRows + lane, rows, acc[t][b]);
+            for (int b = 0; b < NB; ++b) store_rows(out, t0 + t, row + b * kBlockRows + lane, rows, result[t][b]);
     }
 }
 
@@ -307,7 +344,8 @@ template <WeightType TYPE>
 static void direct(const PackedView& w, int64_t block0, int64_t block1, const Q8Rows& x, int64_t t0, int64_t t1,
                    const LinearOut& out, const uint8_t* next) {
     using P = Packed<TYPE>;
-    constexpr int kLargestTile = W == 16 ? 8 : W == 8 ? 4 : 1;  // what the register file holds beside 8 quads of codes
+    // what the register file holds beside 8 quads of codes
+    constexpr int kLargestTile = W == 16 ? kChainsAtOnce : W == 8 ? 4 : 1;
     for (int64_t b = block0; b < block1; ++b) {
         const P block = P::open(w, b);
         const uint8_t* end = block.block + w.block_bytes;
@@ -362,7 +400,7 @@ template <WeightType TYPE>
 static void panels_times_all(const PackedView& w, int64_t block, int64_t num_blocks, const PanelView* panels,
                              const Q8Rows& x, int64_t t0, int64_t t1, const LinearOut& out) {
     using P = Panel<Packed<TYPE>::kGroupColumns, Packed<TYPE>::kZeroShift, Packed<TYPE>::kBits>;
-    constexpr int kLargestTile = W == 16 ? 16 : W == 8 ? 4 : 1;
+    constexpr int kLargestTile = W == 16 ? kChainsAtOnce / 2 : W == 8 ? 4 : 1;
     int64_t b = 0;
     if constexpr (W == 16)  // what the register file holds: two blocks share each activation that is loaded
         for (; b + 2 <= num_blocks; b += 2) {
