@@ -1,8 +1,6 @@
 // Kernels call small functions in their innermost loops and must never pay for the call.
 #pragma once
 
-#include <utility>
-
 #define MT_LAMBDA __attribute__((always_inline))
 #define MT_MEMBER inline MT_LAMBDA
 #define MT_INLINE static MT_MEMBER
@@ -12,8 +10,8 @@ namespace miaotui {
 // body(0) … body(N − 1), written out: what a loop would index lives in registers.
 template <int N, class BODY>
 MT_INLINE void unrolled(const BODY& body) {
-    const auto all = [&body]<int... I>(std::integer_sequence<int, I...>) MT_LAMBDA { (body(I), ...); };
-    all(std::make_integer_sequence<int, N>());
+    if constexpr (N > 1) unrolled<N - 1>(body);
+    body(N - 1);
 }
 
 // The same for every pair of 0 … M − 1 and 0 … N − 1.

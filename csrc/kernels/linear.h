@@ -213,18 +213,27 @@ struct Tile {
     }
 };
 
-// Chains of dot products that take turns, link by link: each link waits four or five cycles for the one before it, while two
-// could begin in every cycle, and chains one after another fill the places from which a processor looks for work that need not
-// wait. Where a dot product is many instructions, they are enough by themselves.
+// Chains of dot products that take turns, link by link: each link waits four or five cycles for the one before it, while one or
+// two could begin in every cycle, and chains one after another fill the places from which a processor looks for work that need
+// not wait. Where a dot product is many instructions, they are enough by themselves.
 inline constexpr int kChainsAtOnce = 8;
 inline constexpr bool kTakeTurns = kDotsAtOnce == 1;
+
+// Chains that each of so many sums is cut into.
+constexpr int chains_of_one(int num_sums) {
+    if (!kTakeTurns) return 2;
+    if (num_sums == 1) return 4;  // eight of one link each would cost more sums than they save
+    return num_sums < kChainsAtOnce ? 2 : 1;
+}
+
+// Tokens of a tile: as many sums, and as many results, as registers hold beside 8 quads of codes, or 16 of two panels.
+inline constexpr int kDirectTokens = W == 16 ? 8 : W == 8 ? 4 : 1, kPanelTokens = W == 1 ? 1 : 4;
 
 // sum[t][b] += piece k of tile b × the int8 plane that token t has at x + t · stride.
 template <class SOURCE, int MT, int NB>
 MT_INLINE void add_products(I32 (*sum)[NB], const Tile<SOURCE>* tile, int k, const uint8_t* x, int64_t stride) {
     constexpr int kQuads = Tile<SOURCE>::kQuads;
-    constexpr int kChains = !kTakeTurns ? 2 : MT * NB == 1 ? 4 : MT * NB < kChainsAtOnce ? 2 : 1;  // of one sum
-    constexpr int kLinks = kQuads / kChains, kAtOnce = kTakeTurns ? 1 : kLinks;
+    constexpr int kChains = chains_of_one(MT * NB), kLinks = kQuads / kChains, kAtOnce = kTakeTurns ? 1 : kLinks;
     I32 part[kChains][MT][NB];
     unrolled<MT, NB>([&](int t, int b) MT_LAMBDA {
         part[0][t][b] = sum[t][b];
@@ -344,13 +353,11 @@ template <WeightType TYPE>
 static void direct(const PackedView& w, int64_t block0, int64_t block1, const Q8Rows& x, int64_t t0, int64_t t1,
                    const LinearOut& out, const uint8_t* next) {
     using P = Packed<TYPE>;
-    // what the register file holds beside 8 quads of codes
-    constexpr int kLargestTile = W == 16 ? kChainsAtOnce : W == 8 ? 4 : 1;
     for (int64_t b = block0; b < block1; ++b) {
         const P block = P::open(w, b);
         const uint8_t* end = block.block + w.block_bytes;
         const auto ahead = Prefetcher::open(block.block, w.block_bytes, b + 1 < block1 || next == nullptr ? end : next);
-        blocks_product<P, kLargestTile, 1>(&block, x, t0, t1, b * kBlockRows, w.rows, out, ahead);
+        blocks_product<P, kDirectTokens, 1>(&block, x, t0, t1, b * kBlockRows, w.rows, out, ahead);
     }
 }
 
@@ -400,16 +407,15 @@ template <WeightType TYPE>
 static void panels_times_all(const PackedView& w, int64_t block, int64_t num_blocks, const PanelView* panels,
                              const Q8Rows& x, int64_t t0, int64_t t1, const LinearOut& out) {
     using P = Panel<Packed<TYPE>::kGroupColumns, Packed<TYPE>::kZeroShift, Packed<TYPE>::kBits>;
-    constexpr int kLargestTile = W == 16 ? kChainsAtOnce / 2 : W == 8 ? 4 : 1;
     int64_t b = 0;
-    if constexpr (W == 16)  // what the register file holds: two blocks share each activation that is loaded
+    if constexpr (W == 16)  // two blocks share each activation that is loaded
         for (; b + 2 <= num_blocks; b += 2) {
             const P pair[2] = {{panels[b]}, {panels[b + 1]}};
-            blocks_product<P, kLargestTile, 2>(pair, x, t0, t1, (block + b) * kBlockRows, w.rows, out, Prefetcher{});
+            blocks_product<P, kPanelTokens, 2>(pair, x, t0, t1, (block + b) * kBlockRows, w.rows, out, Prefetcher{});
         }
     for (; b < num_blocks; ++b) {
         const P panel{panels[b]};
-        blocks_product<P, kLargestTile, 1>(&panel, x, t0, t1, (block + b) * kBlockRows, w.rows, out, Prefetcher{});
+        blocks_product<P, kPanelTokens, 1>(&panel, x, t0, t1, (block + b) * kBlockRows, w.rows, out, Prefetcher{});
     }
 }
 

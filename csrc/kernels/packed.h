@@ -11,6 +11,7 @@
 // Float weights are [block][column][16 rows] in the file's own float type.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/weight_type.h"
@@ -125,7 +126,7 @@ struct alignas(64) Q8Group {
     int32_t negative16[2];
     int32_t has_low;  // whether the group has a second plane
 };
-static_assert(sizeof(Q8Group) == 64);
+static_assert(sizeof(Q8Group) == 64 && offsetof(Q8Group, codes) == 0);
 
 // Rows of activations: Q8Group[cols / 32], then the low codes int8[cols]. In wide rows every group has low codes, in others only
 // those that one large value would leave too coarse.
