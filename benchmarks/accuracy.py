@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import data_file, machine_facts, resolve
+from common import data_file, machine_facts, resolve, write_record
 from miaotui import LLM
 
 NUM_TOKENS = 64
@@ -77,7 +77,7 @@ def main() -> None:
             "kv_dtype": arguments.kv_dtype,
             **figures,
         }
-        arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+        write_record(record, arguments.out)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from common import machine_facts, write_record
 from miaotui.answers.row import Row, payload_of
 from miaotui.answers.store import Filter
 from miaotui.answers.stores import open_store
@@ -168,7 +169,7 @@ def main() -> None:
     for what, value in report.items():
         print(f"{what:30} {json.dumps(value)}")
     if given.out:
-        given.out.write_text(json.dumps(report, indent=1) + "\n")
+        write_record({"machine": machine_facts(), **report}, given.out)
 
 
 if __name__ == "__main__":

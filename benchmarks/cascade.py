@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cascade_plot import draw
 from cascade_rows import TASKS, keep, kept
-from common import machine_facts, resolve
+from common import machine_facts, resolve, write_record
 from miaotui.adaptive.cascade.calibrating import calibrate
 from miaotui.adaptive.cascade.case import Case, collect
 from miaotui.adaptive.cascade.curves import by_chance, by_gate, by_oracle
@@ -76,7 +76,7 @@ def tell(arguments: argparse.Namespace) -> None:
         "curves": {name: by_gate(parts["test"], SIGNALS[name]) for name in sorted(shared)}
         | {"chance": by_chance(parts["test"]), "oracle": by_oracle(parts["test"])},
     }
-    arguments.out.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    write_record(report, arguments.out)
     if arguments.plot:
         arguments.plot.write_text(draw(report, arguments.title), "utf-8")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import geometric_mean, mean
 from typing import Any
 
-from common import data_file, machine_facts, resolve
+from common import data_file, machine_facts, resolve, write_record
 from miaotui import LLM
 from miaotui.adaptive import AdaptiveDrafter
 from miaotui.adaptive.cascade.vocabulary import same_vocabulary
@@ -61,7 +61,7 @@ def main() -> None:
         print(f"| {name} | {len(rows)} | {figures} | {share:.0%} |")
     if arguments.out:
         record = {"machine": machine_facts(), "models": [arguments.small, arguments.large], "rows": rows}
-        arguments.out.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+        write_record(record, arguments.out)
 
 
 def ask(

@@ -1,13 +1,17 @@
-"""What the benchmark scripts share: peers in environments of their own, model paths, facts about the machine."""
+"""What the benchmark scripts share: peers in environments of their own, model paths, machine facts, result files."""
 
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import platform
+import re
+import statistics
 import subprocess
 import sys
 import venv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,20 +66,42 @@ def data_file(name: str) -> Path:
     return folder / name
 
 
+def commit_of(folder: Path) -> str:
+    """Short name of the commit a folder's checkout is at, with "-dirty" for changes beside it; "" for no checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout.strip()
+
+
 def machine_facts() -> dict[str, Any]:
     """Date, commit, CPU, threads and versions, for a results file."""
     from miaotui import _native
 
     info = _native.cpu_info()
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
     return {
         "date": datetime.date.today().isoformat(),
-        "commit": commit.stdout.strip(),
+        "commit": commit_of(ROOT),
         "cpu": info["model"],
         "tier": info["tier"],
         "threads": info["threads"],
         "python": platform.python_version(),
         "peers": PEERS,
     }
+
+
+def figure(samples: Sequence[float]) -> dict[str, Any]:
+    """Median, range and every sample in the order of the runs, for a results file."""
+    return {"median": statistics.median(samples), "min": min(samples), "max": max(samples), "samples": list(samples)}
+
+
+def with_range(samples: Sequence[float], digits: int = 2) -> str:
+    """The same for a table: median (range)."""
+    median, low, high = statistics.median(samples), min(samples), max(samples)
+    return f"{median:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+
+
+def write_record(record: Mapping[str, Any], path: Path) -> None:
+    """A results file: JSON, a list of numbers to a line. A missing folder is made: the figures are paid for by then."""
+    text = json.dumps(record, indent=1, ensure_ascii=False)
+    text = re.sub(r"\[\n([-+.\deE,\s]+)\]", lambda numbers: f"[{' '.join(numbers[1].split())}]", text)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n", "utf-8")

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import data_file, machine_facts, resolve
+from common import data_file, machine_facts, resolve, write_record
 from miaotui import LLM
 
 CHOICES = {"A": "positive", "B": "negative"}
@@ -95,7 +95,7 @@ def main() -> None:
             document["kinds"][kind] = told(rows) | {"rows": rows}
             print(kind, json.dumps(told(rows)), flush=True)
     if arguments.out:
-        arguments.out.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        write_record(document, arguments.out)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from common import data_file, machine_facts, resolve
+from common import data_file, machine_facts, resolve, write_record
 from miaotui import LLM
 from miaotui.engine.sequence import Sequence
 
@@ -94,7 +94,7 @@ def main() -> None:
         print(f"| {size} | {1e3 * step:.1f} | {step / alone:.2f} | {size + 1} | {median(ratios[size]):.2f} |")
     if arguments.out:
         record = {"machine": machine_facts(), "model": model.name, "alone_ms": 1e3 * alone, "rows": rows}
-        arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+        write_record(record, arguments.out)
 
 
 if __name__ == "__main__":

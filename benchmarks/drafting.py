@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import geometric_mean, mean
 from typing import Any
 
-from common import data_file, machine_facts, resolve
+from common import data_file, machine_facts, resolve, write_record
 from miaotui import LLM
 from miaotui.adaptive import AdaptiveDrafter
 from miaotui.adaptive.drafters.lookup import PromptLookup
@@ -94,7 +94,7 @@ def main() -> None:
     print(line("all", rows))
     if arguments.out:
         record = {"machine": machine_facts(), "model": model.name, "draft_model": arguments.draft_model, "rows": rows}
-        arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+        write_record(record, arguments.out)
 
 
 def model_facts(drafter: AdaptiveDrafter) -> dict[str, Any]:

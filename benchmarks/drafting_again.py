@@ -26,7 +26,7 @@ from pathlib import Path
 from statistics import geometric_mean, mean
 from typing import Any
 
-from common import data_file, machine_facts, resolve
+from common import data_file, machine_facts, resolve, write_record
 from miaotui import LLM
 from miaotui.adaptive import AdaptiveDrafter, PastAnswers
 
@@ -104,7 +104,7 @@ def main() -> None:
         show(f"{kind}, all", some)
     if arguments.out:
         record = {"machine": machine_facts(), "model": model.name, "rows": rows}
-        arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+        write_record(record, arguments.out)
 
 
 def show(name: str, rows: list[dict[str, Any]]) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common import data_file, machine_facts, resolve
+from common import data_file, machine_facts, resolve, write_record
 from miaotui import LLM, _native
 from miaotui.compress.divergence import log_softmax
 from miaotui.compress.intervals import wilson
@@ -155,7 +155,7 @@ def main() -> None:
     for name in arguments.models:
         document["models"].append(measure(resolve(name), *asked))
         if arguments.out:
-            arguments.out.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+            write_record(document, arguments.out)
 
 
 if __name__ == "__main__":

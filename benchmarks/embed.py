@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from common import data_file, machine_facts, peer_python, resolve
+from common import data_file, machine_facts, peer_python, resolve, write_record
 
 ENGINES = ("miaotui int8", "miaotui int16", "sentence-transformers float32", "sentence-transformers bfloat16")
 REFERENCE = "sentence-transformers float32"
@@ -161,7 +161,7 @@ def main() -> None:
         share = gops / ceilings["int8_gops"]
         print(f"{name:14} miaotui int8: {gops:.0f} GOPS of products, {share:.0%} of the int8 ceiling")
     if args.out:
-        args.out.write_text(json.dumps({"machine": facts, "ceilings": ceilings, "results": results}, indent=1) + "\n")
+        write_record({"machine": facts, "ceilings": ceilings, "results": results}, args.out)
 
 
 if __name__ == "__main__":

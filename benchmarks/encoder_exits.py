@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from common import data_file, machine_facts, resolve
+from common import data_file, machine_facts, resolve, write_record
 from miaotui import Embedder
 from miaotui.adaptive.exits import EarlyClassifier, Learned, evaluate, learn
 from miaotui.compress.intervals import wilson
@@ -122,7 +122,7 @@ def main() -> None:
             document["floors"].append(measure(embedder, learned, test, floor, arguments))
             print(json.dumps(document["floors"][-1], indent=1), flush=True)
     if arguments.out:
-        arguments.out.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+        write_record(document, arguments.out)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from common import data_file, machine_facts, peer_python, resolve
+from common import data_file, machine_facts, peer_python, resolve, write_record
 
 RESAMPLES = 500
 
@@ -145,7 +145,7 @@ def main() -> None:
         texts, threads = pairs(args.pairs)[0][: args.llama], facts["threads"]
         results[f"{file.stem}, llama.cpp"] = beside_llama(folder, file, texts, threads)
     if args.out:
-        args.out.write_text(json.dumps({"machine": facts, "results": results}, indent=1) + "\n")
+        write_record({"machine": facts, "results": results}, args.out)
 
 
 if __name__ == "__main__":

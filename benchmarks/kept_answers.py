@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from answer_store import ROWS_AT_ONCE, WORDS, figures
-from common import machine_facts, resolve
+from common import machine_facts, resolve, write_record
 from miaotui import LLM, SamplingParams
 from miaotui.answers.cache import AnswerCache, Found, opened
 from miaotui.answers.control import CacheControl
@@ -185,10 +185,9 @@ def main() -> None:
                 for beside in (False, True):
                     where = f"over HTTP, {name}" + (", beside long prompts" if beside else "")
                     record[where] = over_http(port, arguments.probes, draw, beside=beside)
-    text = json.dumps(record, indent=1)
-    print(text)
+    print(json.dumps(record, indent=1))
     if arguments.out:
-        arguments.out.write_text(text + "\n")
+        write_record(record, arguments.out)
 
 
 if __name__ == "__main__":

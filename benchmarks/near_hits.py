@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import random
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from common import ROOT, machine_facts
+from common import ROOT, machine_facts, write_record
 from miaotui.answers.near.acceptance import Acceptance, Evidence, Prior
 from miaotui.answers.near.guards import verdicts
 from miaotui.answers.near.prior import UNKNOWN, prior_of
@@ -63,8 +62,7 @@ def main() -> None:
     report["swaps"] = swaps([pair.asked for pair in test], arguments.model, calibrated(train, 0.05))
     print(table(report))
     if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_record(report, arguments.out)
         arguments.out.with_suffix(".svg").write_text(draw(report), encoding="utf-8")
 
 

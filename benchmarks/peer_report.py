@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
+from common import write_record
+
 Rates = dict[str, dict[str, list[float]]]
 
 COLORS = {"miaotui": "#4363d8", "miaotui-int8": "#42a4f4", "llama.cpp": "#f58231", "openvino": "#9a6324"}
@@ -102,7 +104,7 @@ def _text(x: float, y: float, text: str, *, size: int = 12) -> str:
 
 def write(record: dict[str, Any], path: Path) -> None:
     """Write the figures as JSON to `path`, and as a table and a plot beside it."""
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    write_record(record, path)
     path.with_suffix(".md").write_text(table(record["tokens_per_s"]))
     path.with_suffix(".svg").write_text(plot(record["machine"], record["tokens_per_s"]))
 

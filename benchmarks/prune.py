@@ -10,14 +10,13 @@ text (wikitext2-test) in windows of 512, and KL(whole || pruned) in some of them
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from common import data_file, machine_facts, resolve
+from common import data_file, machine_facts, resolve, write_record
 from miaotui import LLM
 from miaotui.compress.divergence import DivergenceMeter
 from miaotui.engine.perplexity import WINDOW_TOKENS, evaluate_perplexity
@@ -74,7 +73,7 @@ def main() -> None:
         print("  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{value}" for key, value in row.items()))
     if arguments.out:
         document = {"machine": machine_facts(), "rounds": arguments.rounds, "models": rows}
-        arguments.out.write_text(json.dumps(document, indent=1) + "\n")
+        write_record(document, arguments.out)
 
 
 if __name__ == "__main__":

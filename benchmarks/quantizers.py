@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from array_file import save_arrays
-from common import ROOT, data_file, machine_facts, peer_python, resolve
+from common import ROOT, data_file, machine_facts, peer_python, resolve, write_record
 from miaotui import LLM
 from miaotui.compress.calibrate import collect
 from miaotui.compress.calibration import Calibration
@@ -184,7 +184,7 @@ def main() -> None:
     rows = [row for name in arguments.models for row in measured(resolve(name), arguments)]
     print(table(rows))
     if arguments.out:
-        arguments.out.write_text(json.dumps({"machine": machine_facts(), "rows": rows}, indent=1) + "\n")
+        write_record({"machine": machine_facts(), "rows": rows}, arguments.out)
 
 
 if __name__ == "__main__":

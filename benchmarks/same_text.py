@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from accuracy import log_softmax, prompts
-from common import machine_facts, peer_python, resolve
+from common import machine_facts, peer_python, resolve, write_record
 from miaotui import LLM
 
 KV_BYTES = 256 << 20
@@ -73,7 +73,7 @@ def main() -> None:
         if found["gaps"]:
             print(f"  the others part where our token is ahead by {', '.join(map(str, sorted(found['gaps'])))} nats")
     if arguments.out:
-        arguments.out.write_text(json.dumps({"machine": facts, "results": results}, indent=1) + "\n")
+        write_record({"machine": facts, "results": results}, arguments.out)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from array_file import Arrays, load_arrays, save_arrays
-from common import data_file, machine_facts, peer_python, resolve
+from common import data_file, machine_facts, peer_python, resolve, write_record
 
 CONTEXT = 512
 STATISTICS_TOKENS = 20_000
@@ -285,7 +285,7 @@ def main() -> None:
     with folder_of(args.keep) as folder:
         results = measure(args, folder)
     if args.out:
-        args.out.write_text(json.dumps({"machine": machine_facts(), **results}, indent=1) + "\n")
+        write_record({"machine": machine_facts(), **results}, args.out)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Latencies of `miaotui serve`: cold start, a system prompt seen before, and streams beside a long prompt.
 
-usage: server_latency.py [--runs N] [MODEL]                              (default: smollm2:135m)
+usage: server_latency.py [--runs N] [--out FILE.json] [MODEL]            (default: smollm2:135m)
 Each run starts a server with an empty folder for prefixes, asks twice behind the same system prompt of about 2,000
 tokens, ends the server, starts it again and asks once more; then it measures the gaps between a stream's tokens while a
 prompt of about 4,000 tokens is read beside it, and alone before and after that (machines slow down after seconds of
@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common import resolve
+from common import figure, machine_facts, resolve, with_range, write_record
 from miaotui.formats import open_model
 from miaotui.formats.tokenizer import Tokenizer
 from server_peers import serving
@@ -110,42 +110,66 @@ def gaps_s(url: str, num_streams: int, seed: int, beside: int, bias: dict[str, f
     return gaps
 
 
+class Notes:
+    """Figures by name, one for each run, and what they were made from."""
+
+    def __init__(self) -> None:
+        self.figures: dict[str, list[float]] = {}
+        self.gaps_s: dict[str, list[list[float]]] = {}
+
+    def add(self, name: str, value: float) -> None:
+        self.figures.setdefault(name, []).append(value)
+
+    def keep(self, name: str, gaps: list[float]) -> None:
+        self.gaps_s.setdefault(name, []).append([round(gap, 6) for gap in gaps])
+
+
+def measure_run(model: Path, run: int, bias: dict[str, float], notes: Notes) -> None:
+    """Two starts of a server on one folder."""
+    with tempfile.TemporaryDirectory() as home:
+        with ready(model, home) as (url, ready_s):
+            notes.add("cold start, weights to pack, s", ready_s)
+            first_s = first_token_s(url, run, "What was that about?")
+            notes.add("first token behind 2,000 new tokens, s", first_s)
+            notes.add("the same tokens again, share of that", first_token_s(url, run, "And now?") / first_s)
+        with ready(model, home) as (url, ready_s):
+            notes.add("cold start, weights packed, s", ready_s)
+            again_s = first_token_s(url, run, "Once more?")
+            notes.add("the same tokens after a restart, share of that", again_s / first_s)
+            for num_streams in (1, 4):
+                measure_gaps(url, num_streams, run, bias, notes)
+
+
+def measure_gaps(url: str, num_streams: int, run: int, bias: dict[str, float], notes: Notes) -> None:
+    """Of streams alone, beside a long prompt, and alone again."""
+    seed = 1000 * num_streams + 10 * run  # no text twice: it would be found
+    gaps = gaps_s(url, num_streams, seed, 0, bias)
+    beside = gaps_s(url, num_streams, seed + 200, 3900, bias)
+    gaps += gaps_s(url, num_streams, seed + 400, 0, bias)
+    alone = statistics.median(gaps)
+    notes.add(f"{num_streams} streams: median gap alone, ms", alone * 1e3)
+    for where, some in (("alone", gaps), ("beside 4,000 tokens", beside)):
+        name = f"{num_streams} streams {where}"
+        notes.add(f"{name}: gap p99, times the median alone", sorted(some)[int(0.99 * len(some))] / alone)
+        notes.keep(name, some)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="smollm2:135m")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    model = resolve(arguments.model)
+    model, notes = resolve(arguments.model), Notes()
     bias = without_text(model)
-    figures: dict[str, list[float]] = {}
-
-    def note(name: str, value: float) -> None:
-        figures.setdefault(name, []).append(value)
-
     for run in range(arguments.runs):
-        with tempfile.TemporaryDirectory() as home:
-            for start in ("cold start, weights to pack, s", "cold start, weights packed, s"):
-                with ready(model, home) as (url, ready_s):
-                    note(start, ready_s)
-                    if "to pack" in start:
-                        first_s = first_token_s(url, run, "What was that about?")
-                        note("first token behind 2,000 new tokens, s", first_s)
-                        note("the same tokens again, share of that", first_token_s(url, run, "And now?") / first_s)
-                    else:
-                        again_s = first_token_s(url, run, "Once more?")
-                        note("the same tokens after a restart, share of that", again_s / first_s)
-                        for num_streams in (1, 4):
-                            seed = 1000 * num_streams + 10 * run  # no text twice: it would be found
-                            gaps = gaps_s(url, num_streams, seed, 0, bias)
-                            beside = gaps_s(url, num_streams, seed + 200, 3900, bias)
-                            gaps += gaps_s(url, num_streams, seed + 400, 0, bias)
-                            alone = statistics.median(gaps)
-                            note(f"{num_streams} streams: median gap alone, ms", alone * 1e3)
-                            for where, some in (("alone", gaps), ("beside 4,000 tokens", beside)):
-                                p99 = sorted(some)[int(0.99 * len(some))]
-                                note(f"{num_streams} streams {where}: gap p99, times the median alone", p99 / alone)
-    for name, values in figures.items():
-        print(f"| {name} | {statistics.median(values):.3f} ({min(values):.3f}–{max(values):.3f}) |")
+        measure_run(model, run, bias, notes)
+        if arguments.out:  # as it grows: a run takes a while
+            figures = {name: figure(values) for name, values in notes.figures.items()}
+            record = {"machine": machine_facts(), "model": model.name, "figures": figures, "gaps_s": notes.gaps_s}
+            write_record(record, arguments.out)
+    for name, values in notes.figures.items():
+        print(f"| {name} | {with_range(values, 3)} |")
 
 
 if __name__ == "__main__":

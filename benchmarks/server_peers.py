@@ -1,14 +1,15 @@
 """Servers beside each other under the same load, and beside the same engine without HTTP.
 
 usage: server_peers.py [--rounds N] [--clients 1,4,8,16,32] [--prompts 64,512] [--output-tokens N] [--requests N]
-                       [--skip-peers] [--vllm HF_MODEL] [--vllm-dtype TYPE] [--out FILE.json] [MODEL]
+                       [--servers NAME,…] [--vllm HF_MODEL] [--vllm-dtype TYPE] [--out FILE.json] [MODEL]
                                                                                          (default: smollm2:135m)
 In every round each server is started, measured by `miaotui bench serve` and ended, the order turning from round to
 round; prompts are never repeated. "in process" is `AsyncLLM` under the same closed loops: what it has over the server
 is what HTTP costs; "miaotui int8" is the server with --activations int8. llama-cpp-python's server
 answers one request after the other. --vllm names a Hugging Face model, since vLLM does not read every GGUF file; its
 figures are of other weights. By itself it computes in bfloat16; --vllm-dtype float32 is faster on processors that lack
-instructions for that. --out also writes every figure, and a table.
+instructions for that. --servers measures some only (miaotui, miaotui-int8, in-process, llama-cpp-python, vllm): a round
+of all takes long. Ratios are of the same round. --out also writes every figure, and a table.
 """
 
 from __future__ import annotations
@@ -30,10 +31,12 @@ from pathlib import Path
 from typing import Any
 
 from common import machine_facts, peer_python, resolve
-from server_report import OURS, Figures, keep, table, write
+from server_report import IN_PROCESS, OURS, OURS_INT8, Figures, keep, table, write
 
 START_S = 600
-OURS_INT8 = "miaotui int8"
+LLAMA, VLLM = "llama-cpp-python", "vllm"
+SERVERS = {name.replace(" ", "-"): name for name in (OURS, OURS_INT8, IN_PROCESS, LLAMA, VLLM)}
+"""As the command line names them, and as tables do; in the order of every other round."""
 
 
 def free_port() -> int:
@@ -48,7 +51,7 @@ def command(server: str, model: Path, port: int, arguments: argparse.Namespace) 
         line = [sys.executable, "-m", "miaotui", "serve", str(model), "--max-sequences", str(most)]
         line += ["--activations", "int8"] if server == OURS_INT8 else []
         return [*line, "--port", str(port), "--context-length", "2048"]
-    if server == "llama-cpp-python":
+    if server == LLAMA:
         threads = str(len(os.sched_getaffinity(0)))
         line = [peer_python("llama-cpp-python-server"), "-m", "llama_cpp.server", "--model", str(model)]
         line += ["--n_ctx", "2048", "--n_threads", threads, "--n_threads_batch", threads, "--port", str(port)]
@@ -175,17 +178,15 @@ async def measure_in_process(asked: dict[str, Any]) -> list[dict[str, Any]]:
 
 def measure(arguments: argparse.Namespace, model: Path) -> Figures:
     """Every round's figures: {prompt tokens: {clients: {server: [figures]}}}."""
-    servers = [OURS, OURS_INT8, "in process"] + (["llama-cpp-python"] if not arguments.skip_peers else [])
-    servers += ["vllm"] if arguments.vllm else []
     figures: Figures = {}
     seeds = random.Random()
     for round_index in range(arguments.rounds):
-        for server in servers if round_index % 2 else servers[::-1]:
+        for server in arguments.servers if round_index % 2 else arguments.servers[::-1]:
             prompts, seed = arguments.prompts, seeds.randrange(1 << 30)
             print(f"round {round_index + 1} of {arguments.rounds}: {server}", file=sys.stderr, flush=True)
             source = (
                 in_process(model, prompts, seed, arguments)
-                if server == "in process"
+                if server == IN_PROCESS
                 else over_http(server, model, prompts, seed, arguments)
             )
             for prompt_tokens, runs in source:
@@ -193,6 +194,13 @@ def measure(arguments: argparse.Namespace, model: Path) -> Figures:
                 if arguments.out:  # as it grows: a round takes long
                     write({"machine": machine_facts(), "model": model.name, "figures": figures}, arguments.out)
     return figures
+
+
+def servers(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := set(names) - set(SERVERS):
+        raise argparse.ArgumentTypeError(f"no {', '.join(sorted(unknown))} here; there are {', '.join(SERVERS)}")
+    return [server for name, server in SERVERS.items() if name in names]
 
 
 def whole_numbers(text: str) -> list[int]:
@@ -207,7 +215,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=whole_numbers, default=[64, 512])
     parser.add_argument("--output-tokens", type=int, default=64)
     parser.add_argument("--requests", type=int, default=64, help="requests for each number of clients")
-    parser.add_argument("--skip-peers", action="store_true")
+    parser.add_argument("--servers", type=servers, metavar="NAME,…", help="default: all, vllm only with --vllm")
     parser.add_argument("--vllm", metavar="HF_MODEL")
     parser.add_argument("--vllm-dtype", metavar="TYPE", default="auto")
     parser.add_argument("--out", type=Path)
@@ -216,6 +224,10 @@ def main() -> None:
     if arguments.in_process:
         print(json.dumps(asyncio.run(measure_in_process(json.loads(arguments.in_process)))))
         return
+    if arguments.servers is None:
+        arguments.servers = [server for server in SERVERS.values() if arguments.vllm or server != VLLM]
+    if VLLM in arguments.servers and not arguments.vllm:
+        parser.error("vllm needs --vllm HF_MODEL, as it does not read every GGUF file")
     print(table(measure(arguments, resolve(arguments.model))))
 
 

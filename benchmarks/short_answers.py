@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common import data_file, machine_facts, resolve
+from common import data_file, machine_facts, resolve, write_record
 from server_peers import serving
 
 ASKING = "Answer in one short sentence. "
@@ -142,7 +142,7 @@ def main() -> None:
     if arguments.out:
         record = {"machine": machine_facts(), "model": model.name, "users": arguments.users,
                   "repeated": arguments.repeated, "seconds": arguments.seconds, "rounds": rounds}  # fmt: skip
-        arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+        write_record(record, arguments.out)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,12 @@ usage: startup.py [--runs N] [--out FILE.json] [MODEL]   (default model: smollm2
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import statistics
 import sys
 import time
 from pathlib import Path
 
-from common import machine_facts, peer_python, resolve
+from common import figure, machine_facts, peer_python, resolve, with_range, write_record
 
 LLAMA = """
 import sys
@@ -52,19 +50,18 @@ def main() -> None:
     figures: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     for round_index in range(arguments.runs + 1):
         for name, command in commands.items():
-            figure = run_once(command)
+            once = run_once(command)
             if round_index > 0:  # the first round fills the page cache
-                figures[name].append(figure)
-    for name, runs in figures.items():
-        wall, memory = [w for w, _ in runs], [m for _, m in runs]
-        print(
-            f"{name:<10} wall {statistics.median(wall):.3f} s ({min(wall):.3f}–{max(wall):.3f})   "
-            f"peak {statistics.median(memory):.0f} MB"
-        )
+                figures[name].append(once)
+    found = {
+        name: {"wall_s": figure([wall for wall, _ in runs]), "peak_mb": figure([peak for _, peak in runs])}
+        for name, runs in figures.items()
+    }
+    for name, of in found.items():
+        wall, peak = of["wall_s"]["samples"], of["peak_mb"]["samples"]
+        print(f"{name:<10} wall {with_range(wall, 3)} s   peak {with_range(peak, 0)} MB")
     if arguments.out:
-        arguments.out.write_text(
-            json.dumps({"machine": machine_facts(), "wall_s_and_peak_mb": figures}, indent=1) + "\n"
-        )
+        write_record({"machine": machine_facts(), "model": Path(model).name, "engines": found}, arguments.out)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ speed with that of the plain file of the same type and method, in alternating ru
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import data_file, machine_facts, resolve
+from common import data_file, machine_facts, resolve, write_record
 from miaotui import LLM
 from miaotui.compress.calibrate.load import load_calibration
 from miaotui.compress.calibration import Calibration
@@ -79,7 +78,7 @@ def main() -> None:
                 print(_line(row), flush=True)
     if args.out:
         document = {"model": model.name, **machine_facts(), "rows": [asdict(row) for row in rows]}
-        args.out.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+        write_record(document, args.out)
 
 
 def _open(path: Path) -> LLM:
