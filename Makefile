@@ -41,7 +41,7 @@ test: ## run all tests (TESTS=tests/formats runs some), fetching two models and 
 	  echo "miaotui: tests that need the real $$model are skipped" >&2; done
 	$(PYTHON_ENV) -m pytest $(TESTS)
 
-soak: ## a server under load for half an hour: leaks, overload, disconnects, tenants (SOAK_MIXED_S=60 and others scale it)
+soak: ## a server under load for half an hour: leaks, overload, disconnects, tenants; into build/soak.json (SOAK_MIXED_S=60 scales it)
 	@scripts/setup.sh test
 	@scripts/build.sh build/dev $(NATIVE_FLAGS)
 	@.venv/bin/miaotui pull smollm2:135m >/dev/null

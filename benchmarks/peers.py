@@ -10,16 +10,15 @@ miaotui and llama.cpp use AVX2 only.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from common import machine_facts, peer_python, resolve
 from peer_report import Rates, summary, write
+from workers import Worker, WorkerDied
 
 
 @dataclass(frozen=True)
@@ -46,49 +45,27 @@ SHORT = (
 LONG = (Kind("prefill 4096", 1, 4096, 0), Kind("decode behind 4096", 1, 4096, 48))
 
 
-class WorkerDied(Exception):
-    """An engine's process has ended, with its message on stderr."""
-
-
-class Worker:
+class Engine(Worker):
     """One engine in its own process. Raises WorkerDied where that engine cannot go on."""
 
     def __init__(self, engine: str, python: str, model: Path) -> None:
-        script = str(Path(__file__).with_name("peer_workers.py"))
-        self._process = subprocess.Popen(
-            [python, script, engine, str(model)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self.vocab_size = int(self._answer()["vocab_size"])
-
-    def _answer(self) -> dict[str, float]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise WorkerDied
-        return json.loads(line)
+        super().__init__([python, str(Path(__file__).with_name("peer_workers.py")), engine, str(model)])
+        self.vocab_size = int(self.facts["vocab_size"])
 
     def run(self, kind: Kind, dice: random.Random, vocab_size: int) -> float:
-        assert self._process.stdin is not None
         prompts = [
             [dice.randrange(100, vocab_size - 100) for _ in range(kind.prompt_tokens)] for _ in range(kind.sequences)
         ]
-        self._process.stdin.write(json.dumps([prompts, kind.output_tokens]) + "\n")
-        self._process.stdin.flush()
-        return kind.rate(self._answer())
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        return kind.rate(self.ask([prompts, kind.output_tokens]))
 
 
 def measure(model: Path, runs: int, kinds: tuple[Kind, ...], llama: str, *, openvino: bool) -> Rates:
     """Tokens per second of every run, {kind: {engine: [...]}}; the first round only warms up."""
     pythons = {"miaotui": sys.executable, "miaotui-int8": sys.executable, "llama.cpp": peer_python(llama)}
-    workers = {name: Worker(name, python, model) for name, python in pythons.items()}
+    workers = {name: Engine(name, python, model) for name, python in pythons.items()}
     if openvino:
         try:
-            workers["openvino"] = Worker("openvino", peer_python("openvino-genai"), model)
+            workers["openvino"] = Engine("openvino", peer_python("openvino-genai"), model)
         except WorkerDied:
             print(f"OpenVINO GenAI cannot read {model.name}; its message is above.", file=sys.stderr)
     rates: Rates = {kind.name: {name: [] for name in workers} for kind in kinds}

@@ -1,6 +1,7 @@
 """`make soak`: hours of a server's life in minutes, against a real `miaotui serve` with a real model.
 
-SOAK_MODEL, SOAK_MIXED_S, SOAK_OVERLOAD_S, SOAK_ABORTS and SOAK_PROBES set the model and the scale.
+SOAK_MODEL, SOAK_MIXED_S, SOAK_OVERLOAD_S, SOAK_ABORTS and SOAK_PROBES set the model and the scale. What was found is
+written to SOAK_REPORT (build/soak.json) as tests end, with every sample and the machine's facts.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx2 as httpx
 import numpy as np
 import pytest
 
+from common import ROOT, machine_facts, write_record
 from miaotui.engine.async_llm import AsyncLLM
 from server.conftest import tiny_model as tiny_model  # a fixture
 from server.load import Tally, ask, at_once, capacity, leave, open_loop, some_text, spy
@@ -32,11 +36,23 @@ MIXED_S = float(os.environ.get("SOAK_MIXED_S", "600"))
 OVERLOAD_S = float(os.environ.get("SOAK_OVERLOAD_S", "300"))
 ABORTS = int(os.environ.get("SOAK_ABORTS", "10000"))
 PROBES = int(os.environ.get("SOAK_PROBES", "100000"))
+REPORT = Path(os.environ.get("SOAK_REPORT", ROOT / "build" / "soak.json"))
 MAX_SLOPE_MIB_PER_MIN = 0.5
 """Of memory, once the KV pages have been touched: what noise of the allocator may look like."""
 LEAVING_SHARE = 0.2
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
 """What a third of the mixed answers have to look like."""
+
+
+_reports: dict[str, dict[str, Any]] = {}
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
+    """What a test finds: part of the file once it ends, whether it passes or not."""
+    found = _reports[request.node.name] = {}
+    yield found
+    write_record({"machine": machine_facts(), "model": Path(MODEL).name, "tests": _reports}, REPORT)
 
 
 class Server:
@@ -92,7 +108,10 @@ def slope_per_min(times_s: list[float], values: list[float]) -> float:
 
 
 def test_mixed_load_leaks_neither_pages_nor_memory_nor_files(
-    server: Server, report_faults: Callable[[str, int, int], None], capsys: pytest.CaptureFixture[str]
+    server: Server,
+    report_faults: Callable[[str, int, int], None],
+    report: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     rng = random.Random(1)
     times_s: list[float] = []
@@ -128,6 +147,9 @@ def test_mixed_load_leaks_neither_pages_nor_memory_nor_files(
     leaked = server.leaked_pages()
     settled = len(times_s) // 2
     slope = slope_per_min(times_s[settled:], memory_mib[settled:])
+    report |= {"seconds": MIXED_S, "statuses": Counter(statuses), "leaving_share": LEAVING_SHARE}
+    report |= {"kv_pages_leaked": leaked, "memory_slope_mib_per_min": slope, "files_at_the_end": server.num_files()}
+    report |= {"times_s": times_s, "memory_mib": memory_mib, "files": files}
     with capsys.disabled():
         print(
             f"\n{len(statuses)} answers; {memory_mib[settled]:.1f} MiB at half time, {memory_mib[-1]:.1f} at the end, "
@@ -139,20 +161,25 @@ def test_mixed_load_leaks_neither_pages_nor_memory_nor_files(
 
 
 def test_twice_the_capacity_is_refused_in_time_and_the_rest_is_served(
-    server: Server, report_faults: Callable[[str, int, int], None], capsys: pytest.CaptureFixture[str]
+    server: Server,
+    report_faults: Callable[[str, int, int], None],
+    report: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     body = {"prompt": "the cat and the dog", "max_tokens": 32, "temperature": 0, "ignore_eos": True}
     tally = Tally()
 
-    async def main() -> float:
-        """Requests a second, the mean of before and after: machines slow down under load."""
+    async def main() -> tuple[float, float]:
+        """Requests a second, before and after: machines slow down under load."""
         seconds = min(OVERLOAD_S / 10, 20)
         before = await capacity(server.url, body, 16, seconds)
         await open_loop(server.url, body, 2 * before, OVERLOAD_S, tally)
-        return (before + await capacity(server.url, body, 16, seconds)) / 2
+        return before, await capacity(server.url, body, 16, seconds)
 
-    rate = asyncio.run(main())
-    goodput = tally.statuses[200] / OVERLOAD_S
+    rates = asyncio.run(main())
+    rate, goodput = statistics.fmean(rates), tally.statuses[200] / OVERLOAD_S
+    report |= {"seconds": OVERLOAD_S, "capacity_per_s": rates, "goodput_per_s": goodput, "statuses": tally.statuses}
+    report |= {"problems": tally.problems, "refused_s": tally.refused_s, "accepted_s": tally.accepted_s}
     refused_s = statistics.quantiles(tally.refused_s, n=100)
     accepted_s = statistics.quantiles(tally.accepted_s, n=100)
     with capsys.disabled():
@@ -162,12 +189,15 @@ def test_twice_the_capacity_is_refused_in_time_and_the_rest_is_served(
             f"accepted {accepted_s[49]:.2f} s (median), {accepted_s[98]:.2f} s (99 %)"
         )
     assert set(tally.statuses) == {200, 429}
-    report_faults("requests at twice the capacity", tally.num_cases, len(tally.problems) + server.leaked_pages())
+    report["kv_pages_leaked"] = leaked = server.leaked_pages()
+    report_faults("requests at twice the capacity", tally.num_cases, len(tally.problems) + leaked)
     assert refused_s[98] <= 0.05
     assert goodput >= 0.9 * rate
 
 
-def test_nothing_is_left_of_those_who_leave(server: Server, report_faults: Callable[[str, int, int], None]) -> None:
+def test_nothing_is_left_of_those_who_leave(
+    server: Server, report_faults: Callable[[str, int, int], None], report: dict[str, Any]
+) -> None:
     rng = random.Random(2)
 
     async def main() -> None:
@@ -175,11 +205,12 @@ def test_nothing_is_left_of_those_who_leave(server: Server, report_faults: Calla
         await at_once([job] * ABORTS, 24)
 
     asyncio.run(main())
-    report_faults("requests that were left, KV pages leaked", ABORTS, server.leaked_pages())
+    report |= {"requests": ABORTS, "kv_pages_leaked": (leaked := server.leaked_pages())}
+    report_faults("requests that were left, KV pages leaked", ABORTS, leaked)
 
 
 def test_no_tenant_finds_what_another_has_asked(
-    tiny_model: Path, report_faults: Callable[[str, int, int], None]
+    tiny_model: Path, report_faults: Callable[[str, int, int], None], report: dict[str, Any]
 ) -> None:
     """With the tests' tiny model: whose prefixes are found does not depend on what the model computes from them."""
     rng = random.Random(3)
@@ -197,5 +228,6 @@ def test_no_tenant_finds_what_another_has_asked(
             await at_once((partial(probe, llm) for _ in range(PROBES)), 16)
 
     asyncio.run(main())
+    report |= {"probes": PROBES, "found_by_their_tenant": own, "found_by_another": stolen}
     assert own > 0.9 * PROBES, "the probes could have hit"
     report_faults("prefixes found by another tenant", PROBES, stolen)
