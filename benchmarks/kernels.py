@@ -42,7 +42,7 @@ class Shape:
         return " + ".join([*parts, f"prompt of {self.prompt_tokens}"] if self.prompt_tokens else parts)
 
     def num_tiles(self, tiles: dict[str, float]) -> float:
-        """Tiles times tokens: most matrices are multiplied with every token, the head with the last of a sequence."""
+        """Tiles times tokens: the head, and what leads only to it, are multiplied with the last of each sequence."""
         rows = {"tokens": self.answers + self.prompt_tokens, "logits": self.answers + bool(self.prompt_tokens)}
         return sum(tiles[name] * count for name, count in rows.items())
 
@@ -131,7 +131,9 @@ def main() -> None:
     ceilings = [build.facts["ceilings"]["int8_gops"] for build in builds]
     for number, build in enumerate(builds):
         commit = build.commit or "no checkout"
-        print(f"{number}: {commit}, {build.facts['tier']}, {build.facts['threads']} threads, {ceilings[number]:.0f} GOPS")
+        print(
+            f"{number}: {commit}, {build.facts['tier']}, {build.facts['threads']} threads, {ceilings[number]:.0f} GOPS"
+        )
     print("| step | source | ms (quartiles) | times source 0 | ns a tile and token | GOPS, of the most |")
     print("|---|---|---|---|---|---|")
     products, found = INT8_PRODUCTS[arguments.activations], {}

@@ -88,8 +88,7 @@ def table(figures: Figures) -> str:
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for prompt_tokens, by_clients in figures.items():
         for clients, by_server in by_clients.items():
-            for server in by_server:
-                lines.append(_row([prompt_tokens, clients, server], by_server))
+            lines += (_row([prompt_tokens, clients, server], by_server) for server in by_server)
     return "\n".join(lines) + "\n"
 
 

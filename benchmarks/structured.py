@@ -79,7 +79,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     model, rows = resolve(arguments.model), []
-    print("| sequences | schema | free, tokens/s | structured, decode | ratio (range) | structured, all | ratio (range) |")
+    print(
+        "| sequences | schema | free, tokens/s | structured, decode | ratio (range) | structured, all | ratio (range) |"
+    )
     print("|---|---|---|---|---|---|---|")
     with LLM(model, prefix_cache=False) as llm:
         for num_sequences in (1, 16):

@@ -16,9 +16,7 @@ class Worker:
     """One process; its first line says that it is ready, and whatever else there is to know. Raises WorkerDied."""
 
     def __init__(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ
-        )
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ)
         self.facts = self._answer()
 
     def ask(self, question: Any) -> Any:

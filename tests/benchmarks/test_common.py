@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common import commit_of, figure, with_range, write_record
@@ -20,9 +20,14 @@ VALUES = st.recursive(
 )
 
 
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("records") / "new folder" / "record.json"
+
+
 @given(record=st.dictionaries(st.text(), VALUES))
-def test_record_reads_back_as_it_was(record: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> None:
-    path = tmp_path_factory.mktemp("record") / "new folder" / "record.json"
+@settings(max_examples=50)
+def test_record_reads_back_as_it_was(record: dict[str, Any], path: Path) -> None:
     write_record(record, path)
     assert json.loads(path.read_text("utf-8")) == record
 

@@ -12,10 +12,11 @@ import pytest
 
 import miaotui
 from common import ROOT
+from engine.tiny_model import FFN, HEADS, HIDDEN, KV_HEADS, LAYERS
 from engine.tiny_model import tiny_model as tiny_model  # a fixture
 from kernels import SHAPES, Shape, quartiles, report
+from kernels_worker import tiles
 from miaotui import LLM
-from miaotui.graph.cost import Workload, node_cost
 
 SOURCE = Path(miaotui.__file__).parent.parent
 
@@ -46,17 +47,18 @@ def test_a_folder_without_a_build_is_not_measured_as_another(tiny_model: Path, t
     assert f"{tmp_path} holds no miaotui with its native library built" in done.stderr
 
 
-def test_tiles_are_all_quantized_products_of_a_step(tiny_model: Path) -> None:
-    from kernels_worker import tiles
-
-    shape = Shape(answers=3, prompt_tokens=20)
+def test_tiles_are_those_of_all_matrices_but_the_embedding(tiny_model: Path) -> None:
     with LLM(tiny_model, context_length=256) as llm:
-        found = tiles(llm)
-        nodes = [node for node in llm.loaded.compiled.graph.nodes if node.kind == "linear" and len(node.inputs) == 1]
-        products = sum(node_cost(node, Workload(23, 4)).flops for node in nodes)
-        gated = [node for node in llm.loaded.compiled.graph.nodes if node.matrices and node not in nodes]
-        products += sum(2 * 23 * w.num_rows * w.num_cols for node in gated for w in node.matrices if "token" not in w.name)
-    assert shape.num_tiles(found) * 2 * 16 * 32 == pytest.approx(products)
+        found, vocab_size = tiles(llm), llm.spec.vocab_size
+    qkv = (HIDDEN + 2 * KV_HEADS * HIDDEN // HEADS) * HIDDEN
+    rest = HIDDEN * HIDDEN + 3 * FFN * HIDDEN  # of the last layer, for the rows of logits only
+    weights = {"tokens": LAYERS * qkv + (LAYERS - 1) * rest, "logits": rest + vocab_size * HIDDEN}
+    assert found == {rows: count / 512 for rows, count in weights.items()}
+
+
+def test_head_is_multiplied_once_a_sequence() -> None:
+    assert Shape(answers=3, prompt_tokens=20).num_tiles({"tokens": 100.0, "logits": 7.0}) == 2300 + 28
+    assert Shape(answers=3).num_tiles({"tokens": 100.0, "logits": 7.0}) == 300 + 21
 
 
 def test_figures_follow_from_tiles_and_seconds() -> None:
