@@ -61,6 +61,7 @@ def test_callers_get_what_the_embedder_alone_would_give_them(tiny_bert: Path) ->
                 assert (await embedder.embed([])).shape == (0, HIDDEN)
                 counted = await embedder.embed_counted(["the cat", "a"])
                 assert counted.num_tokens == 4 + 3
+                assert min(counted.queue_s, counted.read_s) > 0
                 assert embedder.num_waiting == 0
 
     running(test)

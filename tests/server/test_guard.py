@@ -199,13 +199,6 @@ def test_tokens_there_and_back(running: Running) -> None:
     assert httpx.post(running.url + "/detokenize", json={"tokens": [10**9]}).status_code == 400
 
 
-def test_every_reply_has_a_receipt(running: Running) -> None:
-    body = {**CHAT, "miaotui": True}
-    answer = httpx.post(running.url + "/v1/chat/completions", json=body)
-    assert answer.headers["x-miaotui-receipt"] in answer.json()["id"]
-    assert answer.json()["miaotui"]["path"] == "model"
-
-
 def test_nobody_pushes_ahead_of_other_tenants(start: Any) -> None:
     body = {"prompt": "x", "max_tokens": 1, "priority": -1}
     with start(keys=KEYS) as running:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,10 +22,15 @@ MAX_WAITING_TEXTS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """vectors: float32 [texts, dimensions]; num_tokens: of all texts together."""
+    """vectors: float32 [texts, dimensions]; num_tokens: of all texts together.
+
+    queue_s: until the first text was taken; read_s: from then until the last vector was there.
+    """
 
     vectors: Vectors
     num_tokens: int
+    queue_s: float
+    read_s: float
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +43,7 @@ class _Job:
     waiting: list[int] = field(default_factory=list)
     num_open: int = 0
     dropped: bool = False
+    begun_s: float | None = None  # when its first text was taken
 
     def __post_init__(self) -> None:
         self.waiting = sorted(range(len(self.token_ids)), key=lambda i: -len(self.token_ids[i]))
@@ -90,17 +97,20 @@ class AsyncEmbedder:
         if self.num_waiting and self.num_waiting + len(texts) > self.max_waiting:
             raise OverloadedError(f"{self.num_waiting} texts wait already; try again in a moment.")
         self.num_waiting += len(texts)
+        asked_s = time.monotonic()
         try:
             token_ids = await asyncio.to_thread(self.embedder.encode, texts, truncate=truncate)
-            vectors = await self._compute(token_ids)
+            vectors, begun_s = await self._compute(token_ids)
         finally:
             self.num_waiting -= len(texts)
-        return Embedded(shorten(vectors, dimensions), sum(map(len, token_ids)))
+        times_s = begun_s - asked_s, time.monotonic() - begun_s
+        return Embedded(shorten(vectors, dimensions), sum(map(len, token_ids)), *times_s)
 
-    async def _compute(self, token_ids: list[list[int]]) -> Vectors:
+    async def _compute(self, token_ids: list[list[int]]) -> tuple[Vectors, float]:
+        """Vectors, and when the first of them was begun."""
         vectors = np.empty((len(token_ids), self.dimensions), np.float32)
         if not token_ids:
-            return vectors
+            return vectors, time.monotonic()
         job = _Job(token_ids, vectors, self._loop.create_future())
         with self._changed:
             if self._closing:
@@ -109,7 +119,7 @@ class AsyncEmbedder:
             self._changed.notify()
         self._open.add(job)
         try:
-            return await job.done
+            return await job.done, job.begun_s or time.monotonic()
         finally:
             job.dropped = True
             self._open.discard(job)
@@ -169,6 +179,7 @@ class AsyncEmbedder:
             if num_tokens > self.embedder.step_tokens:
                 self._jobs.appendleft(job)  # it is its turn in the next step
                 break
+            job.begun_s = job.begun_s or time.monotonic()
             chosen.append((job, job.waiting.pop()))
             self._jobs.append(job)
         return chosen

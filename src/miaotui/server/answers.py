@@ -198,8 +198,9 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
 
 
 async def _disconnect(request: Request) -> None:
-    while not await request.is_disconnected():
-        await asyncio.sleep(0.1)
+    """Until the client has gone; what else may still come of the request is thrown away: its body has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def whole(answer: Reading) -> Completion:

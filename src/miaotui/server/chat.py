@@ -20,7 +20,7 @@ from miaotui.server.replies import (
     event,
     event_stream,
     json_reply,
-    receipt_body,
+    shown_receipt,
     usage,
 )
 from miaotui.server.turns import Message, Turn
@@ -33,13 +33,12 @@ async def chat_completions(request: Request) -> Response:
     wire = decode(await request.body(), ChatRequest)
     asked = wire.asked()
     service.check_model(wire.model)
-    headers = {"x-miaotui-receipt": request.state.request_id}
     start = Turn.start(asked, request, service)
     if wire.stream:
         head = service.head("chat.completion.chunk", request)
-        return event_stream(_events(await while_connected(request, start), wire, service, head), headers)
+        return event_stream(_events(await while_connected(request, start), wire, service, head))
     body = await while_connected(request, _whole(start, wire, service))
-    return json_reply(service.head("chat.completion", request) | body, headers=headers)
+    return json_reply(service.head("chat.completion", request) | body)
 
 
 async def _whole(start: Any, wire: ChatRequest, service: Service) -> dict[str, Any]:
@@ -57,8 +56,7 @@ async def _whole(start: Any, wire: ChatRequest, service: Service) -> dict[str, A
 
 def _totals(completion: Completion, wire: ChatRequest) -> dict[str, Any]:
     """What is known at the end: counts, and the receipt for those who ask for it."""
-    more = {"miaotui": receipt_body(completion.receipt)} if wire.miaotui else {}
-    return {"usage": usage([completion])} | more
+    return {"usage": usage([completion])} | shown_receipt(completion.receipt, wire.miaotui)
 
 
 def _choice(index: int, one: Completion, message: Message, turn: Turn, service: Service) -> dict[str, Any]:

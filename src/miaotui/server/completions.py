@@ -46,11 +46,10 @@ async def completions(request: Request) -> Response:
     service.check_model(asked.model)
     control = CacheControl.read(asked.cache, request.headers.get("cache-control", ""))
     start = _start_all(service, request, asked, prompts, params, control)
-    headers = {"x-miaotui-receipt": request.state.request_id}
     if asked.stream:
         answers = await while_connected(request, start)
         head = service.head("text_completion", request)
-        return event_stream(_events(answers, asked, service, head), headers)
+        return event_stream(_events(answers, asked, service, head))
     done = await while_connected(request, _whole(start))
     choices: list[dict[str, Any]] = []
     for prompt, completion in zip(prompts, done, strict=True):
@@ -60,7 +59,7 @@ async def completions(request: Request) -> Response:
     body = service.head("text_completion", request) | {"choices": choices, "usage": usage(done)}
     if asked.miaotui:
         body["miaotui"] = _receipts(done)
-    return json_reply(body, headers=headers)
+    return json_reply(body)
 
 
 async def _start_all(

@@ -2,7 +2,8 @@
 
 uvicorn knows a timeout for idle connections only. Here a request's head and its body have a deadline each, which
 single bytes do not put off; a client that does not read is cut off; connections beyond a number are refused; and what
-h11 finds wrong is answered in the API's form, with the status h11 proposes (431 for too long a head).
+h11 finds wrong is answered in the API's form, with the status h11 proposes (431 for too long a head). While a request
+is answered, its connection is read on: else nobody would learn that the client has gone.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Some bytes have come."""
         super().data_received(data)
+        self._read_on()
         self._set_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -88,6 +90,12 @@ class Connection(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """What came is no request."""
         self._refuse(self.conn.proposed_status)
+
+    def _read_on(self) -> None:
+        """Take in what comes behind a request that is being answered, to a limit; uvicorn stops at the first byte."""
+        is_answered = self.flow.read_paused and self.conn.their_state is not h11.SEND_BODY
+        if is_answered and len(self.conn.trailing_data[0]) <= self.settings.max_header_bytes:
+            self.flow.resume_reading()
 
     def _set_deadline(self) -> None:
         """A deadline for what the client owes now; it stands until that has come."""
@@ -122,7 +130,7 @@ class Connection(H11Protocol):
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             text = _TEXTS.get(status, _TEXTS[400])
             body = {"error": {"message": text, "type": "invalid_request_error", "param": None, "code": None}}
-            head = [("content-type", "application/json"), ("connection", "close")]
+            head = [("content-type", "application/json"), ("connection", "close"), *self._names()]
             head += [("retry-after", "1")] if status == 503 else []
             raw = msgspec.json.encode(body)
             head.append(("content-length", str(len(raw))))
@@ -132,6 +140,14 @@ class Connection(H11Protocol):
             self.cycle.disconnected = True  # whoever answers is told that the client has gone
             self.cycle.message_event.set()
         self.transport.close()
+
+    def _names(self) -> list[tuple[str, str]]:
+        """The headers that name a request, if one has begun: in the log it is found by them."""
+        is_begun = self.conn.our_state is h11.SEND_RESPONSE and self.cycle is not None
+        name = self.cycle.scope["state"].get("request_id") if is_begun else None
+        if name is None:
+            return [("x-miaotui-receipt", "none")]
+        return [("x-miaotui-receipt", name), ("x-request-id", name)]
 
     def _cancel_deadlines(self) -> None:
         for timer in (self._deadline, self._send_deadline):

@@ -9,10 +9,11 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from miaotui.core import Receipt
 from miaotui.engine.async_embedder import Embedded
 from miaotui.errors import InvalidRequestError
 from miaotui.server.answers import Service, while_connected
-from miaotui.server.replies import encode
+from miaotui.server.replies import encode, shown_receipt
 from miaotui.server.wire import EmbeddingsRequest, decode
 
 FORMATS = ("float", "base64")
@@ -36,15 +37,21 @@ async def embeddings(request: Request) -> Response:
     work = service.embedder.embed_counted(texts, dimensions=asked.dimensions, truncate=asked.truncate is True)
     embedded = await while_connected(request, work)
     service.ledger.embedded(len(texts), embedded.num_tokens)
-    body = await asyncio.to_thread(_body, embedded, form, service.embed_model_name)  # long lists take a while to write
+    head = {"object": "list", "model": service.embed_model_name} | shown_receipt(_receipt(embedded), asked.miaotui)
+    body = await asyncio.to_thread(_body, embedded, form, head)  # long lists take a while to write
     return Response(body, media_type="application/json")
 
 
-def _body(embedded: Embedded, form: str, model: str | None) -> bytes:
+def _receipt(embedded: Embedded) -> Receipt:
+    """What the vectors cost: reading the texts is all that is done."""
+    return Receipt("model", "", embedded.num_tokens, 0, 0, embedded.queue_s, embedded.read_s, 0.0, 0)
+
+
+def _body(embedded: Embedded, form: str, head: dict[str, Any]) -> bytes:
     if form == "base64":
         rows: list[Any] = [base64.b64encode(row.astype("<f4").tobytes()).decode("ascii") for row in embedded.vectors]
     else:
         rows = embedded.vectors.tolist()
     data = [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)]
     usage = {"prompt_tokens": embedded.num_tokens, "total_tokens": embedded.num_tokens}
-    return encode({"object": "list", "data": data, "model": model, "usage": usage})
+    return encode(head | {"data": data, "usage": usage})

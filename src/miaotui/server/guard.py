@@ -66,6 +66,7 @@ class Guard:
         scope = {**scope, "path": path, "raw_path": path.encode("utf-8", "surrogatepass")}
         headers = Headers(scope=scope)
         entry = self._ledger.open(scope["method"], path, headers.get("x-request-id", ""))
+        scope.setdefault("state", {})["request_id"] = entry.request_id
         noting = _noting(send, entry)
         try:
             await self._answer(scope, headers, entry, receive, noting)
@@ -97,8 +98,7 @@ class Guard:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        scope.setdefault("state", {})
-        scope["state"] |= {"tenant": entry.tenant, "request_id": entry.request_id}
+        scope["state"]["tenant"] = entry.tenant
         await self._app(scope, self._bounded(receive), send)
 
     def _key_of(self, path: str, headers: Headers) -> ApiKey | None:
@@ -159,12 +159,13 @@ class Guard:
 
 
 def _noting(send: Send, entry: Entry) -> Send:
-    """Sends what it is given, with the request's id on top, and notes the status."""
+    """Sends what it is given, with the request's id on top and as its receipt, and notes the status."""
+    name = entry.request_id.encode()
 
     async def send_noting(message: Message) -> None:
         if message["type"] == "http.response.start":
             entry.status, entry.first_byte_s = message["status"], time.monotonic()
-            message["headers"] = [*message["headers"], (b"x-request-id", entry.request_id.encode())]
+            message["headers"] = [*message["headers"], (b"x-request-id", name), (b"x-miaotui-receipt", name)]
         await send(message)
 
     return send_noting

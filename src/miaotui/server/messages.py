@@ -15,7 +15,7 @@ from miaotui.engine.encoding_line import num_characters
 from miaotui.engine.results import Completion, Delta
 from miaotui.server.answers import Service, events_of, while_connected
 from miaotui.server.messages_wire import CountRequest, MessagesRequest
-from miaotui.server.replies import error_body, event_stream, json_reply, named_event
+from miaotui.server.replies import error_body, event_stream, json_reply, named_event, shown_receipt
 from miaotui.server.turns import Message, Turn
 from miaotui.server.wire import decode
 
@@ -46,7 +46,7 @@ async def messages(request: Request) -> Response:
     asked = wire.asked()
     service.check_model(wire.model)
     start = Turn.start(asked, request, service)
-    headers = {"x-miaotui-receipt": request.state.request_id, "request-id": request.state.request_id}
+    headers = {"request-id": request.state.request_id}
     head = {
         "id": f"msg_{request.state.request_id}",
         "type": "message",
@@ -54,15 +54,16 @@ async def messages(request: Request) -> Response:
         "model": service.settings.model_name,
     }
     if wire.stream:
-        return event_stream(_events(await while_connected(request, start), service, head), headers)
-    return json_reply(head | await while_connected(request, _whole(start)), headers=headers)
+        return event_stream(_events(await while_connected(request, start), wire, service, head), headers)
+    return json_reply(head | await while_connected(request, _whole(start, wire)), headers=headers)
 
 
-async def _whole(start: Any) -> dict[str, Any]:
+async def _whole(start: Any, wire: MessagesRequest) -> dict[str, Any]:
     turn: Turn = await start
     async with aclosing(turn.answer):
         completion, (message,) = await turn.messages()
-    return {"content": _blocks(message, turn), **_ending(completion, turn), "usage": _usage(completion)}
+    said = {"content": _blocks(message, turn), **_ending(completion, turn), "usage": _usage(completion)}
+    return said | shown_receipt(completion.receipt, wire.miaotui)
 
 
 def _blocks(message: Message, turn: Turn) -> list[dict[str, Any]]:
@@ -147,8 +148,8 @@ class _BlockEvents:
         return {"type": "content_block_delta", "index": self._number, "delta": delta}
 
 
-async def _events(turn: Turn, service: Service, head: dict[str, Any]) -> AsyncIterator[bytes]:
-    """The answer's parts as Anthropic's events."""
+async def _events(turn: Turn, wire: MessagesRequest, service: Service, head: dict[str, Any]) -> AsyncIterator[bytes]:
+    """The answer's parts as Anthropic's events; the receipt, if asked for, beside the counts of the last but one."""
     empty: dict[str, Any] = {"content": [], "stop_reason": None, "stop_sequence": None}
     blocks = _BlockEvents(turn)
 
@@ -167,7 +168,8 @@ async def _events(turn: Turn, service: Service, head: dict[str, Any]) -> AsyncIt
             completion = turn.answer.completion
             if completion is not None:
                 ending, counts = _ending(completion, turn), _usage(completion)
-                yield named_event({"type": "message_delta", "delta": ending, "usage": counts})
+                more = shown_receipt(completion.receipt, wire.miaotui)
+                yield named_event({"type": "message_delta", "delta": ending, "usage": counts} | more)
             yield named_event({"type": "message_stop"})
         except Exception as error:  # the reply has begun: it can only be said in its stream
             yield named_event(error_body(error, "/v1/messages")[1])

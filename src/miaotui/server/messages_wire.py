@@ -34,7 +34,7 @@ class CountRequest(msgspec.Struct, kw_only=True):
 
 
 class MessagesRequest(CountRequest, kw_only=True):
-    """POST /v1/messages."""
+    """POST /v1/messages. miaotui: whether the reply is to hold the receipt."""
 
     max_tokens: int
     stop_sequences: list[str] | None = None
@@ -44,6 +44,7 @@ class MessagesRequest(CountRequest, kw_only=True):
     top_k: int | None = None
     tool_choice: dict[str, Any] | None = None
     drafting: bool | None = None
+    miaotui: bool | None = None
     cache: dict[str, Any] | None = None
     deadline_ms: Deadline | None = None
 

@@ -39,6 +39,22 @@ BODIES: dict[str, type[msgspec.Struct]] = {
 QUERIES = {"/v1/cache/entries": (("search", "string"), ("before", "string"), ("limit", "integer"))}
 """What routes read from behind the question mark."""
 
+HEADERS: dict[str, Any] = {
+    "x-miaotui-receipt": {
+        "description": "The request's id, of which the log and, where a model was asked and answers are kept, "
+        "/v1/cache/why tell more. `none` where the connection was refused before a request had been read: "
+        "nothing was written down then. What an answer cost stands in its field `miaotui`, where the request has "
+        "`miaotui` true; errors, and replies that no model had a part in, have no such field.",
+        "schema": {"type": "string"},
+    },
+    "x-request-id": {
+        "description": "The same id; the client's own where it sent a harmless one under this name.",
+        "schema": {"type": "string"},
+    },
+}
+"""What every reply begins with."""
+
+_NAMED = {name: {"$ref": f"#/components/headers/{name}"} for name in HEADERS}
 _REF = "#/components/schemas/{name}"
 _PLAIN_TEXT = frozenset({"/metrics"})
 
@@ -76,6 +92,7 @@ def document(routes: Iterable[tuple[str, str, Callable[..., Any]]]) -> dict[str,
         "paths": paths,
         "components": {
             "schemas": schemas,
+            "headers": HEADERS,
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
@@ -91,9 +108,10 @@ def _operation(path: str, handler: Callable[..., Any]) -> dict[str, Any]:
         "summary": text.partition("\n")[0],
         "description": text,
         "responses": {
-            "200": {"description": "The answer.", "content": _content(path)},
+            "200": {"description": "The answer.", "headers": _NAMED, "content": _content(path)},
             "default": {
                 "description": "Why there is none.",
+                "headers": _NAMED,
                 "content": {"application/json": {"schema": {"$ref": _REF.format(name="Error")}}},
             },
         },

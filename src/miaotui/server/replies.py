@@ -141,10 +141,10 @@ DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": still reading the prompt\n\n"
 
 
-def event_stream(events: AsyncIterator[bytes], headers: dict[str, str]) -> StreamingResponse:
+def event_stream(events: AsyncIterator[bytes], headers: dict[str, str] | None = None) -> StreamingResponse:
     """A reply of events that no proxy holds back."""
     more = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(events, headers={**headers, **more}, media_type="text/event-stream")
+    return StreamingResponse(events, headers={**(headers or {}), **more}, media_type="text/event-stream")
 
 
 def usage(completions: list[Completion]) -> dict[str, Any]:
@@ -184,6 +184,11 @@ def receipt_body(receipt: Receipt) -> dict[str, Any]:
         "plan": receipt.planned,
         "stages": [asdict(stage) for stage in receipt.stages],
     }
+
+
+def shown_receipt(receipt: Receipt, is_asked: bool | None) -> dict[str, Any]:
+    """The field of a reply that holds the receipt, for those who ask for it."""
+    return {"miaotui": receipt_body(receipt)} if is_asked else {}
 
 
 def chat_logprobs(entries: tuple[TokenLogprob, ...] | None, token_bytes: Any) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from miaotui.engine.results import Completion, Delta
 from miaotui.server.answers import Service, events_of, while_connected
-from miaotui.server.replies import KEEP_ALIVE, ending, error_body, event_stream, json_reply, named_event, receipt_body
+from miaotui.server.replies import KEEP_ALIVE, ending, error_body, event_stream, json_reply, named_event, shown_receipt
 from miaotui.server.responses_items import Items
 from miaotui.server.responses_wire import ResponsesRequest
 from miaotui.server.turns import Turn
@@ -25,12 +25,11 @@ async def responses(request: Request) -> Response:
     wire = decode(await request.body(), ResponsesRequest)
     asked = wire.asked()
     service.check_model(wire.model)
-    headers = {"x-miaotui-receipt": request.state.request_id}
     head = _head(wire, request, service)
     start = Turn.start(asked, request, service)
     if wire.stream:
-        return event_stream(_events(await while_connected(request, start), service, head), headers)
-    return json_reply(await while_connected(request, _whole(start, head)), headers=headers)
+        return event_stream(_events(await while_connected(request, start), wire, service, head))
+    return json_reply(await while_connected(request, _whole(start, wire, head)))
 
 
 def _head(wire: ResponsesRequest, request: Request, service: Service) -> dict[str, Any]:
@@ -60,7 +59,7 @@ def _head(wire: ResponsesRequest, request: Request, service: Service) -> dict[st
     }
 
 
-async def _whole(start: Any, head: dict[str, Any]) -> dict[str, Any]:
+async def _whole(start: Any, wire: ResponsesRequest, head: dict[str, Any]) -> dict[str, Any]:
     turn: Turn = await start
     items = Items(turn, head["id"])
     async with aclosing(turn.answer):
@@ -68,7 +67,7 @@ async def _whole(start: Any, head: dict[str, Any]) -> dict[str, Any]:
             for piece in turn.read(part):
                 items.add(piece)
         items.end(complete=True)
-        return head | _ending(await turn.answer.whole(), items)
+        return head | _ending(await turn.answer.whole(), items, wire)
 
 
 def _is_cut(completion: Completion) -> bool:
@@ -76,7 +75,7 @@ def _is_cut(completion: Completion) -> bool:
     return ending(completion.finish_reason) == "length"
 
 
-def _ending(completion: Completion, items: Items) -> dict[str, Any]:
+def _ending(completion: Completion, items: Items, wire: ResponsesRequest) -> dict[str, Any]:
     """What a response says at its end beside what it said at the beginning."""
     cut = _is_cut(completion)
     receipt = completion.receipt
@@ -93,11 +92,10 @@ def _ending(completion: Completion, items: Items) -> dict[str, Any]:
             "output_tokens_details": {"reasoning_tokens": items.num_reasoning_tokens},
             "total_tokens": receipt.prompt_tokens + receipt.output_tokens,
         },
-        "miaotui": receipt_body(receipt),
-    }
+    } | shown_receipt(receipt, wire.miaotui)
 
 
-async def _events(turn: Turn, service: Service, head: dict[str, Any]) -> AsyncIterator[bytes]:
+async def _events(turn: Turn, wire: ResponsesRequest, service: Service, head: dict[str, Any]) -> AsyncIterator[bytes]:
     """The answer's parts as numbered events; an error in between is one, too, and nothing follows it."""
     number = 0
 
@@ -120,7 +118,7 @@ async def _events(turn: Turn, service: Service, head: dict[str, Any]) -> AsyncIt
             completion = await turn.answer.whole()
             for body in items.end(complete=not _is_cut(completion)):
                 yield event(body)
-            last = head | _ending(completion, items)
+            last = head | _ending(completion, items, wire)
             yield event({"type": f"response.{last['status']}", "response": last})
         except Exception as error:  # the reply has begun: it can only be said in its stream
             said = error_body(error)[1]["error"]

@@ -16,7 +16,10 @@ _TEXT_PARTS = ("input_text", "output_text", "text")
 
 
 class ResponsesRequest(msgspec.Struct, kw_only=True):
-    """POST /v1/responses. Nothing is stored, whatever `store` says, so a request must hold the whole conversation."""
+    """POST /v1/responses. Nothing is stored, whatever `store` says, so a request must hold the whole conversation.
+
+    miaotui: whether the reply is to hold the receipt.
+    """
 
     input: str | list[dict[str, Any]]
     model: str | None = None
@@ -36,6 +39,7 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
     priority: Priority | None = None
     seed: int | None = None
     drafting: bool | None = None
+    miaotui: bool | None = None
     cache: dict[str, Any] | None = None
     deadline_ms: Deadline | None = None
 

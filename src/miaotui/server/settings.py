@@ -23,7 +23,8 @@ class ServerSettings:
     keys: the API keys; none: nobody needs one. max_waiting: requests that may wait for a place.
     rate_limit_requests, rate_limit_tokens: per minute and key, for keys without limits of their own.
     stalled_s: a step that takes longer is worth a 503 of /health, if it is also long for a step of its size; hung_s:
-        the same, for giving up those who wait for it. exit_when_hung_s: how long after that the process ends.
+        the same, for giving up those who wait for it. They leave time to say so: what is promised is 2 s and 5 s.
+    exit_when_hung_s: how long after giving up the process ends.
     header_timeout_s, body_timeout_s, send_timeout_s: how long a client may take to send a request's head, its body,
         and to read what was sent. idle_timeout_s: how long a connection may stay open unused. keep_alive_s: a silent
         stream gets a comment so often. shutdown_timeout_s: how long answers under way have when the server is to end.
@@ -44,7 +45,7 @@ class ServerSettings:
     send_timeout_s: float = 30.0
     idle_timeout_s: float = 15.0
     shutdown_timeout_s: float = 30.0
-    stalled_s: float = 2.0
+    stalled_s: float = 1.8
     hung_s: float = 4.5
     exit_when_hung_s: float | None = None
     log_format: LogFormat = "none"

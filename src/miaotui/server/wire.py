@@ -199,13 +199,17 @@ def _are_tokens(values: list[Any]) -> bool:
 
 
 class EmbeddingsRequest(msgspec.Struct, kw_only=True):
-    """POST /v1/embeddings. truncate, which only miaotui knows: whether a text that is too long is cut."""
+    """POST /v1/embeddings. Behind `dimensions` come those that only miaotui knows.
+
+    truncate: whether a text that is too long is cut. miaotui: whether the reply is to hold the receipt.
+    """
 
     input: str | list[str | int | list[int]]
     model: str | None = None
     encoding_format: str | None = None
     dimensions: int | None = None
     truncate: bool | None = None
+    miaotui: bool | None = None
 
     def texts(self) -> list[str]:
         """One or several texts. Raises InvalidRequestError for none, too many, or token ids."""
