@@ -79,8 +79,8 @@ class Scheduler:
         self.waiting = WaitingLine()
         self.running: list[Sequence] = []  # most urgent first, then by admission
         self.num_unfinished = 0
-        self._num_read = 0  # tokens of all prompts so far: the clock by which they wait
         """Those that wait or run: one number, so that other threads never read one on its way twice or not at all."""
+        self._num_read = 0  # tokens of all prompts so far: the clock by which they wait
         self.num_preemptions = 0
         self.drafting_s = 0.0
         """Of the step scheduled last, what guessing took."""
