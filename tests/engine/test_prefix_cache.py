@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from engine.fakes import EOS, GREEDY, drain, greedy_tokens, make_engine
 from miaotui.core import SamplingParams
+from miaotui.engine.block_pool import BlockPool
 from miaotui.engine.engine import Engine
 from miaotui.engine.pages import BLOCK_TOKENS
 from miaotui.engine.prefix_tree import PrefixTree, extend_keys, root_key
+from miaotui.engine.scheduler import Scheduler
 from miaotui.engine.sequence import Sequence
 
 PROMPT = [i % 60 for i in range(70)]
@@ -169,12 +172,30 @@ class HalfRight:
         assert sequence.finish_reason is not None
 
 
+class CountingScheduler(Scheduler):
+    """Counts, over all that are ever made, how often somebody was sent back, and why."""
+
+    sent_back: ClassVar[Counter[str]] = Counter()
+
+    def _get_pages(self, sequence: Sequence) -> bool:
+        before = self.num_preemptions
+        has_pages = super()._get_pages(sequence)
+        self.sent_back["no page was left"] += self.num_preemptions - before
+        return has_pages
+
+    def _make_way(self, sequence: Sequence) -> bool:
+        made_way = super()._make_way(sequence)
+        self.sent_back["another's turn had come"] += made_way
+        return made_way
+
+
 class Company(RuleBasedStateMachine):
     """Requests come, go and crowd each other out; every answer is what it would have been alone."""
 
     def __init__(self) -> None:
         super().__init__()
         self.engine, _ = make_engine(num_blocks=9, max_tokens=24, max_sequences=4, context=80)
+        self.engine.scheduler = CountingScheduler(BlockPool(9), self.engine.scheduler.limits)
         self.engine.scheduler.quantum_tokens = 4  # so that places are given up, too
         self.engine.scheduler.drafter = HalfRight()
         self.asked: list[Sequence] = []
@@ -198,6 +219,13 @@ class Company(RuleBasedStateMachine):
     def cancel(self, number: int) -> None:
         self.engine.cancel([self.asked[number % len(self.asked)]])
 
+    @precondition(lambda self: self.engine.scheduler.running)
+    @rule(number=st.integers(0, 3))
+    def preempt(self, number: int) -> None:
+        """At any moment, not only at those at which pages happen to run out."""
+        running = self.engine.scheduler.running
+        self.engine.scheduler._send_back(running[number % len(running)])
+
     @invariant()
     def every_page_is_accounted_for(self) -> None:
         self.engine.check_integrity()
@@ -212,7 +240,12 @@ class Company(RuleBasedStateMachine):
             assert EOS not in said[:-1]
 
 
-TestCompany = Company.TestCase
-TestCompany.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+def test_answers_in_company_are_what_they_are_alone() -> None:
+    CountingScheduler.sent_back.clear()
+    several = settings(
+        max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    run_state_machine_as_test(Company, settings=several)
+    sent_back = CountingScheduler.sent_back
+    assert sent_back["no page was left"] > 0, "beside those whom a rule sent back"
+    assert sent_back["another's turn had come"] > 0
