@@ -11,7 +11,7 @@ import anthropic
 import jsonschema
 import openai
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from engine.tiny_model import TEMPLATE
 from server.conftest import Running
@@ -33,6 +33,13 @@ HERMES_TEMPLATE = (
     '<tool_call>{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}</tool_call>'
     "{% endfor %}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
 )
+LLAMA3_TEMPLATE = (
+    '{% if tools %}<|im_start|>system\nAnswer with {"name": function name, "parameters": arguments}.\n'
+    "{% for t in tools %}{{ t | tojson }}{% endfor %}<|im_end|>\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% for c in m.tool_calls or [] %}"
+    '{"name": "{{ c.function.name }}", "parameters": {{ c.function.arguments | tojson }}}'
+    "{% endfor %}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+)
 THINKING_TEMPLATE = TEMPLATE.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
 ASK: Any = [{"role": "user", "content": "Hi"}]
 FORCED: dict[str, Any] = {"model": "tiny", "messages": ASK, "max_tokens": 200, "seed": 3}
@@ -47,9 +54,9 @@ def client_of(start: Callable[..., Any], template: str | None) -> Iterator[opena
         yield client
 
 
-@pytest.fixture(params=[None, HERMES_TEMPLATE], ids=["without", "hermes"])
+@pytest.fixture(params=[None, HERMES_TEMPLATE, LLAMA3_TEMPLATE], ids=["without", "hermes", "llama3"])
 def client(start: Callable[..., Any], request: Any) -> Iterator[openai.OpenAI]:
-    """Of a server whose model's template knows no tools, and of one whose model writes them as Qwen and Hermes do."""
+    """Of a server whose model's template knows no tools, and of those whose models write them as Hermes and Llama 3."""
     with client_of(start, request.param) as client:
         yield client
 
@@ -110,27 +117,27 @@ def test_a_conversation_with_calls_and_results_is_read(client: openai.OpenAI) ->
 class Person(BaseModel):
     """What is wanted."""
 
-    name: str
+    name: str = Field(max_length=8)
     grown: bool
 
 
 def test_parsed_models_come_back(client: openai.OpenAI) -> None:
-    schema = {
-        "type": "object",
-        "properties": {"name": {"type": "string", "maxLength": 8}, "grown": {"type": "boolean"}},
-        "required": ["name", "grown"],
-        "additionalProperties": False,
-    }
-    shape: Any = {"type": "json_schema", "json_schema": {"name": "person", "schema": schema, "strict": True}}
-    for n, stream in ((2, False), (1, True)):
-        got: Any = client.chat.completions.create(**FORCED, response_format=shape, n=n, stream=stream)
-        texts = (
-            ["".join(chunk.choices[0].delta.content or "" for chunk in got)]
-            if stream
-            else [choice.message.content for choice in got.choices]
-        )
-        for text in texts:
-            Person.model_validate_json(text)
+    got = client.chat.completions.parse(**FORCED, response_format=Person, n=2)
+    parsed = [choice.message.parsed for choice in got.choices]
+    assert [type(person) for person in parsed] == [Person, Person]
+    with client.chat.completions.stream(**FORCED, response_format=Person) as stream:
+        assert stream.get_final_completion().choices[0].message.parsed == parsed[0]
+
+
+def test_any_json_object_may_be_asked_for(client: openai.OpenAI) -> None:
+    closing = {str(3 + ord(sign)): 15 for sign in '"}]'}  # or noise would go on for ever
+    asked: Any = FORCED | {"response_format": {"type": "json_object"}, "logit_bias": closing}
+    whole = client.chat.completions.create(**asked, n=2).choices
+    for choice in whole:
+        assert choice.finish_reason == "stop"
+        assert isinstance(json.loads(choice.message.content or ""), dict)
+    chunks = client.chat.completions.create(**asked, stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == whole[0].message.content
 
 
 def test_unsupported_keywords_are_refused_only_if_the_schema_is_strict(client: openai.OpenAI) -> None:

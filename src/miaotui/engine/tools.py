@@ -124,8 +124,9 @@ def call_grammar(tools: Row[Tool], style: ToolFormat, *, must_call: bool, severa
         return StructuredOutputs(grammar=f"%llguidance {{}}\n{start}\none: {any_call}\n{rules}\n")
     many = "*" if several else "?"
     return StructuredOutputs(
-        grammar=f"%llguidance {{}}\nstart: called{many} TEXT\ncalled: before one\none: {any_call}\n"
-        f"before[lazy]: TEXT {literal(style.begin)}\nTEXT: /(.|\\n)*/\n{rules}\n"
+        grammar=f"%llguidance {{}}\nstart: called{many} REST\ncalled: before one\none: {any_call}\n"
+        f"before[lazy]: TEXT {literal(style.begin)}\nREST: TEXT & ~(TEXT {literal(style.begin)} TEXT)\n"
+        f"TEXT: /(.|\\n)*/\n{rules}\n"
     )
 
 
