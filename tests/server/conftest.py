@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -90,6 +93,24 @@ def serve(
         server.should_exit = True
         thread.join(30)
         assert not thread.is_alive()
+
+
+@contextmanager
+def served(model: str, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A process of `miaotui serve`, which must end well, and its address."""
+    command = [sys.executable, "-m", "miaotui", "serve", model, "--port", "0", "--log-format", "none", *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        lines = iter(process.stderr.readline, "")
+        found = next(match for line in lines if (match := re.search(r"^url +(http://.*)/v1", line)))
+        yield process, found[1]
+        process.terminate()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
 
 
 @pytest.fixture(scope="session")

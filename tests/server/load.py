@@ -20,6 +20,8 @@ from miaotui.engine.async_llm import AsyncLLM
 
 WORDS = ("the", "cat", "and", "dog", "in", "a", "house", "of", "stone", "said", "that", "it", "was", "late")
 REPLY_S = 120
+LEAST_ROUNDS = 4
+"""Each place is to be had so often before anything is said of a load, however slow the machine."""
 GONE = (ConnectionError, asyncio.IncompleteReadError, BrokenPipeError)
 
 
@@ -39,17 +41,60 @@ class Reply:
 
 @dataclass
 class Tally:
-    """What became of many requests."""
+    """What became of many requests; times are monotonic seconds.
+
+    accepted: when each that was answered was sent, and when its answer was there. last_sent_s: when the load ended.
+    """
 
     statuses: Counter[int] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
-    accepted_s: list[float] = field(default_factory=list)
+    accepted: list[tuple[float, float]] = field(default_factory=list)
     refused_s: list[float] = field(default_factory=list)
-    seconds: float = 0.0  # that it took together
+    last_sent_s: float = 0.0
 
     @property
     def num_cases(self) -> int:
         return sum(self.statuses.values())
+
+    @property
+    def accepted_s(self) -> list[float]:
+        return [end_s - begin_s for begin_s, end_s in self.accepted]
+
+    def rate(self, num_places: int) -> float:
+        """Answers a second from when so many were given, so that every place was taken, until the load ended.
+
+        One that was under way at either moment counts in part: else the ends of a few seconds would be some percent.
+        """
+        first_s = sorted(end_s for _, end_s in self.accepted)[num_places - 1]
+        parts = (
+            max(min(end_s, self.last_sent_s) - max(begin_s, first_s), 0.0) / (end_s - begin_s)
+            for begin_s, end_s in self.accepted
+        )
+        return sum(parts) / (self.last_sent_s - first_s)
+
+    def add(self, other: Tally) -> None:
+        """Count another load's requests, too."""
+        self.statuses += other.statuses
+        self.problems += other.problems
+        self.accepted += other.accepted
+        self.refused_s += other.refused_s
+
+    def note(self, reply: Reply) -> None:
+        """Count a reply that has just come."""
+        self.statuses[reply.status] += 1
+        if reply.status == 200:
+            now_s = time.monotonic()
+            self.accepted.append((now_s - reply.seconds, now_s))
+            reasons = [choice["finish_reason"] for choice in reply.json["choices"]]
+            if reasons != ["length"]:
+                self.problems.append(f"an accepted request ended with {reasons}")
+        elif reply.status == 429:
+            self.refused_s.append(reply.seconds)
+            retry = reply.headers.get("retry-after", "")
+            if not retry.isdigit() or not 1 <= int(retry) <= 60:
+                self.problems.append(f"429 with retry-after {retry!r}")
+        else:
+            self.problems.append(f"{reply.status}: {reply.body[:200]!r}")
 
 
 async def connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -57,14 +102,18 @@ async def connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]
     return await asyncio.open_connection(address.hostname, address.port, limit=1 << 22)
 
 
-def request_of(path: str, body: dict[str, Any], key: str = "") -> bytes:
-    raw = json.dumps(body).encode()
+def request_of(path: str, body: dict[str, Any] | None, key: str = "") -> bytes:
+    """A POST of the body; a GET where there is none."""
+    raw = b"" if body is None else json.dumps(body).encode()
+    method = "GET" if body is None else "POST"
     more = f"authorization: Bearer {key}\r\n" if key else ""
-    head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{more}content-length: {len(raw)}\r\n\r\n"
+    head = (
+        f"{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{more}content-length: {len(raw)}\r\n\r\n"
+    )
     return head.encode() + raw
 
 
-async def ask(url: str, body: dict[str, Any], *, path: str = "/v1/completions", key: str = "") -> Reply:
+async def ask(url: str, body: dict[str, Any] | None, *, path: str = "/v1/completions", key: str = "") -> Reply:
     """One request on a connection of its own, read to its end."""
     begin_s = time.monotonic()
     reader, writer = await connect(url)
@@ -121,48 +170,37 @@ async def at_once(jobs: Iterable[Callable[[], Awaitable[None]]], num_workers: in
     await asyncio.gather(*(work() for _ in range(num_workers)))
 
 
-async def capacity(url: str, body: dict[str, Any], num_clients: int, seconds: float) -> float:
-    """Requests per second that so many clients get answered who ask one after the other."""
-    end_s = time.monotonic() + seconds
-    answered = 0
+async def closed_loop(url: str, body: dict[str, Any], num_clients: int, seconds: float) -> Tally:
+    """So many clients that ask one after the other, for some seconds and until each has had some answers.
+
+    To be called where there are places for all of them.
+    """
+    tally, end_s = Tally(), time.monotonic() + seconds
 
     async def client() -> None:
-        nonlocal answered
-        while time.monotonic() < end_s:
-            reply = await ask(url, body)
-            answered += reply.status == 200
+        while time.monotonic() < end_s or len(tally.accepted) < LEAST_ROUNDS * num_clients:
+            tally.last_sent_s = time.monotonic()
+            tally.note(await ask(url, body))
 
-    begin_s = time.monotonic()
     await asyncio.gather(*(client() for _ in range(num_clients)))
-    return answered / (time.monotonic() - begin_s)
+    assert set(tally.statuses) == {200}, (tally.statuses, tally.problems[:3])
+    return tally
 
 
-async def open_loop(url: str, body: dict[str, Any], rate: float, seconds: float, tally: Tally) -> None:
+async def open_loop(url: str, body: dict[str, Any], rate: float, seconds: float) -> Tally:
     """So many requests per second, whether or not earlier ones have been answered."""
-    tasks = []
+    tally, tasks = Tally(), []
+
+    async def one() -> None:
+        tally.note(await ask(url, body))
+
     begin_s = time.monotonic()
     for number in range(int(rate * seconds)):
         await asyncio.sleep(max(begin_s + number / rate - time.monotonic(), 0))
-        tasks.append(asyncio.create_task(_one(url, body, tally)))
+        tasks.append(asyncio.create_task(one()))
+    tally.last_sent_s = time.monotonic()
     await asyncio.gather(*tasks)
-    tally.seconds += time.monotonic() - begin_s
-
-
-async def _one(url: str, body: dict[str, Any], tally: Tally) -> None:
-    reply = await ask(url, body)
-    tally.statuses[reply.status] += 1
-    if reply.status == 200:
-        tally.accepted_s.append(reply.seconds)
-        reasons = [choice["finish_reason"] for choice in reply.json["choices"]]
-        if reasons != ["length"]:
-            tally.problems.append(f"an accepted request ended with {reasons}")
-    elif reply.status == 429:
-        tally.refused_s.append(reply.seconds)
-        retry = reply.headers.get("retry-after", "")
-        if not retry.isdigit() or not 1 <= int(retry) <= 60:
-            tally.problems.append(f"429 with retry-after {retry!r}")
-    else:
-        tally.problems.append(f"{reply.status}: {reply.body[:200]!r}")
+    return tally
 
 
 async def spy(llm: AsyncLLM, rng: random.Random, tenants: Sequence[str], num_tokens: int) -> tuple[bool, bool]:

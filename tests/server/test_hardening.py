@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import statistics
+import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,7 +19,8 @@ import pytest
 from miaotui.engine.async_llm import AsyncLLM
 from miaotui.server.keys import parse_keys
 from server.conftest import Running
-from server.load import Tally, ask, at_once, capacity, leave, open_loop, some_text, spy
+from server.load import ask, at_once, leave, some_text, spy
+from server.overload import LEAST_GOODPUT, SLACK, Besieger
 
 ABORTS = 200
 PROBES = 2000
@@ -60,31 +64,70 @@ def test_who_leaves_at_any_moment_leaks_nothing_and_changes_nobodys_answer(
     report_faults("requests that were left, KV pages leaked or answers changed", ABORTS, leaked + len(changed))
 
 
-def test_too_many_requests_are_refused_and_the_others_answered(
+NUM_STRETCHES, OVERLOAD_S, CALM_S = 6, 5.0, 1.5
+"""Half a minute of overload in all, and half as much to compare it with."""
+NUM_SEATS, NUM_WAITING = 2, 4
+STEP_S = 0.02
+
+
+def pace_steps(running: Running) -> None:
+    """Have every step take so long at least, most of it idle: what is served depends on whom the server lets in, and
+    hardly on who else uses the processors. tests/soak asks the same of a model at its own pace.
+    """
+    engine = running.llm.llm.loaded.engine
+
+    def paced() -> Any:
+        end_s = time.monotonic() + STEP_S
+        updates = type(engine).step(engine)
+        time.sleep(max(end_s - time.monotonic(), 0.0))
+        return updates
+
+    engine.step = paced
+
+
+def test_twice_the_capacity_costs_those_who_are_accepted_nothing_and_those_who_are_refused_no_time(
     start: Any, report_faults: Callable[[str, int, int], None]
 ) -> None:
-    body = {"prompt": "the cat", "max_tokens": 60, "temperature": 0, "ignore_eos": True}
-    tally, seconds, num_places = Tally(), 4.0, 2 + 4
-    with start({"max_sequences": 2}, max_waiting=4) as running:
-
-        async def main() -> float:
-            """The lower of the capacities before and afterwards: other processes come and go on this machine."""
-            before = await capacity(running.url, body, 4, 1.0)
-            await open_loop(running.url, body, 2 * before, seconds, tally)
-            idle(running)
-            return min(before, await capacity(running.url, body, 4, 1.0))
-
-        rate = asyncio.run(main())
+    body = {"prompt": "the cat", "max_tokens": 10, "temperature": 0, "ignore_eos": True, "drafting": False}
+    with start({"max_sequences": NUM_SEATS}, max_waiting=NUM_WAITING) as running:
+        pace_steps(running)
+        besieger = Besieger(running.url, body, NUM_SEATS, NUM_WAITING)
+        siege = asyncio.run(besieger.besiege(NUM_STRETCHES, OVERLOAD_S, CALM_S))
         idle(running)
+    tally = siege.tally
     assert set(tally.statuses) == {200, 429}, (tally.statuses, tally.problems[:3])
-    goodput = tally.statuses[200] / tally.seconds
-    fair_s = num_places / goodput  # by Little's law: nobody waits behind more than there are places
-    seen = f"{goodput / rate:.2f} of the capacity; fair {fair_s:.3f} s, accepted in {max(tally.accepted_s):.3f} s"
-    seen += f" at most, refused in {max(tally.refused_s):.3f} s at most"
-    assert goodput > 0.4 * rate, seen
-    assert max(tally.accepted_s) < 30 * fair_s, seen
-    assert max(tally.refused_s) < 2 * max(tally.accepted_s), seen  # in the same process, at the same moments
-    report_faults("requests beyond capacity", tally.num_cases, len(tally.problems))
+    assert statistics.median(siege.goodput) >= LEAST_GOODPUT, str(siege)
+    turns = besieger.num_places / NUM_SEATS  # until who comes last is answered, by Little's law
+    assert statistics.median(siege.accepted) <= SLACK * turns, str(siege)
+    assert statistics.median(siege.slowest) <= 2 * turns, str(siege)
+    # In the same process, at the same moments.
+    assert statistics.median(tally.refused_s) <= 2.5 * statistics.median(siege.ready_s), str(siege)
+    report_faults("requests at twice the capacity", tally.num_cases, len(tally.problems))
+
+
+def test_who_is_refused_waits_for_no_step(start: Any) -> None:
+    body = {"prompt": "the cat", "max_tokens": 5}
+    with start({"max_sequences": 2}, max_waiting=4, stalled_s=300, hung_s=300) as running:
+        engine, may_go_on = running.llm.llm.loaded.engine, threading.Event()
+
+        def held() -> Any:
+            may_go_on.wait()
+            return type(engine).step(engine)
+
+        engine.step = held
+
+        async def main() -> list[int]:
+            accepted = [asyncio.create_task(ask(running.url, body)) for _ in range(6)]
+            try:
+                async with asyncio.timeout(30):
+                    while running.llm.num_waiting + running.llm.num_running < 6:
+                        await asyncio.sleep(0.005)
+                    refused = [await ask(running.url, body) for _ in range(3)]
+            finally:
+                may_go_on.set()
+            return [reply.status for reply in (*refused, *[await task for task in accepted])]
+
+        assert asyncio.run(main()) == [429] * 3 + [200] * 6
 
 
 @pytest.mark.parametrize("tenants", [("", "a"), tuple(f"tenant {number}" for number in range(8))])

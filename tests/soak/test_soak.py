@@ -12,7 +12,6 @@ import random
 import re
 import statistics
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,20 +25,24 @@ import pytest
 
 from common import ROOT, machine_facts, write_record
 from miaotui.engine.async_llm import AsyncLLM
+from server.conftest import served
 from server.conftest import tiny_model as tiny_model  # a fixture
-from server.load import Tally, ask, at_once, capacity, leave, open_loop, some_text, spy
+from server.load import ask, at_once, leave, some_text, spy
+from server.overload import LEAST_GOODPUT, SLACK, Besieger
 
 pytestmark = pytest.mark.soak
 
 MODEL = os.environ.get("SOAK_MODEL", "smollm2:135m")
 MIXED_S = float(os.environ.get("SOAK_MIXED_S", "600"))
 OVERLOAD_S = float(os.environ.get("SOAK_OVERLOAD_S", "300"))
+NUM_STRETCHES = 5  # of overload: what the machine can do is measured between them
 ABORTS = int(os.environ.get("SOAK_ABORTS", "10000"))
 PROBES = int(os.environ.get("SOAK_PROBES", "100000"))
 REPORT = Path(os.environ.get("SOAK_REPORT", ROOT / "build" / "soak.json"))
 MAX_SLOPE_MIB_PER_MIN = 0.5
 """Of memory, once the KV pages have been touched: what noise of the allocator may look like."""
 LEAVING_SHARE = 0.2
+NUM_SEATS, NUM_WAITING = 16, 32
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
 """What a third of the mixed answers have to look like."""
 
@@ -87,20 +90,9 @@ class Server:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    options = ["--port", "0", "--kv-memory", "128MiB", "--max-waiting", "32", "--log-format", "none"]
-    command = [sys.executable, "-m", "miaotui", "serve", MODEL, *options]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    lines = iter(process.stderr.readline, "")
-    found = next(match for line in lines if (match := re.search(r"^url +(http://.*)/v1", line)))
-    try:
-        yield Server(process, found[1])
-        process.terminate()
-        assert process.wait(60) == 0
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
+    limits = ("--max-sequences", str(NUM_SEATS), "--max-waiting", str(NUM_WAITING))
+    with served(MODEL, "--kv-memory", "128MiB", *limits) as (process, url):
+        yield Server(process, url)
 
 
 def slope_per_min(times_s: list[float], values: list[float]) -> float:
@@ -166,33 +158,25 @@ def test_twice_the_capacity_is_refused_in_time_and_the_rest_is_served(
     report: dict[str, Any],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    body = {"prompt": "the cat and the dog", "max_tokens": 32, "temperature": 0, "ignore_eos": True}
-    tally = Tally()
-
-    async def main() -> tuple[float, float]:
-        """Requests a second, before and after: machines slow down under load."""
-        seconds = min(OVERLOAD_S / 10, 20)
-        before = await capacity(server.url, body, 16, seconds)
-        await open_loop(server.url, body, 2 * before, OVERLOAD_S, tally)
-        return before, await capacity(server.url, body, 16, seconds)
-
-    rates = asyncio.run(main())
-    rate, goodput = statistics.fmean(rates), tally.statuses[200] / OVERLOAD_S
-    report |= {"seconds": OVERLOAD_S, "capacity_per_s": rates, "goodput_per_s": goodput, "statuses": tally.statuses}
-    report |= {"problems": tally.problems, "refused_s": tally.refused_s, "accepted_s": tally.accepted_s}
-    refused_s = statistics.quantiles(tally.refused_s, n=100)
-    accepted_s = statistics.quantiles(tally.accepted_s, n=100)
+    body = {"prompt": "the cat and the dog", "max_tokens": 32, "temperature": 0, "ignore_eos": True, "drafting": False}
+    besieger = Besieger(server.url, body, NUM_SEATS, NUM_WAITING)
+    stretch_s = OVERLOAD_S / NUM_STRETCHES
+    siege = asyncio.run(besieger.besiege(NUM_STRETCHES, stretch_s, min(stretch_s / 4, 10)))
+    refused_s = statistics.quantiles(siege.tally.refused_s, n=100)
     with capsys.disabled():
-        print(
-            f"\ncapacity {rate:.1f}/s; at twice that {dict(tally.statuses)}, goodput {goodput / rate:.0%}; refused in "
-            f"{refused_s[49] * 1e3:.0f} ms (median), {refused_s[98] * 1e3:.0f} ms (99 %); "
-            f"accepted {accepted_s[49]:.2f} s (median), {accepted_s[98]:.2f} s (99 %)"
-        )
-    assert set(tally.statuses) == {200, 429}
+        print(f"\n{siege}; refused in {refused_s[98] * 1e3:.0f} ms (99 %)")
+    assert set(siege.tally.statuses) == {200, 429}
+    report |= {"stretches": NUM_STRETCHES, "seconds_each": stretch_s, "statuses": siege.tally.statuses}
+    report |= {"goodput_of_capacity": siege.goodput, "accepted_of_alone": siege.accepted}
+    report |= {"slowest_of_alone": siege.slowest, "ready_s": siege.ready_s, "problems": siege.tally.problems}
+    report |= {"refused_s": siege.tally.refused_s, "accepted_s": siege.tally.accepted_s}
     report["kv_pages_leaked"] = leaked = server.leaked_pages()
-    report_faults("requests at twice the capacity", tally.num_cases, len(tally.problems) + leaked)
+    report_faults("requests at twice the capacity", siege.tally.num_cases, len(siege.tally.problems) + leaked)
     assert refused_s[98] <= 0.05
-    assert goodput >= 0.9 * rate
+    assert statistics.median(siege.goodput) >= LEAST_GOODPUT
+    turns = besieger.num_places / NUM_SEATS  # until who comes last is answered, by Little's law
+    assert statistics.median(siege.accepted) <= SLACK * turns
+    assert statistics.median(siege.slowest) <= 2 * turns
 
 
 def test_nothing_is_left_of_those_who_leave(
