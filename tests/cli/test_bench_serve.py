@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -16,9 +19,9 @@ import pytest
 
 from load.fake_server import GOOD, FakeServer, answering, raw, refuse, serving_aside
 from miaotui.cli import main
-from server.conftest import Running, running
+from server.conftest import Running, running, start
 
-__all__ = ["running"]
+__all__ = ["running", "start"]
 
 QUICK = ("--requests", "4", "--prompt-tokens", "20", "--output-tokens", "3", "--seed", "1")
 
@@ -232,3 +235,56 @@ def test_refusals_of_the_real_server_are_told(capfd: pytest.CaptureFixture[str],
     code, _, err = call(capfd, running.url, *load)
     assert code == 1
     assert "2 × http_400" in err
+
+
+# The beginnings of real traces, whose files the test reads in its own way. Arrivals in seconds, lengths in tokens.
+NUM_REPLAYED = 24
+LENGTHS = {"--length-scale": 0.1, "--max-prompt-tokens": 200, "--max-output-tokens": 15}
+
+
+def azure_rows(folder: Path) -> tuple[Path, list[tuple[float, int, int]]]:
+    path = folder / "azure_conv_trace.csv"
+    with path.open(newline="") as file:
+        rows = [row for row, _ in zip(csv.DictReader(file), range(NUM_REPLAYED), strict=False)]
+    times = [datetime.fromisoformat(row["TIMESTAMP"]).timestamp() for row in rows]
+    lengths = [(int(row["ContextTokens"]), int(row["GeneratedTokens"])) for row in rows]
+    return path, [(at - times[0], *pair) for at, pair in zip(times, lengths, strict=True)]
+
+
+def mooncake_rows(folder: Path) -> tuple[Path, list[tuple[float, int, int]]]:
+    path = folder / "mooncake_conversation.jsonl.gz"
+    with gzip.open(path, "rt") as file:
+        rows = [json.loads(line) for line, _ in zip(file, range(NUM_REPLAYED), strict=False)]
+    first_ms = rows[0]["timestamp"]
+    return path, [((row["timestamp"] - first_ms) / 1e3, row["input_length"], row["output_length"]) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("read", "name", "rate_scale"),
+    [(azure_rows, "Azure", 20), (mooncake_rows, "Mooncake", 5)],
+    ids=["azure", "mooncake"],
+)
+def test_real_traces_are_replayed_as_they_were_recorded(
+    capfd: pytest.CaptureFixture[str], data_dir: Path, start: Any, read: Any, name: str, rate_scale: int
+) -> None:
+    path, rows = read(data_dir)
+    load = ["--trace", path, "--requests", NUM_REPLAYED, "--rate-scale", rate_scale, "--seed", 1, "--warmup", 0]
+    load += [part for pair in LENGTHS.items() for part in pair]
+    with start({"context_length": 1000}) as server:
+        report = call_json(capfd, server.url, *map(str, load), "--exact-output", "--slo", "e2e=1000")
+    (run,) = report["runs"]
+    assert report["demand"] == f"{name} trace {path.name}"
+    assert (run["label"], run["num_ok"], run["errors"]) == (f"trace × {rate_scale}", NUM_REPLAYED, {})
+    scaled = [(max(1, round(prompt * 0.1)), max(1, round(output * 0.1))) for _, prompt, output in rows]
+    asked = [(min(prompt, 200), min(output, 15)) for prompt, output in scaled]
+    assert run["num_capped"] == sum(fitted != shape for fitted, shape in zip(asked, scaled, strict=True)) > 0
+    tokens = run["tokens"]
+    assert tokens["output_total"] == sum(output for _, output in asked)
+    assert tokens["prompt_asked"] == pytest.approx(sum(prompt for prompt, _ in asked) / NUM_REPLAYED)
+    assert tokens["prompt"] == pytest.approx(tokens["prompt_asked"], rel=0.2)  # words of several tokens
+    # Mooncake's conversations begin with the same block, which is found again; Azure's trace knows of no such thing.
+    assert (tokens["cached"] > 16) == (name == "Mooncake"), tokens["cached"]
+    due_s = [due for due, _ in run["curves"]["latency"]]
+    assert [at - due_s[0] for at in due_s] == pytest.approx([at / rate_scale for at, _, _ in rows], abs=1e-6)
+    assert run["elapsed_s"] > due_s[-1]
+    assert run["goodput_per_s"] == run["requests_per_s"] == pytest.approx(NUM_REPLAYED / run["elapsed_s"])
