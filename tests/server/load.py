@@ -147,8 +147,10 @@ async def leave(url: str, rng: random.Random, *, most_words: int, most_tokens: i
     with suppress(*GONE):
         writer.write(request_of("/v1/completions", body))
         if rng.random() < 0.4:
+            first_event = body["stream"] and rng.random() < 0.5
+            some_of_it = reader.readuntil(b"data:") if first_event else reader.read(rng.randint(1, 4000))
             with suppress(TimeoutError):
-                await asyncio.wait_for(reader.read(rng.randint(1, 4000)), REPLY_S)
+                await asyncio.wait_for(some_of_it, REPLY_S)
         else:
             await asyncio.sleep(rng.random() * patience_s)
     if rng.random() < 0.5:  # as a process that is killed
