@@ -99,8 +99,10 @@ CASES: dict[str, tuple[ToolFormat | None, str, dict[str, Any]]] = {
 }
 
 
-def read(style: ToolFormat | None, parts: list[str], *, reasoning: bool = False) -> dict[str, Any]:
-    output = ChatOutput(style, ("weather", "time"), reasoning=reasoning)
+def read(
+    style: ToolFormat | None, parts: list[str], *, reasoning: bool = False, several: bool = True
+) -> dict[str, Any]:
+    output = ChatOutput(style, ("weather", "time"), reasoning=reasoning, several=several)
     pieces = [piece for part in parts for piece in output.push(part)] + output.finish()
     found: dict[str, Any] = {}
     for piece in pieces:
@@ -124,6 +126,19 @@ def test_whole_and_letter_by_letter_give_the_same(name: str) -> None:
     style, text, expected = CASES[name]
     assert read(style, [text]) == expected
     assert read(style, list(text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("style", "first", "rest"),
+    [
+        (LLAMA3, '{"name": "time", "parameters": {}}', '; {"name": "weather", "parameters": {"a": 2}}'),
+        (HERMES, '<tool_call>{"name": "time", "arguments": {}}</tool_call>', f"<tool_call>{CALL}</tool_call>"),
+    ],
+)
+def test_where_one_call_is_allowed_what_looks_like_another_is_text(style: ToolFormat, first: str, rest: str) -> None:
+    for parts in ([first + rest], list(first + rest)):
+        assert read(style, parts, several=False) == {"calls": [("time", "{}")], "text": rest}
+        assert len(read(style, parts)["calls"]) == 2
 
 
 @given(st.sampled_from(sorted(CASES)), st.data())

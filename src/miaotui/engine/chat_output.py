@@ -59,14 +59,20 @@ class ChatOutput:
     """Splits one answer's text; `push` its parts in order, then `finish`.
 
     style: how calls are written; None where no tools were offered. names: the tools there are. reasoning: whether the
-    prompt ends inside a block of reasoning already.
+    prompt ends inside a block of reasoning already. several: whether calls may follow the first; else they are text.
     """
 
     def __init__(
-        self, style: ToolFormat | None = None, names: Collection[str] = (), *, reasoning: bool = False
+        self,
+        style: ToolFormat | None = None,
+        names: Collection[str] = (),
+        *,
+        reasoning: bool = False,
+        several: bool = True,
     ) -> None:
         self._style = style
         self._names = frozenset(names)
+        self._several = several
         self._held = ""
         self._reasoning = reasoning
         self._at_start = True  # nothing but white space so far
@@ -93,6 +99,10 @@ class ChatOutput:
         self._held = ""
         return _joined(pieces)
 
+    @property
+    def _may_call(self) -> bool:
+        return self._several or self.num_calls == 0
+
     def _advance(self, pieces: list[Piece]) -> bool:
         """Take something from the held text; False where more is needed, or nothing is left."""
         if not self._held:
@@ -103,7 +113,7 @@ class ChatOutput:
             return self._read_reasoning(pieces)
         if self._at_start:
             return self._begin()
-        if self._style is not None and self._style.begin:
+        if self._style is not None and self._style.begin and self._may_call:
             return self._read_until_call(pieces, self._style.begin)
         return self._release(pieces, len(self._held))
 
@@ -171,7 +181,7 @@ class ChatOutput:
         if call.refused:
             pieces.append(Text(self._space + (self._style.begin if self._style else "") + call.refused))
         else:
-            self._at_start = not (self._style and self._style.begin)  # another one may follow
+            self._at_start = self._may_call and not (self._style and self._style.begin)  # another one may follow
         if behind:
             pieces.append(Text(behind))
 

@@ -106,7 +106,8 @@ class Turn:
         has_form = wanted is not None and (asked.params.structured_outputs is not None or asked.choice != "auto")
         reasoning = opens_reasoning(tail) and not has_form  # which begins with the first token
         names = [tool.name for tool in offered]
-        outputs = [ChatOutput(style if offered else None, names, reasoning=reasoning) for _ in range(asked.params.n)]
+        offers = style if offered else None
+        outputs = [ChatOutput(offers, names, reasoning=reasoning, several=asked.several) for _ in range(asked.params.n)]
         return cls(answer, outputs, service.llm.llm.tokenizer)
 
     def num_tokens(self, text: str) -> int:
