@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -20,36 +19,22 @@ from typing import Any
 import numpy as np
 
 from common import data_file, machine_facts, peer_python, resolve, write_record
+from workers import Worker, WorkerDied
 
 ENGINES = ("miaotui int8", "miaotui int16", "sentence-transformers float32", "sentence-transformers bfloat16")
 REFERENCE = "sentence-transformers float32"
 
 
-class Worker:
-    """One engine in a process of its own."""
+class Engine(Worker):
+    """One engine in a process of its own. Raises WorkerDied."""
 
     def __init__(self, engine: str, model: Path, threads: int) -> None:
         python = sys.executable if engine.startswith("miaotui") else peer_python("sentence-transformers")
-        command = [python, str(Path(__file__).with_name("embed_worker.py")), engine, str(model), str(threads)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._read()
+        script = str(Path(__file__).with_name("embed_worker.py"))
+        super().__init__([python, script, engine, str(model), str(threads)])
 
     def run(self, texts: list[str], save: str | None = None) -> float:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"texts": texts, "save": save}) + "\n")
-        self._process.stdin.flush()
-        return float(json.loads(self._read())["seconds"])
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def _read(self) -> str:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            sys.exit("a worker has ended; its message is above.")
-        return line
+        return float(self.ask({"texts": texts, "save": save})["seconds"])
 
 
 def workloads(count: int) -> dict[str, list[str]]:
@@ -78,7 +63,7 @@ def operations_per_token(model: Path) -> float:
 
 
 def measure(model: Path, threads: int, runs: int, count: int) -> dict[str, Any]:
-    workers = {engine: Worker(engine, model, threads) for engine in ENGINES}
+    workers = {engine: Engine(engine, model, threads) for engine in ENGINES}
     jobs, results = workloads(count), {}
     with tempfile.TemporaryDirectory() as folder:
         for name, texts in jobs.items():
@@ -108,7 +93,7 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.asarray((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1))
 
 
-def latencies(workers: dict[str, Worker], texts: list[str]) -> dict[str, Any]:
+def latencies(workers: dict[str, Engine], texts: list[str]) -> dict[str, Any]:
     """Milliseconds of single questions."""
     times: dict[str, list[float]] = {engine: [] for engine in workers}
     for text in texts:
@@ -152,7 +137,10 @@ def main() -> None:
     from miaotui import _native
 
     facts, model = machine_facts(), resolve(args.model)
-    results = measure(model, facts["threads"], args.runs, args.texts)
+    try:
+        results = measure(model, facts["threads"], args.runs, args.texts)
+    except WorkerDied:
+        sys.exit("a worker has ended; its message is above.")
     ceilings = _native.measure_ceilings()
     per_token = operations_per_token(model)
     for name in ("questions", "passages"):

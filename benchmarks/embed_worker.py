@@ -32,7 +32,7 @@ def open_engine(engine: str, model: Path, threads: int) -> Callable[[list[str]],
 
 def main() -> None:
     embed = open_engine(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
-    print("ready", flush=True)
+    print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
         start = time.perf_counter()

@@ -12,11 +12,12 @@ import json
 import os
 import sys
 import time
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from miaotui import LLM, _native
+from miaotui.core import Activations
 
 CONTEXT, MOST_ANSWERS, MOST_PROMPT = 256, 16, 256
 TILE_WEIGHTS = 16 * 32
@@ -74,8 +75,15 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints must not get between the answers
     model, activations = sys.argv[1:]
-    limits = {"max_sequences": MOST_ANSWERS + 1, "max_logit_rows": MOST_ANSWERS + 1, "context_length": 1024}
-    llm = LLM(model, activations=activations, tune=False, pack_cache_bytes=0, **limits)  # type: ignore[arg-type]
+    llm = LLM(
+        model,
+        activations=cast(Activations, activations),
+        tune=False,
+        pack_cache_bytes=0,
+        max_sequences=MOST_ANSWERS + 1,
+        max_logit_rows=MOST_ANSWERS + 1,
+        context_length=1024,
+    )
     steps, info = Steps(llm), _native.cpu_info()
     facts = {"library": _native.__file__, "tier": info["tier"], "threads": info["threads"], "tiles": tiles(llm)}
     print(json.dumps(facts | {"ceilings": _native.measure_ceilings()}), file=answers, flush=True)

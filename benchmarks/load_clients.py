@@ -11,11 +11,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+
+from common import with_range
 
 EVENT = b"data: " + json.dumps({
     "id": "chatcmpl-0123456789abcdef0123456789abcdef", "object": "chat.completion.chunk", "created": 1700000000,
@@ -132,7 +133,7 @@ def main() -> None:
             for name in CLIENTS:
                 spent[name].append(microseconds(name, port, arguments.streams, arguments.events))
         for name, values in spent.items():
-            print(f"{name:8} {statistics.median(values):6.1f} µs of CPU an event ({min(values):.1f}–{max(values):.1f})")
+            print(f"{name:8} {with_range(values, 1)} µs of CPU an event")
     finally:
         server.kill()
         server.wait()

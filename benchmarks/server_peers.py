@@ -62,18 +62,17 @@ def command(server: str, model: Path, port: int, arguments: argparse.Namespace) 
 
 
 @contextmanager
-def started(server: str, model: Path, arguments: argparse.Namespace) -> Iterator[str]:
+def up(server: str, line: list[str], port: int, environ: dict[str, str] | None = None) -> Iterator[str]:
     """The server's address, once it names its models; its log goes to stderr only where it does not start."""
-    port = free_port()
     url, log = f"http://127.0.0.1:{port}", tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed below)
-    process = subprocess.Popen(command(server, model, port, arguments), stdout=log, stderr=log)
+    process = subprocess.Popen(line, stdout=log, stderr=log, env=environ)
     try:
         deadline = time.monotonic() + START_S
         while not answers(url):
             if process.poll() is not None or time.monotonic() > deadline:
                 log.seek(0)
                 sys.exit(f"{server} did not start:\n{log.read()[-3000:]}")
-            time.sleep(0.2)
+            time.sleep(0.005)  # which the time until it is ready is good to
         yield url
     finally:
         process.terminate()
@@ -98,21 +97,14 @@ def serving(model: Path, home: Path | str, *options: str) -> Iterator[int]:
     """The port of `miaotui serve`, which keeps what it keeps in that folder; ready when this returns."""
     port = free_port()
     line = [sys.executable, "-m", "miaotui", "serve", str(model), "--port", str(port), "--log-format", "none"]
-    process = subprocess.Popen(
-        [*line, *options], stderr=subprocess.DEVNULL, env={**os.environ, "MIAOTUI_HOME": str(home)}
-    )
-    try:
-        while not answers(f"http://127.0.0.1:{port}"):
-            time.sleep(0.005)
+    with up(OURS, [*line, *options], port, {**os.environ, "MIAOTUI_HOME": str(home)}):
         yield port
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def over_http(server: str, model: Path, prompts: list[int], seed: int, arguments: argparse.Namespace) -> Iterator[Any]:
     """The reports of `miaotui bench serve`, one for each prompt length, and the length."""
-    with started(server, model, arguments) as url:
+    port = free_port()
+    with up(server, command(server, model, port, arguments), port) as url:
         for prompt_tokens in prompts:
             line = [sys.executable, "-m", "miaotui", "bench", "serve", url, "--json", "--exact-output"]
             line += ["--endpoint", "completions", "--warmup", "4", "--seed", str(seed)]

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common import data_file, machine_facts, resolve, write_record
+from common import data_file, machine_facts, resolve, with_range, write_record
 from server_peers import serving
 
 ASKING = "Answer in one short sentence. "
@@ -131,7 +131,7 @@ def main() -> None:
     print("| pause s | answers/s | p50 s | p95 s | longest s | tokens | from memory |\n|---|---|---|---|---|---|---|")
     for pause, found in rounds.items():
         cells = [
-            f"{statistics.median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
+            with_range(values)
             for values in (
                 [one[name] for one in found] for name in ("answers_per_s", "p50_s", "p95_s", "longest_s", "mean_tokens")
             )

@@ -83,6 +83,15 @@ class Besieger:
             before = after
         return siege
 
+    def check(self, siege: Siege) -> None:
+        """Fail where those who were let in lost by those who were not, or these were not refused."""
+        tally = siege.tally
+        turns = self.num_places / self.num_seats  # until who comes last is answered, by Little's law
+        assert set(tally.statuses) == {200, 429}, (tally.statuses, tally.problems[:3])
+        assert statistics.median(siege.goodput) >= LEAST_GOODPUT, str(siege)
+        assert statistics.median(siege.accepted) <= SLACK * turns, str(siege)
+        assert statistics.median(siege.slowest) <= 2 * turns, str(siege)
+
     async def _calm(self, seconds: float) -> Calm:
         num_clients = self.num_seats + self.num_waiting // 2  # so that no seat is ever empty, and nobody too many
         full = await closed_loop(self.url, self.body, num_clients, seconds)

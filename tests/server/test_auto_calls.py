@@ -188,7 +188,8 @@ def test_anthropics_client_gets_calls_that_it_did_not_demand(
         with client.messages.stream(**asked) as stream:
             final = stream.get_final_message()
     for message in (got, final):
-        use = message.content[-1]
-        assert (message.stop_reason, use.type, use.name) == ("tool_use", "tool_use", "weather")  # type: ignore[union-attr]
-        jsonschema.validate(use.input, PARAMETERS)  # type: ignore[union-attr]
-        assert [block.text for block in message.content[:-1]] == ["I look."] * ("I look." in beginning)  # type: ignore[union-attr]
+        blocks: list[Any] = list(message.content)
+        use = blocks.pop()
+        assert (message.stop_reason, use.type, use.name) == ("tool_use", "tool_use", "weather")
+        jsonschema.validate(use.input, PARAMETERS)
+        assert [block.text for block in blocks] == ["I look."] * ("I look." in beginning)

@@ -28,7 +28,7 @@ from miaotui.engine.async_llm import AsyncLLM
 from server.conftest import served
 from server.conftest import tiny_model as tiny_model  # a fixture
 from server.load import ask, at_once, leave, some_text, spy
-from server.overload import LEAST_GOODPUT, SLACK, Besieger
+from server.overload import Besieger
 
 pytestmark = pytest.mark.soak
 
@@ -165,7 +165,6 @@ def test_twice_the_capacity_is_refused_in_time_and_the_rest_is_served(
     refused_s = statistics.quantiles(siege.tally.refused_s, n=100)
     with capsys.disabled():
         print(f"\n{siege}; refused in {refused_s[98] * 1e3:.0f} ms (99 %)")
-    assert set(siege.tally.statuses) == {200, 429}
     report |= {"stretches": NUM_STRETCHES, "seconds_each": stretch_s, "statuses": siege.tally.statuses}
     report |= {"goodput_of_capacity": siege.goodput, "accepted_of_alone": siege.accepted}
     report |= {"slowest_of_alone": siege.slowest, "ready_s": siege.ready_s, "problems": siege.tally.problems}
@@ -173,10 +172,7 @@ def test_twice_the_capacity_is_refused_in_time_and_the_rest_is_served(
     report["kv_pages_leaked"] = leaked = server.leaked_pages()
     report_faults("requests at twice the capacity", siege.tally.num_cases, len(siege.tally.problems) + leaked)
     assert refused_s[98] <= 0.05
-    assert statistics.median(siege.goodput) >= LEAST_GOODPUT
-    turns = besieger.num_places / NUM_SEATS  # until who comes last is answered, by Little's law
-    assert statistics.median(siege.accepted) <= SLACK * turns
-    assert statistics.median(siege.slowest) <= 2 * turns
+    besieger.check(siege)
 
 
 def test_nothing_is_left_of_those_who_leave(
