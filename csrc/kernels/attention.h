@@ -148,79 +148,116 @@ MT_INLINE void prefetch(const uint8_t* ahead, int64_t offset) {
     if constexpr (ROWS < 8) __builtin_prefetch(ahead + offset, 0, kIntoSecondCache);
 }
 
-// Scores of ROWS query rows against the 16 tokens of one page.
-template <KvType TYPE, int ROWS>
-MT_INLINE void score_page(const AttentionTask& task, const AttentionScratch& s, const uint8_t* page,
-                          const uint8_t* ahead, int row, int column) {
+// Pages of keys that share each number of a query that is loaded, and registers of values that share each weight: two make
+// enough chains of dot products to take turns.
+inline constexpr int kAtOnce = W == 16 ? 2 : 1;
+
+// Scores of ROWS query rows against the 16 tokens of each of PAGES pages of a split, from page i on.
+template <KvType TYPE, int ROWS, int PAGES>
+MT_INLINE void score_pages(const AttentionTask& task, const AttentionScratch& s, const Split& split, int i, int row) {
     const int n = task.layout.head_dim;
-    for (int lane = 0; lane < 16; lane += W) {
-        F32 acc[ROWS];
-        for (int r = 0; r < ROWS; ++r) acc[r] = zero();
+    for (int lane = 0; lane < kPageTokens; lane += W) {
+        F32 acc[PAGES][ROWS];
+        unrolled<PAGES, ROWS>([&](int p, int r) MT_LAMBDA { acc[p][r] = zero(); });
         if constexpr (is_integer(TYPE)) {
+            const int16_t* q = s.q_codes + row / 8 * 8 * n + row % 8 * 2;
             for (int d = 0; d < n;) {
-                I32 dots[ROWS];
-                for (int r = 0; r < ROWS; ++r) dots[r] = iset1(0);
+                I32 dots[PAGES][ROWS];
+                unrolled<PAGES, ROWS>([&](int p, int r) MT_LAMBDA { dots[p][r] = iset1(0); });
                 const int end = d + kCodeSum < n ? d + kCodeSum : n;
 #pragma GCC unroll 8  // GCC 12 copies every sum twice per turn
                 for (; d < end; d += 2) {
-                    const Codes k = load_pairs<TYPE>(page, 8 * d + lane);
-                    prefetch<ROWS>(ahead, (8 * d + lane) * kPairBytes<TYPE>);
-                    const int16_t* q = s.q_codes + row / 8 * 8 * n + row % 8 * 2 + 8 * d;
-                    for (int r = 0; r < ROWS; ++r) dots[r] = dot_pairs(dots[r], k, q + 2 * r);
+                    Codes k[PAGES];
+                    unrolled<PAGES>([&](int p) MT_LAMBDA {
+                        k[p] = load_pairs<TYPE>(split.pages[i + p], 8 * d + lane);
+                        prefetch<ROWS>(split.ahead[i + p], (8 * d + lane) * kPairBytes<TYPE>);
+                    });
+                    unrolled<ROWS, PAGES>(
+                        [&](int r, int p) MT_LAMBDA { dots[p][r] = dot_pairs(dots[p][r], k[p], q + 8 * d + 2 * r); });
                 }
-                for (int r = 0; r < ROWS; ++r) acc[r] = add(acc[r], to_f32(dots[r]));
+                unrolled<PAGES, ROWS>([&](int p, int r) MT_LAMBDA { acc[p][r] = add(acc[p][r], to_f32(dots[p][r])); });
             }
-            const F32 scale = load(reinterpret_cast<const float*>(page + task.layout.codes_bytes()) + lane);
-            for (int r = 0; r < ROWS; ++r) acc[r] = mul(mul(acc[r], scale), set1(s.q_scales[row + r]));
+            unrolled<PAGES>([&](int p) MT_LAMBDA {
+                const auto* scales = reinterpret_cast<const float*>(split.pages[i + p] + task.layout.codes_bytes());
+                const F32 scale = load(scales + lane);
+                unrolled<ROWS>([&](int r)
+                                   MT_LAMBDA { acc[p][r] = mul(mul(acc[p][r], scale), set1(s.q_scales[row + r])); });
+            });
         } else {
-            for (int d = 0; d < n; ++d) {
-                const F32 k = load_kv<TYPE>(page, 16 * d + lane);
-                for (int r = 0; r < ROWS; ++r) acc[r] = fma(set1(s.q[(row + r) * n + d]), k, acc[r]);
-            }
+            for (int d = 0; d < n; ++d)
+                unrolled<PAGES>([&](int p) MT_LAMBDA {
+                    const F32 k = load_kv<TYPE>(split.pages[i + p], 16 * d + lane);
+                    unrolled<ROWS>([&](int r)
+                                       MT_LAMBDA { acc[p][r] = fma(set1(s.q[(row + r) * n + d]), k, acc[p][r]); });
+                });
         }
-        for (int r = 0; r < ROWS; ++r) store(s.scores + (row + r) * kSplitTokens + column + lane, acc[r]);
+        unrolled<PAGES, ROWS>([&](int p, int r) MT_LAMBDA {
+            store(s.scores + (row + r) * kSplitTokens + (i + p) * kPageTokens + lane, acc[p][r]);
+        });
     }
 }
 
-// part[row] = Σ weight[row][position] · value[position] over the positions of a split, in order.
+template <KvType TYPE, int ROWS>
+MT_INLINE void score_split(const AttentionTask& task, const AttentionScratch& s, const Split& split, int row) {
+    int i = split.first_page();
+    for (; i + kAtOnce <= split.end_page(); i += kAtOnce) score_pages<TYPE, ROWS, kAtOnce>(task, s, split, i, row);
+    if constexpr (kAtOnce > 1)
+        for (; i < split.end_page(); ++i) score_pages<TYPE, ROWS, 1>(task, s, split, i, row);
+}
+
+// Columns d … d + N · W − 1 of part[row] = Σ weight[row][position] · value[position] over the positions of a split, in order.
+template <KvType TYPE, int ROWS, int N>
+MT_INLINE void weigh_columns(const AttentionTask& task, const AttentionScratch& s, const Split& split, int d, int row) {
+    const int n = task.layout.head_dim;
+    F32 acc[N][ROWS];
+    unrolled<N, ROWS>([&](int c, int r) MT_LAMBDA { acc[c][r] = zero(); });
+    if constexpr (is_integer(TYPE)) {
+        for (int i = split.first_page(); i < split.end_page();) {
+            constexpr int kSumPages = kCodeSum / kPageTokens;
+            const int next = (i / kSumPages + 1) * kSumPages, end = next < split.end_page() ? next : split.end_page();
+            I32 dots[N][ROWS];
+            unrolled<N, ROWS>([&](int c, int r) MT_LAMBDA { dots[c][r] = iset1(0); });
+            for (; i < end; ++i) {
+                const uint8_t* values = split.pages[i] + task.layout.half_bytes();
+                const uint8_t* ahead = split.ahead[i] + task.layout.half_bytes();
+                const int16_t* weights = s.weights + row * kSplitTokens + i * kPageTokens;
+#pragma GCC unroll 8  // GCC 12 copies every sum twice per turn
+                for (int p = 0; p < kPageTokens; p += 2) {
+                    Codes v[N];
+                    unrolled<N>([&](int c) MT_LAMBDA {
+                        const int64_t pair = p / 2 * n + d + c * W;
+                        v[c] = load_pairs<TYPE>(values, pair);
+                        prefetch<ROWS>(ahead, pair * kPairBytes<TYPE>);
+                    });
+                    unrolled<ROWS, N>([&](int r, int c) MT_LAMBDA {
+                        dots[c][r] = dot_pairs(dots[c][r], v[c], weights + r * kSplitTokens + p);
+                    });
+                }
+            }
+            unrolled<N, ROWS>([&](int c, int r) MT_LAMBDA { acc[c][r] = add(acc[c][r], to_f32(dots[c][r])); });
+        }
+        unrolled<N, ROWS>([&](int c, int r) MT_LAMBDA { acc[c][r] = mul(acc[c][r], set1(s.weight_scales[row + r])); });
+    } else {
+        for (int p = split.first; p < split.last; ++p) {
+            const int at = p - split.start;
+            const uint8_t* values = split.pages[at / kPageTokens] + task.layout.half_bytes();
+            const float* weight = s.scores + row * kSplitTokens + at;
+            unrolled<N>([&](int c) MT_LAMBDA {
+                const F32 v = load_kv<TYPE>(values, at % kPageTokens * n + d + c * W);
+                unrolled<ROWS>([&](int r) MT_LAMBDA { acc[c][r] = fma(set1(weight[r * kSplitTokens]), v, acc[c][r]); });
+            });
+        }
+    }
+    unrolled<N, ROWS>([&](int c, int r) MT_LAMBDA { store(s.part + (row + r) * n + d + c * W, acc[c][r]); });
+}
+
 template <KvType TYPE, int ROWS>
 MT_INLINE void weigh_values(const AttentionTask& task, const AttentionScratch& s, const Split& split, int row) {
-    const int n = task.layout.head_dim;
-    for (int d = 0; d < n; d += W) {
-        F32 acc[ROWS];
-        for (int r = 0; r < ROWS; ++r) acc[r] = zero();
-        if constexpr (is_integer(TYPE)) {
-            for (int i = split.first_page(); i < split.end_page();) {
-                constexpr int kSumPages = kCodeSum / kPageTokens;
-                const int next = (i / kSumPages + 1) * kSumPages,
-                          end = next < split.end_page() ? next : split.end_page();
-                I32 dots[ROWS];
-                for (int r = 0; r < ROWS; ++r) dots[r] = iset1(0);
-                for (; i < end; ++i) {
-                    const uint8_t* values = split.pages[i] + task.layout.half_bytes();
-                    const uint8_t* ahead = split.ahead[i] + task.layout.half_bytes();
-                    const int16_t* weights = s.weights + row * kSplitTokens + i * kPageTokens;
-#pragma GCC unroll 8
-                    for (int p = 0; p < kPageTokens; p += 2) {
-                        const Codes v = load_pairs<TYPE>(values, p / 2 * n + d);
-                        prefetch<ROWS>(ahead, (p / 2 * n + d) * kPairBytes<TYPE>);
-                        for (int r = 0; r < ROWS; ++r) dots[r] = dot_pairs(dots[r], v, weights + r * kSplitTokens + p);
-                    }
-                }
-                for (int r = 0; r < ROWS; ++r) acc[r] = add(acc[r], to_f32(dots[r]));
-            }
-            for (int r = 0; r < ROWS; ++r) acc[r] = mul(acc[r], set1(s.weight_scales[row + r]));
-        } else {
-            for (int p = split.first; p < split.last; ++p) {
-                const int at = p - split.start;
-                const F32 v =
-                    load_kv<TYPE>(split.pages[at / kPageTokens] + task.layout.half_bytes(), at % kPageTokens * n + d);
-                const float* weight = s.scores + row * kSplitTokens + at;
-                for (int r = 0; r < ROWS; ++r) acc[r] = fma(set1(weight[r * kSplitTokens]), v, acc[r]);
-            }
-        }
-        for (int r = 0; r < ROWS; ++r) store(s.part + (row + r) * n + d, acc[r]);
-    }
+    int d = 0;
+    for (; d + kAtOnce * W <= task.layout.head_dim; d += kAtOnce * W)
+        weigh_columns<TYPE, ROWS, kAtOnce>(task, s, split, d, row);
+    if constexpr (kAtOnce > 1)
+        for (; d < task.layout.head_dim; d += W) weigh_columns<TYPE, ROWS, 1>(task, s, split, d, row);
 }
 
 // Runs body.operator()<ROWS>(row) over all rows, as many at once as the register file holds.
@@ -266,21 +303,26 @@ MT_INLINE float soften_row(const AttentionTask& task, const AttentionScratch& s,
     const F32 shift = set1(highest == -__builtin_inff() ? 0.0F : highest);
     Sum16 total = sum16_zero();
     I32 largest = iset1(0);
-    for (int i = first; i < end; i += 16) {
-        const float* scales = nullptr;
-        if constexpr (INTEGER)
-            scales = reinterpret_cast<const float*>(split.pages[i / kPageTokens] + task.layout.half_bytes() +
-                                                    task.layout.codes_bytes());
-        for (int p = 0; p < kParts; ++p) {
-            F32 e = exp(sub(load(scores + i + p * W), shift));
-            total.part[p] = add(total.part[p], e);
+    const auto soften = [&]<int PAGES>(int i) MT_LAMBDA {
+        F32 e[PAGES][kParts];
+        unrolled<PAGES, kParts>([&](int k, int p)
+                                    MT_LAMBDA { e[k][p] = sub(load(scores + i + 16 * k + p * W), shift); });
+        exp_all<PAGES * kParts>(e[0]);
+        unrolled<PAGES, kParts>([&](int k, int p) MT_LAMBDA {
+            total.part[p] = add(total.part[p], e[k][p]);
             if constexpr (INTEGER) {  // what is not seen weighs nothing, even if its slot was never written
-                e = zero_where_less(e, set1(0x1p-126F), mul(e, load(scales + p * W)));
-                largest = imax(magnitude_bits(e), largest);
+                const auto* scales = reinterpret_cast<const float*>(
+                    split.pages[i / kPageTokens + k] + task.layout.half_bytes() + task.layout.codes_bytes());
+                e[k][p] = zero_where_less(e[k][p], set1(0x1p-126F), mul(e[k][p], load(scales + p * W)));
+                largest = imax(magnitude_bits(e[k][p]), largest);
             }
-            store(scores + i + p * W, e);
-        }
-    }
+            store(scores + i + 16 * k + p * W, e[k][p]);
+        });
+    };
+    constexpr int kPages = kParts < 4 ? 4 / kParts : 1;  // that take turns
+    int i = first;
+    for (; i + kPages * kPageTokens <= end; i += kPages * kPageTokens) soften.template operator()<kPages>(i);
+    for (; i < end; i += kPageTokens) soften.template operator()<1>(i);
     s.part_sum[row] = sum16_total(total);
     if constexpr (INTEGER)
         s.weight_scales[row] = quantize_all(scores + first, float_of_bits(lane_max(largest)), end - first,
@@ -326,10 +368,7 @@ static void attend_split(const AttentionTask& task, const AttentionScratch& s, i
     constexpr int kRows = W == 1 ? 1 : 8;
     const int rows = task.num_rows();
     const Split split = open_split(task, number, ahead);
-    for_rows<kRows>(0, rows, [&]<int ROWS>(int row) MT_LAMBDA {
-        for (int i = split.first_page(); i < split.end_page(); ++i)
-            score_page<TYPE, ROWS>(task, s, split.pages[i], split.ahead[i], row, i * kPageTokens);
-    });
+    for_rows<kRows>(0, rows, [&]<int ROWS>(int row) MT_LAMBDA { score_split<TYPE, ROWS>(task, s, split, row); });
     for (int r = 0; r < rows; ++r) s.part_highest[r] = soften_row<is_integer(TYPE)>(task, s, split, r);
     for_rows<kRows>(0, rows, [&]<int ROWS>(int row) MT_LAMBDA { weigh_values<TYPE, ROWS>(task, s, split, row); });
 }

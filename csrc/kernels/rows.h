@@ -2,6 +2,7 @@
 // every tier rounds alike. Included once per tier after a vec_*.h.
 #pragma once
 
+#include "kernels/inline.h"
 #include "kernels/packed.h"
 
 namespace miaotui::MIAOTUI_TIER {
@@ -20,23 +21,39 @@ MT_INLINE Sum16 sum16_zero() {
 
 MT_INLINE float sum16_total(const Sum16& s) { return sum_of_lanes(s.part); }
 
+// e^x[i], N registers in turns: each step waits for the one before it, and one chain of them would fill the processor's window.
 // Cephes-style: eˣ = 2ⁿ·eʳ with |r| ≤ ln2/2 and a degree-6 polynomial; relative error below 2e-7. Exactly 0 under −87.3, NaN for
 // NaN (max and min return their second operand then).
-MT_INLINE F32 exp(F32 x) {
+template <int N>
+MT_INLINE void exp_all(F32* x) {
     const F32 lowest = set1(-87.33F);
-    const F32 bounded = min(set1(88.37F), max(lowest, x));
-    const I32 n = round_i32(mul(bounded, set1(1.44269504088896341F)));
-    const F32 nf = to_f32(n);
-    F32 r = fma(nf, set1(-0.693359375F), bounded);
-    r = fma(nf, set1(2.12194440e-4F), r);
-    F32 p = set1(1.9875691500e-4F);
-    p = fma(p, r, set1(1.3981999507e-3F));
-    p = fma(p, r, set1(8.3334519073e-3F));
-    p = fma(p, r, set1(4.1665795894e-2F));
-    p = fma(p, r, set1(1.6666665459e-1F));
-    p = fma(p, r, set1(5.0000001201e-1F));
-    p = add(fma(p, mul(r, r), r), set1(1.0F));
-    return zero_where_less(x, lowest, mul(p, bits_to_f32(ishl<23>(iadd(n, iset1(127))))));
+    I32 n[N];
+    F32 r[N], p[N];
+    const auto each = [](const auto& body) MT_LAMBDA { unrolled<N>(body); };
+    const auto multiply_add = [&](float constant)
+                                  MT_LAMBDA { each([&](int i) MT_LAMBDA { p[i] = fma(p[i], r[i], set1(constant)); }); };
+    each([&](int i) MT_LAMBDA { r[i] = max(lowest, x[i]); });
+    each([&](int i) MT_LAMBDA { r[i] = min(set1(88.37F), r[i]); });
+    each([&](int i) MT_LAMBDA { p[i] = mul(r[i], set1(1.44269504088896341F)); });
+    each([&](int i) MT_LAMBDA { n[i] = round_i32(p[i]); });
+    each([&](int i) MT_LAMBDA { p[i] = to_f32(n[i]); });
+    each([&](int i) MT_LAMBDA { r[i] = fma(p[i], set1(-0.693359375F), r[i]); });
+    each([&](int i) MT_LAMBDA { r[i] = fma(p[i], set1(2.12194440e-4F), r[i]); });
+    each([&](int i) MT_LAMBDA { p[i] = set1(1.9875691500e-4F); });
+    multiply_add(1.3981999507e-3F);
+    multiply_add(8.3334519073e-3F);
+    multiply_add(4.1665795894e-2F);
+    multiply_add(1.6666665459e-1F);
+    multiply_add(5.0000001201e-1F);
+    each([&](int i) MT_LAMBDA { p[i] = fma(p[i], mul(r[i], r[i]), r[i]); });
+    each([&](int i) MT_LAMBDA { p[i] = add(p[i], set1(1.0F)); });
+    each([&](int i) MT_LAMBDA { p[i] = mul(p[i], bits_to_f32(ishl<23>(iadd(n[i], iset1(127))))); });
+    each([&](int i) MT_LAMBDA { x[i] = zero_where_less(x[i], lowest, p[i]); });
+}
+
+MT_INLINE F32 exp(F32 x) {
+    exp_all<1>(&x);
+    return x;
 }
 
 MT_INLINE F32 silu(F32 x) { return div(x, add(set1(1.0F), exp(sub(zero(), x)))); }

@@ -101,16 +101,24 @@ def learned(num_running: int, alone_s: float, per_token_s: float) -> StepBudget:
 def test_prompts_slow_running_answers_down_by_no_more_than_agreed() -> None:
     alone_s, per_token_s = 4e-3, 1e-4
     budget = learned(3, alone_s, per_token_s)
-    tokens = budget.prompt_tokens(3, 3)
+    tokens = budget.prompt_tokens(3, 1)
     assert LEAST_TOKENS < tokens < 512
     assert alone_s + tokens * per_token_s <= SLOWDOWN * alone_s * 1.01
     assert tokens >= (SLOWDOWN - 1) * alone_s / per_token_s * 0.9
 
 
-def test_where_more_wait_than_are_answered_steps_are_longer_but_bounded() -> None:
-    quick, slow = learned(3, 4e-3, 1e-4), learned(3, 40e-3, 1e-3)
-    assert 4e-3 + quick.prompt_tokens(3, 4) * 1e-4 == pytest.approx(CROWDED_S, rel=0.05)
-    assert 40e-3 + slow.prompt_tokens(3, 4) * 1e-3 == pytest.approx(CROWDED_SLOWDOWN * 40e-3, rel=0.05)
+def test_where_several_wait_steps_are_longer_but_bounded() -> None:
+    least_s, most_s = CROWDED_S
+    quick, middling, slow = learned(3, 4e-3, 1e-4), learned(3, 20e-3, 1e-3), learned(3, 100e-3, 2e-3)
+    assert 4e-3 + quick.prompt_tokens(3, 2) * 1e-4 == pytest.approx(least_s, rel=0.05)
+    assert 20e-3 + middling.prompt_tokens(3, 2) * 1e-3 == pytest.approx(CROWDED_SLOWDOWN * 20e-3, rel=0.05)
+    assert 100e-3 + slow.prompt_tokens(3, 20) * 2e-3 == pytest.approx(most_s, rel=0.05)
+
+
+def test_one_long_prompt_is_no_crowd() -> None:
+    budget = learned(3, 4e-3, 1e-4)
+    assert budget.prompt_tokens(3, 1) < budget.prompt_tokens(3, 2)
+    assert budget.prompt_tokens(3, 1) == budget.prompt_tokens(3, 0)
 
 
 def test_what_a_step_takes_without_prompts_is_learned_under_steady_load_too() -> None:

@@ -13,7 +13,7 @@ from miaotui.adaptive.step_time import StepTime
 from miaotui.adaptive.typical import Typical
 from miaotui.core import Plan, Receipt
 from miaotui.engine.prospect import Load, Prospect
-from miaotui.engine.step_budget import CAREFUL_TOKENS, CROWDED_S, CROWDED_SLOWDOWN, LEAST_TOKENS, SLOWDOWN
+from miaotui.engine.step_budget import CAREFUL_TOKENS, LEAST_TOKENS, longest_step_s
 from miaotui.engine.step_work import ATTENTION_UNIT, StepWork
 
 FIRST_LOOK_MS: Mapping[str, float] = {"exact": 0.3, "near": 12.0}
@@ -155,7 +155,7 @@ class CostModel:
         load = prospect.load
         own = max(prospect.num_prompt_tokens - prospect.num_cached_tokens, 1)
         total, beside = own + prospect.num_tokens_before, load.num_answering
-        most = tokens_beside(self.steps, beside, is_crowded=load.num_waiting + load.num_reading + 1 > beside)
+        most = tokens_beside(self.steps, beside, num_waiting=load.num_waiting + load.num_reading + 1)
         ms, begin = 0.0, prospect.num_cached_tokens
         full_steps, rest = divmod(total, most)
         middle = begin + own / 2
@@ -189,15 +189,13 @@ def reading_ms(steps: StepTime, num_answers: int, num_tokens: int, position: flo
     return steps.ms_of(together, num_answers, together * position / ATTENTION_UNIT)
 
 
-def tokens_beside(steps: StepTime, num_answering: int, *, is_crowded: bool = False) -> int:
+def tokens_beside(steps: StepTime, num_answering: int, *, num_waiting: int = 1) -> int:
     """How many tokens of prompts a step reads beside those who answer; as `StepBudget` decides it."""
     if not num_answering:
         return MOST_PROMPT_TOKENS
     if not steps.num_seen:
         return CAREFUL_TOKENS
     alone_ms = answering_ms(steps, num_answering, 0)
-    most_ms = SLOWDOWN * alone_ms
-    if is_crowded:
-        most_ms = max(CROWDED_SLOWDOWN * alone_ms, CROWDED_S * 1e3)
+    most_ms = 1e3 * longest_step_s(alone_ms / 1e3, num_waiting)
     per_token_ms = (reading_ms(steps, num_answering, 64, 0) - alone_ms) / 64
     return min(max(int((most_ms - alone_ms) / max(per_token_ms, 1e-9)), LEAST_TOKENS), MOST_PROMPT_TOKENS)

@@ -6,8 +6,10 @@ from collections import Counter
 
 SLOWDOWN = 1.8
 """A step that reads prompts beside running answers may take so many times as long as one that does not."""
-CROWDED_SLOWDOWN, CROWDED_S = 8.0, 0.05
-"""Where more wait to be read than are answered: so many times as long, or up to so many seconds (20 tokens/s each)."""
+CROWD = 2
+"""Where so many wait to be read, a step may be longer: one long prompt would slow everybody down for seconds."""
+CROWDED_SLOWDOWN, CROWDED_S = 8.0, (0.05, 0.25)
+"""Then it may take so many times as long, at least and at most so many seconds (20 and 4 tokens/s each)."""
 LEAST_TOKENS = 2
 """A prompt goes on by at least this many tokens a step."""
 CAREFUL_TOKENS = 8
@@ -16,6 +18,15 @@ STEPS_BETWEEN_LOOKS = 200
 """So often a step reads no prompt, to learn how long that takes: under steady load there would never be one."""
 WEIGHT = 0.1
 """Of a new observation in a running mean."""
+
+
+def longest_step_s(alone_s: float, num_waiting: int) -> float:
+    """How long a step may be that reads prompts of so many who wait, beside answers that alone take so long."""
+    usual_s = SLOWDOWN * alone_s
+    if num_waiting < CROWD:
+        return usual_s
+    least_s, most_s = CROWDED_S
+    return max(usual_s, min(max(CROWDED_SLOWDOWN * alone_s, least_s), most_s))
 
 
 class StepBudget:
@@ -45,10 +56,8 @@ class StepBudget:
         alone_s = self._alone_s.get(kind)
         if alone_s is None or self._per_token_s is None:
             return min(CAREFUL_TOKENS, self._max_tokens)
-        most_s = SLOWDOWN * alone_s
-        if num_waiting > num_running:
-            most_s = max(CROWDED_SLOWDOWN * alone_s, CROWDED_S)
-        return min(max(int((most_s - alone_s) / self._per_token_s), LEAST_TOKENS), self._max_tokens)
+        left_s = longest_step_s(alone_s, num_waiting) - alone_s
+        return min(max(int(left_s / self._per_token_s), LEAST_TOKENS), self._max_tokens)
 
     def observe(self, num_running: int, num_prompt_tokens: int, seconds: float) -> None:
         """A step with so many running answers and prompt tokens took so long."""
