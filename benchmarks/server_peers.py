@@ -97,7 +97,9 @@ def serving(model: Path, home: Path | str, *options: str) -> Iterator[int]:
     """The port of `miaotui serve`, which keeps what it keeps in that folder; ready when this returns."""
     port = free_port()
     line = [sys.executable, "-m", "miaotui", "serve", str(model), "--port", str(port), "--log-format", "none"]
-    with up(OURS, [*line, *options], port, {**os.environ, "MIAOTUI_HOME": str(home)}):
+    # Where Python may not keep what it compiles, every start compiles all modules anew, which nobody's does otherwise.
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    with up(OURS, [*line, *options], port, {**environ, "MIAOTUI_HOME": str(home)}):
         yield port
 
 

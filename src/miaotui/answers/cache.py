@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from miaotui.answers.cases import case_key, pair_key
 from miaotui.answers.control import CacheControl
@@ -18,15 +18,15 @@ from miaotui.answers.entry import Entry, curated_key, entry_of
 from miaotui.answers.generation import Generations
 from miaotui.answers.leases import LEASE_S, Leases
 from miaotui.answers.level import Level
-from miaotui.answers.near.near import NearHits
-from miaotui.answers.near.prior import prior_of
-from miaotui.answers.nearby import Embed, Nearby
 from miaotui.answers.presence import Presence
 from miaotui.answers.question import Question, why_not_kept
 from miaotui.answers.row import Row
 from miaotui.answers.store import Claims, Filter, Name, Store
 from miaotui.answers.writer import Writer
 from miaotui.errors import MiaotuiError, StoreError
+
+if TYPE_CHECKING:
+    from miaotui.answers.nearby import Embed, Nearby
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +105,10 @@ class AnswerCache:
         delta: the probability of a wrong answer that one hit may have. embed: makes vectors with that model. model:
         what computes answers here; those that another one computed are not looked at.
         """
+        from miaotui.answers.near.near import NearHits  # word lists and guards: an eighth of a server's imports
+        from miaotui.answers.near.prior import prior_of
+        from miaotui.answers.nearby import Nearby
+
         hits = NearHits(self._read_genuine, prior_of(embedding_model), delta=delta)
         self._nearby = Nearby(hits, embed, self.put, lambda row: row.is_genuine(self._secret), model)
 
