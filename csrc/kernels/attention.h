@@ -150,7 +150,7 @@ MT_INLINE void prefetch(const uint8_t* ahead, int64_t offset) {
 
 // Pages of keys that share each number of a query that is loaded, and registers of values that share each weight: two make
 // enough chains of dot products to take turns.
-inline constexpr int kAtOnce = W == 16 ? 2 : 1;
+inline constexpr int kSharing = W == 16 ? 2 : 1;
 
 // Scores of ROWS query rows against the 16 tokens of each of PAGES pages of a split, from page i on.
 template <KvType TYPE, int ROWS, int PAGES>
@@ -200,8 +200,8 @@ MT_INLINE void score_pages(const AttentionTask& task, const AttentionScratch& s,
 template <KvType TYPE, int ROWS>
 MT_INLINE void score_split(const AttentionTask& task, const AttentionScratch& s, const Split& split, int row) {
     int i = split.first_page();
-    for (; i + kAtOnce <= split.end_page(); i += kAtOnce) score_pages<TYPE, ROWS, kAtOnce>(task, s, split, i, row);
-    if constexpr (kAtOnce > 1)
+    for (; i + kSharing <= split.end_page(); i += kSharing) score_pages<TYPE, ROWS, kSharing>(task, s, split, i, row);
+    if constexpr (kSharing > 1)
         for (; i < split.end_page(); ++i) score_pages<TYPE, ROWS, 1>(task, s, split, i, row);
 }
 
@@ -254,9 +254,9 @@ MT_INLINE void weigh_columns(const AttentionTask& task, const AttentionScratch& 
 template <KvType TYPE, int ROWS>
 MT_INLINE void weigh_values(const AttentionTask& task, const AttentionScratch& s, const Split& split, int row) {
     int d = 0;
-    for (; d + kAtOnce * W <= task.layout.head_dim; d += kAtOnce * W)
-        weigh_columns<TYPE, ROWS, kAtOnce>(task, s, split, d, row);
-    if constexpr (kAtOnce > 1)
+    for (; d + kSharing * W <= task.layout.head_dim; d += kSharing * W)
+        weigh_columns<TYPE, ROWS, kSharing>(task, s, split, d, row);
+    if constexpr (kSharing > 1)
         for (; d < task.layout.head_dim; d += W) weigh_columns<TYPE, ROWS, 1>(task, s, split, d, row);
 }
 
