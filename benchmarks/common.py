@@ -33,6 +33,11 @@ BUILT_WITH = {
 }
 
 
+def kept_bytecode() -> dict[str, str]:
+    """This process's environment, but Python may keep what it compiles: else every start compiles all modules anew."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def peer_python(name: str) -> str:
     """Interpreter of an environment with only that peer in it, made at the first call; MIAOTUI_PEERS is where."""
     folder = Path(os.environ.get("MIAOTUI_PEERS", ROOT / "build" / "peers")) / name

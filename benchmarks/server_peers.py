@@ -30,7 +30,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common import machine_facts, peer_python, resolve
+from common import kept_bytecode, machine_facts, peer_python, resolve
 from server_report import IN_PROCESS, OURS, OURS_INT8, Figures, keep, table, write
 
 START_S = 600
@@ -97,9 +97,7 @@ def serving(model: Path, home: Path | str, *options: str) -> Iterator[int]:
     """The port of `miaotui serve`, which keeps what it keeps in that folder; ready when this returns."""
     port = free_port()
     line = [sys.executable, "-m", "miaotui", "serve", str(model), "--port", str(port), "--log-format", "none"]
-    # Where Python may not keep what it compiles, every start compiles all modules anew, which nobody's does otherwise.
-    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    with up(OURS, [*line, *options], port, {**environ, "MIAOTUI_HOME": str(home)}):
+    with up(OURS, [*line, *options], port, {**kept_bytecode(), "MIAOTUI_HOME": str(home)}):
         yield port
 
 

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from common import figure, machine_facts, peer_python, resolve, with_range, write_record
+from common import figure, kept_bytecode, machine_facts, peer_python, resolve, with_range, write_record
 
 LLAMA = """
 import sys
@@ -27,7 +27,7 @@ def run_once(command: list[str]) -> tuple[float, float]:
     start = time.perf_counter()
     null = os.open(os.devnull, os.O_WRONLY)
     actions = [(os.POSIX_SPAWN_DUP2, null, 1), (os.POSIX_SPAWN_DUP2, null, 2)]
-    pid = os.posix_spawn(command[0], command, os.environ, file_actions=actions)
+    pid = os.posix_spawn(command[0], command, kept_bytecode(), file_actions=actions)
     _, status, usage = os.wait4(pid, 0)
     os.close(null)
     if status:

@@ -56,6 +56,11 @@ def test_sampling_params_need_no_native_module() -> None:
     assert not modules_after("import miaotui; miaotui.SamplingParams, miaotui.Receipt") & HEAVY
 
 
+def test_a_server_loads_neither_near_hits_nor_drafters_before_they_are_asked_for() -> None:
+    loaded = modules_after("import miaotui.server.process, miaotui.cli.serve_models")
+    assert not loaded & {"miaotui.answers.near.near", "miaotui.adaptive.adaptive_drafter"}
+
+
 def test_using_the_engine_never_loads_a_training_framework() -> None:
     loaded = modules_after("import miaotui; miaotui.LLM")
     assert not loaded & {"torch", "transformers", "huggingface_hub", "gguf"}

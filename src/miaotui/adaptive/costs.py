@@ -13,7 +13,7 @@ from miaotui.adaptive.step_time import StepTime
 from miaotui.adaptive.typical import Typical
 from miaotui.core import Plan, Receipt
 from miaotui.engine.prospect import Load, Prospect
-from miaotui.engine.step_budget import CAREFUL_TOKENS, LEAST_TOKENS, longest_step_s
+from miaotui.engine.step_budget import CAREFUL_TOKENS, tokens_that_fit
 from miaotui.engine.step_work import ATTENTION_UNIT, StepWork
 
 FIRST_LOOK_MS: Mapping[str, float] = {"exact": 0.3, "near": 12.0}
@@ -196,6 +196,5 @@ def tokens_beside(steps: StepTime, num_answering: int, *, num_waiting: int = 1) 
     if not steps.num_seen:
         return CAREFUL_TOKENS
     alone_ms = answering_ms(steps, num_answering, 0)
-    most_ms = 1e3 * longest_step_s(alone_ms / 1e3, num_waiting)
-    per_token_ms = (reading_ms(steps, num_answering, 64, 0) - alone_ms) / 64
-    return min(max(int((most_ms - alone_ms) / max(per_token_ms, 1e-9)), LEAST_TOKENS), MOST_PROMPT_TOKENS)
+    per_token_ms = max((reading_ms(steps, num_answering, 64, 0) - alone_ms) / 64, 1e-9)
+    return tokens_that_fit(alone_ms / 1e3, per_token_ms / 1e3, num_waiting, MOST_PROMPT_TOKENS)

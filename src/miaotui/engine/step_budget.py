@@ -29,6 +29,12 @@ def longest_step_s(alone_s: float, num_waiting: int) -> float:
     return max(usual_s, min(max(CROWDED_SLOWDOWN * alone_s, least_s), most_s))
 
 
+def tokens_that_fit(alone_s: float, per_token_s: float, num_waiting: int, most: int) -> int:
+    """How many prompt tokens make a step that long, if each adds so much to it; at most so many."""
+    left_s = longest_step_s(alone_s, num_waiting) - alone_s
+    return min(max(int(left_s / per_token_s), LEAST_TOKENS), most)
+
+
 class StepBudget:
     """Learns what steps cost, and from that how many prompt tokens fit one.
 
@@ -56,8 +62,7 @@ class StepBudget:
         alone_s = self._alone_s.get(kind)
         if alone_s is None or self._per_token_s is None:
             return min(CAREFUL_TOKENS, self._max_tokens)
-        left_s = longest_step_s(alone_s, num_waiting) - alone_s
-        return min(max(int(left_s / self._per_token_s), LEAST_TOKENS), self._max_tokens)
+        return tokens_that_fit(alone_s, self._per_token_s, num_waiting, self._max_tokens)
 
     def observe(self, num_running: int, num_prompt_tokens: int, seconds: float) -> None:
         """A step with so many running answers and prompt tokens took so long."""
