@@ -8,6 +8,7 @@ BUILD_DIR ?= build/dev
 BENCH := build/bench
 NATIVE_FLAGS ?=
 TESTS ?= tests
+PROCESSES ?= 2
 override Q := $(value Q)
 export Q MODEL
 PYTHON_ENV := .venv/bin/python
@@ -32,14 +33,14 @@ build: ## rebuild the native module; NATIVE_FLAGS=-DMIAOTUI_WERROR=ON with anoth
 	@scripts/setup.sh run
 	@scripts/build.sh $(BUILD_DIR) $(NATIVE_FLAGS)
 
-test: ## run all tests (TESTS=tests/formats runs some), fetching two models and a browser for them
+test: ## run all tests (TESTS=tests/formats runs some) in two processes (PROCESSES=0: in one), fetching two models and a browser for them
 	@scripts/setup.sh test
 	@scripts/browser.sh
 	@scripts/build.sh build/dev $(NATIVE_FLAGS)
 	@scripts/services.sh
 	@for model in smollm2:135m minilm; do .venv/bin/miaotui pull $$model >/dev/null || \
 	  echo "miaotui: tests that need the real $$model are skipped" >&2; done
-	$(PYTHON_ENV) -m pytest $(TESTS)
+	$(PYTHON_ENV) -m pytest -n $(PROCESSES) --dist loadfile $(TESTS)
 
 soak: ## a server under load for half an hour: leaks, overload, disconnects, tenants; into build/soak.json (SOAK_MIXED_S=60 scales it)
 	@scripts/setup.sh test

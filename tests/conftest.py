@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -38,6 +39,18 @@ def report_faults() -> Callable[[str, int, int], None]:
             pytest.fail(line)
 
     return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand this process's figures to the one that reports, where the suite runs as several (`make test`)."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["fault_lines"] = _fault_lines
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take another process's figures; a process that died has none, and its test is reported as failed."""
+    _fault_lines.extend(getattr(node, "workeroutput", {}).get("fault_lines", []))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -294,7 +294,7 @@ nb::object kernel_attention(const std::string& tier, const std::string& kv_dtype
                                  stride,
                                  scratch.data()};
         if (!shared) {
-            table.attention(task);
+            table.attention(task, nullptr);
             continue;
         }
         const int64_t part = attention_part_floats(task.num_rows(), head_dim);

@@ -178,8 +178,10 @@ MT_INLINE void score_pages(const AttentionTask& task, const AttentionScratch& s,
                 unrolled<PAGES, ROWS>([&](int p, int r) MT_LAMBDA { acc[p][r] = add(acc[p][r], to_f32(dots[p][r])); });
             }
             unrolled<PAGES>([&](int p) MT_LAMBDA {
-                const auto* scales = reinterpret_cast<const float*>(split.pages[i + p] + task.layout.codes_bytes());
-                const F32 scale = load(scales + lane);
+                const int64_t scales = task.layout.codes_bytes();  // of keys, and in the other half of values
+                prefetch<ROWS>(split.ahead[i + p], scales);
+                prefetch<ROWS>(split.ahead[i + p], task.layout.half_bytes() + scales);
+                const F32 scale = load(reinterpret_cast<const float*>(split.pages[i + p] + scales) + lane);
                 unrolled<ROWS>([&](int r)
                                    MT_LAMBDA { acc[p][r] = mul(mul(acc[p][r], scale), set1(s.q_scales[row + r])); });
             });
@@ -398,13 +400,26 @@ static void write_result(const AttentionTask& task, const AttentionScratch& s) {
     }
 }
 
-// At most 64 rows (tokens × group) a task.
-static void attention(const AttentionTask& task) {
+// The page to ask for beside this one: a split further on, or as far into `next`.
+static const uint8_t* page_ahead(const AttentionTask& task, const AttentionTask* next, int number) {
+    const int first = task.first_page(), num_pages = task.end_page() - first;
+    const int distance = num_pages < kSplitPages ? num_pages : kSplitPages, further = number + distance;
+    if (further < task.end_page()) return task.page(further);
+    if (next == nullptr) return task.page(number);
+    const int there = next->first_page() + further - task.end_page(), last = next->end_page() - 1;
+    return next->page(there < last ? there : last);
+}
+
+// At most 64 rows (tokens × group) a task. next: the task that this thread runs afterwards, or null.
+static void attention(const AttentionTask& task, const AttentionTask* next) {
     const AttentionScratch s(task, nullptr);
     load_queries(task, s);
     open_result(task, s);
     for (int number = task.first_split(); number < task.end_split(); ++number) {
-        attend_split(task, s, number, nullptr);
+        const uint8_t* ahead[kSplitPages];
+        for (int i = 0, page = number * kSplitPages; i < kSplitPages; ++i, ++page)
+            if (page >= task.first_page() && page < task.end_page()) ahead[i] = page_ahead(task, next, page);
+        attend_split(task, s, number, ahead);
         merge_part(task, s);
     }
     write_result(task, s);

@@ -55,6 +55,8 @@ struct AttentionTask {
     int begin() const {  // first position that any of the rows sees
         return window > 0 && positions[0] + 1 > window ? positions[0] + 1 - window : 0;
     }
+    int first_page() const { return begin() / kPageTokens; }
+    int end_page() const { return (end() + kPageTokens - 1) / kPageTokens; }
     int first_split() const { return begin() / kSplitTokens; }
     int end_split() const { return (end() + kSplitTokens - 1) / kSplitTokens; }
 };

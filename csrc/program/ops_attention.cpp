@@ -125,11 +125,14 @@ public:
         if (num_tasks < std::min<int64_t>(kFewTasks * step.num_threads, kMaxSharedTasks) &&
             run_shared(step, worker, num_tiles, num_tasks))
             return;
-        for (int64_t item = worker.claim(); item < num_tasks; item = worker.claim()) {
-            const Task task = task_of(step, worker, num_tiles, item);
-            kernels().attention(task.kernel);
+        Task task{}, next{};
+        worker.for_chunks(num_tasks, 1, [&](int64_t item, int64_t later) {
+            const bool first = next.kernel.num_tokens == 0, last = later >= num_tasks;
+            task = first ? task_of(step, worker, num_tiles, item) : next;
+            if (!last) next = task_of(step, worker, num_tiles, later);
+            kernels().attention(task.kernel, last ? nullptr : &next.kernel);
             quantize(step, task);
-        }
+        });
     }
 
 private:

@@ -6,6 +6,7 @@ how long any step takes, so that whole requests can be added up from steps.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence as Row
 
 from miaotui.adaptive.drift import Drift
@@ -17,7 +18,10 @@ FEW_TOKENS, SOME_TOKENS = 4, 32
 tokens share what was unpacked: its price is learned apart in each of these ranges."""
 PRIOR_MS = (6.0, 1.0, 1.5, 1.2, 0.3, 0.2)
 """Milliseconds of a step, of each of its tokens in the three ranges, of a row of logits, and of a thousand pairs in
-attention, for a small model; only their proportions count, for the first step seen sets their size."""
+attention, for a small model; only their proportions count, for the first steps seen set their size."""
+FIRST_STEPS = 5
+"""So many steps set the size of PRIOR_MS, by the median: of one alone, as often a process's slowest, it would be
+taken up as the machine's speed and never be learned away."""
 SPEED_GAIN = 0.05
 """Share of a step's surprise that is put down to how fast the machine is now."""
 
@@ -28,6 +32,7 @@ class StepTime:
     def __init__(self) -> None:
         self._fit = RobustFit(PRIOR_MS)
         self._speed = Drift(SPEED_GAIN)
+        self._first: list[tuple[Row[float], float]] | None = []
 
     @property
     def num_seen(self) -> int:
@@ -61,8 +66,23 @@ class StepTime:
         features, ms = _features(work), (seconds - work.drafting_s) * 1e3
         if ms <= 0 or not work.num_tokens:
             return
-        if not self._fit.num_seen:
-            self._fit = RobustFit([price * ms / self._fit.predict(features) for price in PRIOR_MS])
+        if self._first is None:
+            self._learn(features, ms)
+            return
+        self._first.append((features, ms))
+        self._begin(self._first)
+        if len(self._first) == FIRST_STEPS:
+            self._first = None
+
+    def _begin(self, first: list[tuple[Row[float], float]]) -> None:
+        """Learn from these anew, with prices of the size of most of them."""
+        prior = RobustFit(PRIOR_MS)
+        size = statistics.median_low(ms / prior.predict(features) for features, ms in first)
+        self._fit, self._speed = RobustFit([price * size for price in PRIOR_MS]), Drift(SPEED_GAIN)
+        for features, ms in first:
+            self._learn(features, ms)
+
+    def _learn(self, features: Row[float], ms: float) -> None:
         speed = self._speed.factor
         self._speed.observe(self._fit.predict(features), ms)
         self._fit.observe(features, ms / speed)
@@ -73,6 +93,7 @@ class StepTime:
         begun = cls()
         begun._fit = RobustFit([max(price, 1e-6) for price in prices_ms])
         begun._fit.num_seen = 1
+        begun._first = None
         return begun
 
 
