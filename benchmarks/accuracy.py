@@ -4,8 +4,8 @@ usage: accuracy.py [--prompts N] [--activations int16] [--kv-dtype f16] [--bfloa
 
 The float32 path continues each of ten MT-bench prompts greedily by 64 tokens. Both paths then score that text (teacher
 forcing), and the integer path continues the prompt on its own. The tests hold the float32 path to transformers.
---bfloat16: instead of the integer path, the same weights in a Hugging Face folder, computed by transformers in bfloat16, as
-engines do that quantize nothing.
+--bfloat16: instead of the integer path, the same weights in a Hugging Face folder, computed by transformers in
+bfloat16, as engines do that quantize nothing.
 """
 
 from __future__ import annotations

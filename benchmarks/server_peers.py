@@ -1,7 +1,7 @@
 """Servers beside each other under the same load, and beside the same engine without HTTP.
 
 usage: server_peers.py [--rounds N] [--clients 1,4,8,16,32] [--prompts 64,512] [--output-tokens N] [--requests N]
-                       [--servers NAME,…] [--vllm HF_MODEL] [--vllm-dtype TYPE] [--out FILE.json] [MODEL]
+                       [--warmup N] [--servers NAME,…] [--vllm HF_MODEL] [--vllm-dtype TYPE] [--out FILE.json] [MODEL]
                                                                                          (default: smollm2:135m)
 In every round each server is started, measured by `miaotui bench serve` and ended, the order turning from round to
 round; prompts are never repeated. "in process" is `AsyncLLM` under the same closed loops: what it has over the server
@@ -9,7 +9,8 @@ is what HTTP costs; "miaotui int8" is the server with --activations int8. llama-
 answers one request after the other. --vllm names a Hugging Face model, since vLLM does not read every GGUF file; its
 figures are of other weights. By itself it computes in bfloat16; --vllm-dtype float32 is faster on processors that lack
 instructions for that. --servers measures some only (miaotui, miaotui-int8, in-process, llama-cpp-python, vllm): a round
-of all takes long. Ratios are of the same round. --out also writes every figure, and a table.
+of all takes long. --warmup: our pool of KV pages takes memory as it is first written to, once; so many requests fill
+it, where steady load is to be measured. Ratios are of the same round. --out also writes every figure, and a table.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def over_http(server: str, model: Path, prompts: list[int], seed: int, arguments
     with up(server, command(server, model, port, arguments), port) as url:
         for prompt_tokens in prompts:
             line = [sys.executable, "-m", "miaotui", "bench", "serve", url, "--json", "--exact-output"]
-            line += ["--endpoint", "completions", "--warmup", "4", "--seed", str(seed)]
+            line += ["--endpoint", "completions", "--warmup", str(arguments.warmup), "--seed", str(seed)]
             line += ["--clients", ",".join(map(str, arguments.clients)), "--requests", str(arguments.requests)]
             line += ["--prompt-tokens", str(prompt_tokens), "--output-tokens", str(arguments.output_tokens)]
             done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=False)
@@ -120,7 +121,7 @@ def in_process(model: Path, prompts: list[int], seed: int, arguments: argparse.N
     """The same from a process that holds the engine itself."""
     for prompt_tokens in prompts:
         asked = {"clients": arguments.clients, "prompt_tokens": prompt_tokens, "seed": seed, "model": str(model)}
-        asked |= {"output_tokens": arguments.output_tokens, "requests": arguments.requests}
+        asked |= {"output_tokens": arguments.output_tokens, "requests": arguments.requests, "warmup": arguments.warmup}
         line = [sys.executable, __file__, "--in-process", json.dumps(asked)]
         done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
@@ -160,9 +161,9 @@ async def measure_in_process(asked: dict[str, Any]) -> list[dict[str, Any]]:
             return outcome
 
         runs = []
-        for number, clients in enumerate([min(4, most), *asked["clients"]]):  # the first only warms up
+        for number, clients in enumerate([min(asked["warmup"], most), *asked["clients"]]):  # the first only warms up
             run = Run(Level(clients=clients), clock.now(), time.process_time())
-            shapes = islice(demand.shapes(), asked["requests"] if number else 4)
+            shapes = islice(demand.shapes(), asked["requests"] if number else asked["warmup"])
             await closed_loop(writer.jobs(shapes, number), clients, ask, run.record, clock)
             runs.append(run_document(run, Slo()))
     return runs[1:]
@@ -208,6 +209,7 @@ def main() -> None:
     parser.add_argument("--output-tokens", type=int, default=64)
     parser.add_argument("--requests", type=int, default=64, help="requests for each number of clients")
     parser.add_argument("--servers", type=servers, metavar="NAME,…", help="default: all, vllm only with --vllm")
+    parser.add_argument("--warmup", type=int, default=4, metavar="N", help="uncounted requests before (default: 4)")
     parser.add_argument("--vllm", metavar="HF_MODEL")
     parser.add_argument("--vllm-dtype", metavar="TYPE", default="auto")
     parser.add_argument("--out", type=Path)
