@@ -89,11 +89,11 @@ def test_it_introduces_itself_answers_and_ends_on_sigterm(tiny_model: Path, tmp_
         assert httpx.get(url + "/v1/models").status_code == 401
         with httpx.stream("POST", url + "/v1/completions", json=body, headers=headers) as reply:
             lines = reply.iter_lines()
-            next(lines)
+            first = next(lines)  # with the whole answer in it, where the machine is busy
             process.send_signal(signal.SIGTERM)
-            rest = [line for line in lines if line.startswith("data: ")]
-        assert rest[-1] == "data: [DONE]"
-        assert json.loads(rest[-2][6:])["choices"][0]["finish_reason"] == "length"
+            events = [line for line in (first, *lines) if line.startswith("data: ")]
+        assert events[-1] == "data: [DONE]"
+        assert json.loads(events[-2][6:])["choices"][0]["finish_reason"] == "length"
         assert process.wait(30) == 0
 
 

@@ -177,7 +177,7 @@ def _own_template(args: Namespace) -> str | None:
     try:
         return Path(args.chat_template).read_text("utf-8")
     except (OSError, ValueError) as error:
-        raise InvalidRequestError(f"--chat-template {args.chat_template!r:.80} cannot be read: {error}") from None
+        raise InvalidRequestError(f"--chat-template {args.chat_template!r} cannot be read: {error}") from None
 
 
 def opening(system: str | None) -> list[dict[str, str]]:
