@@ -171,7 +171,7 @@ def choose(direct_s: Callable[[int], float], panels_s: Callable[[int], float]) -
     return choices["panel_tokens"], gains
 
 
-@pytest.mark.parametrize("crossing", PANEL_TOKENS)
+@pytest.mark.parametrize("crossing", [*PANEL_TOKENS, NEVER])
 def test_the_crossing_is_found(crossing: int) -> None:
     chosen, gains = choose(lambda n: n * 1.0, lambda n: n * (0.8 if n >= crossing else 1.25))
     assert chosen == crossing

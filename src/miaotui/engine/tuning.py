@@ -25,13 +25,14 @@ from miaotui.errors import ModelFileError
 from miaotui.formats.spec import ModelSpec
 from miaotui.graph.compile import CompiledProgram
 
-VERSION = 3
+VERSION = 4
 """Of the file and of the way of measuring: choices made in another way are made again."""
 MIN_WEIGHT_BYTES = 16 << 20
 """Smaller models are fast with any choice, and a measurement would be mostly noise."""
 
-PANEL_TOKENS = (8, 16, 32, 48, 64, 96)
+PANEL_TOKENS = (8, 16, 32, 48, 64, 96, 160, 256)
 NEVER = 1 << 20
+"""Where unpacking first pays with no number of tokens: the scales of Q4_1 are cheap to read each time."""
 DISPLACING_BYTES = 64 << 20
 """So many bytes of other weights leave nothing of a layer in the caches."""
 
@@ -155,11 +156,11 @@ def apply(compiled: CompiledProgram, tuning: Tuning) -> bool:
 
 def describe(tuning: Tuning) -> list[tuple[str, str]]:
     """Choices and gains as lines for people: (what, how)."""
-    choices = tuning.choices
+    choices, panel_tokens = tuning.choices, tuning.choices["panel_tokens"]
     gains = ", ".join(f"{name} {gain:.2f} times" for name, gain in tuning.gains.items())
     lines = [
         ("threads", f"{choices['short_threads']} for decoding, {choices['long_threads']} for reading prompts"),
-        ("weights unpacked first", f"from {choices['panel_tokens']} tokens a step on"),
+        ("weights unpacked first", "never" if panel_tokens >= NEVER else f"from {panel_tokens} tokens a step on"),
         ("blocks at a time", str(choices["panel_blocks"])),
         ("faster than the defaults", gains or "no: the defaults are the best here"),
     ]
@@ -254,7 +255,10 @@ def _choose_panel_tokens(bench: _Bench, choices: dict[str, int], gains: dict[str
         if times is None:
             return False
         ratios.append(math.log(times[1] / times[0]))
-    regrets = {first: sum(r for n, r in zip(PANEL_TOKENS, ratios, strict=True) if n >= first) for first in PANEL_TOKENS}
+    regrets = {
+        first: sum(r for n, r in zip(PANEL_TOKENS, ratios, strict=True) if n >= first)
+        for first in (*PANEL_TOKENS, NEVER)
+    }
     best = min(regrets, key=regrets.__getitem__)
     between = [n for n in PANEL_TOKENS if min(best, choices["panel_tokens"]) <= n < max(best, choices["panel_tokens"])]
     gain = math.exp((regrets[choices["panel_tokens"]] - regrets[best]) / len(between)) if between else 1.0
