@@ -200,6 +200,13 @@ nb::object kernel_encoder_attention(const std::string& tier, const Matrix<float>
     return float_array(y.data(), {static_cast<size_t>(end_row - first_row), q.shape(1)});
 }
 
+nb::object kernel_row_peak(const std::string& tier, const Vector<float>& x) {
+    expect(x.size() > 0, "there is no value");
+    RowPeak peak;
+    table_of(tier).row_peak(x.data(), static_cast<int64_t>(x.size()), &peak);
+    return nb::make_tuple(peak.maximum, peak.index, peak.is_usable);
+}
+
 nb::object kernel_max(const std::string& tier, const Vector<float>& a, const Vector<float>& b) {
     expect(a.size() == b.size(), "a and b differ in size");
     std::vector<float> y(a.size());
@@ -332,6 +339,7 @@ void bind_kernels(nb::module_& m) {
           nb::arg("up") = nb::none());
     m.def("kernel_add", &kernel_add, nb::arg("tier"), nb::arg("a"), nb::arg("b"));
     m.def("kernel_max", &kernel_max, nb::arg("tier"), nb::arg("a"), nb::arg("b"));
+    m.def("kernel_row_peak", &kernel_row_peak, nb::arg("tier"), nb::arg("x"));
     m.def("kernel_depthwise", &kernel_depthwise, nb::arg("tier"), nb::arg("x"), nb::arg("filters"), nb::arg("height"),
           nb::arg("width"), nb::arg("line"));
     m.def("kernel_softcap", &kernel_softcap, nb::arg("tier"), nb::arg("x"), nb::arg("cap"));

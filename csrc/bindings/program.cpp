@@ -322,6 +322,8 @@ void bind_program(nb::module_& m) {
         .def_prop_ro("nbytes", &KvPool::bytes)
         .def_prop_ro("num_blocks", &KvPool::num_blocks)
         .def_prop_ro("page_bytes", &KvPool::block_stride)
+        .def("populate", &KvPool::populate, nb::arg("first_block"), nb::arg("num_blocks"),
+             nb::call_guard<nb::gil_scoped_release>())
         .def("read_page", &read_page, nb::arg("block"))
         .def("write_page", &write_page, nb::arg("block"), nb::arg("data"))
         .def_prop_ro_static("BLOCK_TOKENS", [](nb::handle) { return kPageTokens; })

@@ -4,6 +4,7 @@
 
 #include "kernels/inline.h"
 #include "kernels/packed.h"
+#include "kernels/row_peak.h"
 
 namespace miaotui::MIAOTUI_TIER {
 
@@ -241,6 +242,44 @@ static void softcap(const float* x, float cap, int64_t n, float* y) {
         store(lanes, mul(c, sub(one, div(two, add(e, one)))));
         for (int64_t k = 0; k < count; ++k) y[i + k] = lanes[k];
     }
+}
+
+// One pass over the row, block by block; of the block that holds the maximum, another for its place.
+static void row_peak(const float* x, int64_t n, RowPeak* peak) {
+    constexpr int64_t kBlock = 1024;
+    constexpr int kRegisters = 4;
+    constexpr float kInfinity = __builtin_inff();
+    const F32 lowest = set1(-__FLT_MAX__);
+    F32 highest[kRegisters], zeros[kRegisters];  // 0 · x, which is NaN for NaN and +∞; −∞ was lifted before
+    for (F32& z : zeros) z = zero();
+    float maximum = -kInfinity;
+    bool is_usable = true;
+    int64_t best = 0;
+    for (int64_t block = 0; block < n; block += kBlock) {
+        const int64_t end = block + kBlock < n ? block + kBlock : n;
+        for (F32& h : highest) h = set1(-kInfinity);
+        int64_t i = block;
+        for (; i + kRegisters * W <= end; i += kRegisters * W)
+            unrolled<kRegisters>([&](int r) MT_LAMBDA {
+                const F32 value = load(x + i + r * W);
+                highest[r] = max(value, highest[r]);
+                zeros[r] = fma(max(lowest, value), zero(), zeros[r]);
+            });
+        float largest = highest_lane(max(max(highest[0], highest[1]), max(highest[2], highest[3])));
+        for (; i < end; ++i) {
+            largest = x[i] > largest ? x[i] : largest;
+            is_usable = is_usable && x[i] < kInfinity;
+        }
+        if (largest > maximum) {
+            maximum = largest;
+            best = block;
+        }
+    }
+    float lanes[W];
+    store(lanes, add(add(zeros[0], zeros[1]), add(zeros[2], zeros[3])));
+    for (const float lane : lanes) is_usable = is_usable && lane == 0.0F;
+    while (best + 1 < n && x[best] != maximum) ++best;
+    *peak = {maximum, static_cast<int32_t>(best), is_usable};
 }
 
 }  // namespace miaotui::MIAOTUI_TIER

@@ -7,6 +7,7 @@
 #include "kernels/kv_layout.h"
 #include "kernels/packed.h"
 #include "kernels/quantize_task.h"
+#include "kernels/row_peak.h"
 
 namespace miaotui {
 

@@ -1,5 +1,8 @@
 #include "program/kv_pool.h"
 
+#include <sys/mman.h>
+
+#include <algorithm>
 #include <string>
 
 #include "base/error.h"
@@ -29,6 +32,19 @@ KvPool::KvPool(int num_layers, int num_kv_heads, int head_dim, int num_blocks, K
     constexpr int64_t kMostBytes = int64_t{1} << 46;
     check("num_blocks", num_blocks, 1, kMostBytes / block_bytes(num_layers, num_kv_heads, head_dim, type));
     memory_ = AlignedBuffer(static_cast<size_t>(num_blocks * block_stride()), Pages::huge);
+}
+
+bool KvPool::populate(int64_t first_block, int64_t num_blocks) const {
+    check("first block", first_block, 0, num_blocks_);
+    check("number of blocks", num_blocks, 0, num_blocks_ - first_block);
+#ifdef MADV_POPULATE_WRITE
+    constexpr int64_t kOsPage = 4096;
+    const int64_t begin = first_block * block_stride() / kOsPage * kOsPage;
+    const int64_t end = (first_block + num_blocks) * block_stride();
+    return madvise(memory_.data() + begin, static_cast<size_t>(end - begin), MADV_POPULATE_WRITE) == 0;
+#else
+    return false;
+#endif
 }
 
 int64_t KvPool::block_bytes(int num_layers, int num_kv_heads, int head_dim, KvType type) {

@@ -23,6 +23,9 @@ public:
         return memory_.data() + (int64_t{layer} * num_kv_heads_ + kv_head) * layout_.page_bytes();
     }
 
+    // Has the OS give memory for blocks, whose contents stay as they are; false where it has no call for that, or no memory.
+    bool populate(int64_t first_block, int64_t num_blocks) const;
+
     // Bytes of one block over all layers. Throws BadInput as the constructor does.
     static int64_t block_bytes(int num_layers, int num_kv_heads, int head_dim, KvType type);
 

@@ -242,25 +242,25 @@ void Sampler::keep_candidates(std::span<const float> row, float maximum) const {
 int32_t Sampler::sample(std::span<const float> logits, std::span<const uint32_t> allowed) const {
     check_width(logits, allowed);
     const std::span<const float> row = adjusted(logits, allowed);
-    const float maximum = checked_maximum(row);
-    if (config_.temperature < kGreedyTemperature) return first_equal(row, maximum);
+    const RowPeak peak = checked_peak(row);
+    if (config_.temperature < kGreedyTemperature) return peak.index;
     const double share = philox_uniform(config_.seed, config_.stream, static_cast<uint64_t>(num_accepted_));
     Scratch& work = scratch();
     if (config_.top_k <= 0 && config_.top_p >= 1.0f && config_.min_p <= 0.0f) {
         work.weights.resize(row.size());
-        const double total = exponential_sum(row, maximum, config_.temperature, work.weights.data());
+        const double total = exponential_sum(row, peak.maximum, config_.temperature, work.weights.data());
         return draw(work.weights, total, share);
     }
-    keep_candidates(row, maximum);
+    keep_candidates(row, peak.maximum);
     return draw(work.candidates, share);
 }
 
 std::vector<Candidate> Sampler::distribution(std::span<const float> logits, std::span<const uint32_t> allowed) const {
     check_width(logits, allowed);
     const std::span<const float> row = adjusted(logits, allowed);
-    const float maximum = checked_maximum(row);
-    if (config_.temperature < kGreedyTemperature) return {{1.0f, first_equal(row, maximum)}};
-    keep_candidates(row, maximum);
+    const RowPeak peak = checked_peak(row);
+    if (config_.temperature < kGreedyTemperature) return {{1.0f, peak.index}};
+    keep_candidates(row, peak.maximum);
     std::vector<Candidate> kept = scratch().candidates;
     double total = 0.0;
     for (const Candidate& c : kept) total += static_cast<double>(c.value);
@@ -273,14 +273,14 @@ double log_probability(std::span<const float> logits, int32_t token) {
         throw BadInput("token id " + std::to_string(token) + " is outside the vocabulary of " +
                        std::to_string(logits.size()));
     }
-    const float maximum = checked_maximum(logits);
+    const float maximum = checked_peak(logits).maximum;
     const double logsum = std::log(exponential_sum(logits, maximum, 1.0f, nullptr));
     return static_cast<double>(logits[static_cast<size_t>(token)]) - static_cast<double>(maximum) - logsum;
 }
 
 std::vector<Candidate> top_log_probabilities(std::span<const float> logits, int32_t count) {
     if (count <= 0) return {};
-    const float maximum = checked_maximum(logits);
+    const float maximum = checked_peak(logits).maximum;
     const double logsum = std::log(exponential_sum(logits, maximum, 1.0f, nullptr));
     Scratch& work = scratch();
     std::vector<Candidate> top;

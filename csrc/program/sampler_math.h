@@ -10,6 +10,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "kernels/table.h"
 
 namespace miaotui {
 
@@ -40,35 +41,17 @@ inline Float4 exp_nonpositive(Float4 x) {
 
 inline float exp_nonpositive(float x) { return exp_nonpositive(Float4{x, x, x, x})[0]; }
 
-// Largest value; throws BadInput if any is NaN or the largest is infinite.
-inline float checked_maximum(std::span<const float> row) {
-    constexpr float kLowest = -std::numeric_limits<float>::infinity();
-    float lanes[kLanes];
-    int32_t unordered[kLanes] = {};
-    std::fill(lanes, lanes + kLanes, kLowest);
-    size_t i = 0;
-    for (; i + kLanes <= row.size(); i += kLanes) {
-        for (size_t j = 0; j < kLanes; ++j) {
-            const float x = row[i + j];
-            lanes[j] = x > lanes[j] ? x : lanes[j];
-            unordered[j] |= x != x ? 1 : 0;
-        }
-    }
-    float maximum = kLowest;
-    int32_t any_nan = 0;
-    for (; i < row.size(); ++i) {
-        maximum = row[i] > maximum ? row[i] : maximum;
-        any_nan |= row[i] != row[i] ? 1 : 0;
-    }
-    for (size_t j = 0; j < kLanes; ++j) {
-        maximum = lanes[j] > maximum ? lanes[j] : maximum;
-        any_nan |= unordered[j];
-    }
-    if (any_nan != 0 || !(maximum > kLowest) || maximum == -kLowest) {
+// The largest value and where it first is; throws BadInput if any is NaN or the largest is infinite.
+inline RowPeak checked_peak(std::span<const float> row) {
+    constexpr float kInfinity = std::numeric_limits<float>::infinity();
+    RowPeak peak;
+    kernels().row_peak(row.data(), static_cast<int64_t>(row.size()), &peak);
+    if (!peak.is_usable || peak.maximum == -kInfinity) {
+        const bool any_nan = std::any_of(row.begin(), row.end(), [](float x) { return x != x; });
         throw BadInput(std::string("the model computed logits that are ") + (any_nan ? "not numbers" : "not finite") +
                        ": its weights are damaged, or values overflow");
     }
-    return maximum;
+    return peak;
 }
 
 // Calls visit(id) for every value ≥ cut, ids ascending; blocks without a hit cost one vector comparison.
@@ -86,18 +69,6 @@ inline void visit_at_least(std::span<const float> row, float cut, Visit visit) {
     for (; i < row.size(); ++i) {
         if (row[i] >= cut) visit(static_cast<int32_t>(i));
     }
-}
-
-// Lowest index that holds `value`, which must occur.
-inline int32_t first_equal(std::span<const float> row, float value) {
-    size_t i = 0;
-    for (; i + kLanes <= row.size(); i += kLanes) {
-        int32_t hit = 0;
-        for (size_t j = 0; j < kLanes; ++j) hit |= row[i + j] == value ? 1 : 0;
-        if (hit != 0) break;
-    }
-    while (row[i] != value) ++i;
-    return static_cast<int32_t>(i);
 }
 
 // weights[i] = e^((row[i] - maximum) / temperature).

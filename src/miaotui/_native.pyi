@@ -127,6 +127,9 @@ class KvPool:
     def page_bytes(self) -> int:
         """Bytes of one page over all layers."""
 
+    def populate(self, first_block: int, num_blocks: int) -> bool:
+        """Have the OS give memory for pages, whose contents stay; False where it has no call for that, or no memory."""
+
     def read_page(self, block: int) -> _Bytes:
         """Return a copy of a page."""
 
@@ -310,6 +313,7 @@ def kernel_encoder_attention(
 
 def kernel_add(tier: str, a: _Floats, b: _Floats) -> _Floats: ...
 def kernel_max(tier: str, a: _Floats, b: _Floats) -> _Floats: ...
+def kernel_row_peak(tier: str, x: _Floats) -> tuple[float, int, bool]: ...
 def kernel_depthwise(tier: str, x: _Floats, filters: _Floats, height: int, width: int, line: int) -> _Floats:
     """Filters [terms * height * width, columns] over rows [lines * line, columns]: [line - width + 1, terms * columns].
 

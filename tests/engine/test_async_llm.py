@@ -7,11 +7,13 @@ import threading
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from miaotui import LLM, SamplingParams
 from miaotui.engine.async_llm import AsyncLLM
+from miaotui.engine.pages_ahead import PagesAhead
 from miaotui.errors import (
     ContextLengthError,
     EngineStoppedError,
@@ -43,6 +45,25 @@ async def idle(llm: AsyncLLM) -> None:
         llm._thread.submit(lambda engine: loop.call_soon_threadsafe(done.set))
         await done.wait()
         done.clear()
+
+
+def test_pages_get_memory_while_there_is_nothing_to_do_and_work_comes_first(tiny_model: Path) -> None:
+    class Ahead:
+        """Never has enough."""
+
+        num_turns = 0
+
+        def go_on(self) -> bool:
+            self.num_turns += 1
+            return False
+
+    async def use(llm: AsyncLLM) -> None:
+        llm.llm.loaded.engine.ahead = ahead = cast("PagesAhead", Ahead())
+        while ahead.num_turns < 3:
+            await asyncio.sleep(0.01)
+        assert (await llm.generate("the", GREEDY)).text
+
+    run(tiny_model, use)
 
 
 def hold_steps(llm: AsyncLLM, monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -220,6 +221,12 @@ def test_what_is_no_file_or_folder_is_refused(text: str) -> None:
     with pytest.raises(ModelNotFoundError) as caught:
         local_path(text)
     assert len(str(caught.value)) < 6000
+
+
+def test_the_whole_path_of_a_missing_model_is_told() -> None:
+    text = f"/{'a long name of a folder/' * 20}none.gguf"
+    with pytest.raises(ModelNotFoundError, match=re.escape(repr(text))):
+        local_path(text)
 
 
 def test_pipe_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ BUDGETS: Final[dict[str, Budget]] = {
         "scores round head_dim + 1 times and enter weights twice (above and below); sums of num_tokens, and of a 16th",
     ),
     "depthwise": Budget(lambda taps: taps, "Σ |filter|·|x| over the taps", "one fma a tap, in their order"),
+    "row_peak": Budget(lambda: 0, "–", "picks one of its values"),
     "max_rows": Budget(lambda: 0, "–", "picks one of two values"),
     "dot_rows_i8": Budget(lambda: 0, "–", "integers are exact"),
     "search_codes": Budget(lambda: 0, "–", "lanes never meet, so every tier finds the same bits"),

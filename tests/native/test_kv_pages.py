@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -118,3 +121,25 @@ def test_impossible_pools_are_refused(arguments: tuple[int, int, int, int, str],
 def test_the_size_of_an_impossible_block_is_refused(shape: tuple[int, int, int]) -> None:
     with pytest.raises(ModelFileError, match="KV pool"):
         _native.KvPool.block_bytes(*shape, "f16")
+
+
+def test_pages_get_memory_before_they_are_written_and_keep_what_is_in_them() -> None:
+    pool = _native.KvPool(8, 4, 64, 400, "f16")
+    page = np.full(pool.page_bytes, 7, np.uint8)
+    pool.write_page(3, page)
+    before = resident_bytes()
+    if not pool.populate(2, 300):
+        pytest.skip("this system has no call for it")
+    assert resident_bytes() - before > 280 * pool.page_bytes  # a page was there, of the system's, which may be 2 MiB
+    np.testing.assert_array_equal(pool.read_page(3), page)
+    assert pool.populate(0, 0)
+
+
+@pytest.mark.parametrize(("first", "count"), [(-1, 1), (0, 6), (5, 1), (6, 0), (2, -1), (1, 2**62)])
+def test_pages_outside_of_the_pool_get_no_memory(first: int, count: int) -> None:
+    with pytest.raises(ModelFileError, match="KV pool"):
+        _native.KvPool(1, 1, 64, 5, "f16").populate(first, count)
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

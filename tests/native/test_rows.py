@@ -10,7 +10,7 @@ from native import oracles
 from native.budgets import EXP, FLOOR, U, allowed, gelu_tail
 from native.matrices import TIERS, Floats, assert_same_bits, assert_within, make_activations
 
-KERNELS = {"rms_norm", "layer_norm", "rope_head", "activate_mul", "add_rows", "softcap"}
+KERNELS = {"rms_norm", "layer_norm", "rope_head", "activate_mul", "add_rows", "softcap", "row_peak"}
 SEEDS = st.integers(0, 2**32 - 1)
 # Squares of larger values overflow float32, as they do in the models' own float32 code.
 NORM_STYLES = ["normal", "zeros", "one_hot", "tiny", "subnormal"]
@@ -150,3 +150,26 @@ def test_the_exponential_keeps_the_error_that_the_budgets_count_on() -> None:
     y = same_on_all_tiers("kernel_activate", "silu", x, np.ones_like(x)).astype(np.float64)
     want = np.exp(-x.astype(np.float64))
     assert_within(x / y - 1, want, (EXP + 3) * U * (want + 1) + 1)
+
+
+@given(
+    n=st.integers(1, 3000),
+    style=st.sampled_from(["normal", "zeros", "one_hot", "tiny"]),
+    seed=SEEDS,
+    barred=st.sampled_from([0.0, 0.5, 0.99]),
+)
+def test_the_peak_of_a_row_is_its_first_largest_value(n: int, style: str, seed: int, barred: float) -> None:
+    x = make_activations(1, n, style, seed)[0]
+    x[np.random.default_rng(seed).random(n) < barred] = -np.inf
+    if np.isneginf(x).all():
+        x[n // 2] = -3.4e38
+    for tier in TIERS:
+        assert _native.kernel_row_peak(tier, x) == (x.max(), int(np.argmax(x)), True), tier
+
+
+@given(n=st.integers(1, 3000), seed=SEEDS, bad=st.sampled_from([np.nan, np.inf]), data=st.data())
+def test_a_row_that_is_not_finite_has_no_peak(n: int, seed: int, bad: float, data: st.DataObject) -> None:
+    x = make_activations(1, n, "normal", seed)[0]
+    x[data.draw(st.integers(0, n - 1))] = bad
+    for tier in TIERS:
+        assert not _native.kernel_row_peak(tier, x)[2], tier

@@ -24,6 +24,12 @@ class BlockPool:
         self._free = list(range(num_blocks - 1, -1, -1))
         self._idle: OrderedDict[int, None] = OrderedDict()  # the first is taken first
         self._users = [0] * num_blocks
+        self._first_fresh = 0
+
+    @property
+    def first_fresh(self) -> int:
+        """Pages from this one on have never been handed out; they will be in order."""
+        return self._first_fresh
 
     @property
     def num_free(self) -> int:
@@ -57,6 +63,7 @@ class BlockPool:
         del self._free[split:]
         for block in blocks:
             self._users[block] = 1
+        self._first_fresh = max(self._first_fresh, max(blocks, default=-1) + 1)
         return blocks
 
     def share(self, blocks: Iterable[int]) -> None:

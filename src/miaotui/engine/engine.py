@@ -17,6 +17,7 @@ from miaotui.engine.admission import ContextLimit, check_capacity, check_token_i
 from miaotui.engine.end_watch import end_watch
 from miaotui.engine.grammar import TokenGrammar
 from miaotui.engine.masks import MaskWorker
+from miaotui.engine.pages_ahead import PagesAhead
 from miaotui.engine.prospect import Admit, Load, Prospect, fills
 from miaotui.engine.results import Delta, FinishReason, TokenLogprob
 from miaotui.engine.runner import Runner
@@ -41,13 +42,24 @@ class Vocabulary:
 
 
 class Engine:
-    """Runs any number of requests together. Not safe for concurrent use: one caller steps at a time."""
+    """Runs any number of requests together. Not safe for concurrent use: one caller steps at a time.
 
-    def __init__(self, scheduler: Scheduler, runner: Runner, vocabulary: Vocabulary, context: ContextLimit) -> None:
+    ahead: gets memory for pages while there is nothing to do; without it they get theirs when they are written.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        runner: Runner,
+        vocabulary: Vocabulary,
+        context: ContextLimit,
+        ahead: PagesAhead | None = None,
+    ) -> None:
         self.scheduler = scheduler
         self.runner = runner
         self.vocabulary = vocabulary
         self.context = context
+        self.ahead = ahead
         self._masks = MaskWorker()
         self.slices: list[Slice] = []  # of the step under way, or of the last one
         self._request_ids = itertools.count()

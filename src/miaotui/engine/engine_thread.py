@@ -18,7 +18,7 @@ from miaotui.engine.step_turns import StepTurns
 from miaotui.engine.step_work import StepWork, work_of_step
 
 QUIET_S = 0.2
-"""After so long without work, pages are kept on disk."""
+"""After so long without work, pages are kept on disk, and memory is made ready for others."""
 PAGES_SAVED_AT_ONCE = 8
 """Before looking for work again."""
 
@@ -61,7 +61,7 @@ class EngineThread:
         self._commands: deque[Callable[[Engine], Any]] = deque()
         self._changed = threading.Condition()
         self._closing = False
-        self._all_saved = True
+        self._is_tidy = False
         self._thread = threading.Thread(target=self._run, name="miaotui-engine", daemon=True)
         self._thread.start()
 
@@ -96,12 +96,21 @@ class EngineThread:
                     self._commands.popleft()(self._engine)
                     self._heartbeat.go_on()
                 if self._engine.scheduler.has_work:
-                    self._all_saved = False
+                    self._is_tidy = False
                     self._step()
                 else:
-                    self._all_saved = self._engine.save_prefixes(PAGES_SAVED_AT_ONCE)
+                    self._is_tidy = self._tidy()
         except BaseException as error:
             self._died(error)
+
+    def _tidy(self) -> bool:
+        """What can be done while there is no work; whether nothing of it is left."""
+        all_saved = self._engine.save_prefixes(PAGES_SAVED_AT_ONCE)
+        ahead = self._engine.ahead
+        while ahead is not None and not ahead.go_on():
+            if self._commands or self._closing:
+                return False
+        return all_saved
 
     def _step(self) -> None:
         with self._turn():
@@ -132,6 +141,6 @@ class EngineThread:
         with self._changed:
             while not (self._closing or self._commands or self._engine.scheduler.has_work):
                 self._heartbeat.rest()
-                if not self._changed.wait(None if self._all_saved else QUIET_S):
+                if not self._changed.wait(None if self._is_tidy else QUIET_S):
                     break
             return not self._closing

@@ -18,6 +18,7 @@ from miaotui.engine.engine import Engine, Vocabulary
 from miaotui.engine.grammar import GrammarCompiler
 from miaotui.engine.kv_memory import KvPlan, available_memory_bytes, plan_kv
 from miaotui.engine.pages import num_blocks_for
+from miaotui.engine.pages_ahead import PagesAhead
 from miaotui.engine.prefix_store import PrefixStore, folder_name
 from miaotui.engine.runner import Runner
 from miaotui.engine.scheduler import Scheduler, StepLimits
@@ -182,14 +183,15 @@ def load_model(file: ModelFile, options: LoadOptions) -> LoadedModel:
     runner = Runner(compiled.program, kv, limits, num_blocks_for(plan.context.length))
     vocabulary = _vocabulary(spec, tokenizer)
     saved = _prefix_store(kv, file, options, config) if options.prefix_cache else None
+    pool = BlockPool(plan.num_blocks)
     scheduler = Scheduler(
-        BlockPool(plan.num_blocks),
+        pool,
         limits,
         reuse_prefixes=options.prefix_cache,
         saved=saved,
         drafter=options.drafter,
     )
-    engine = Engine(scheduler, runner, vocabulary, plan.context)
+    engine = Engine(scheduler, runner, vocabulary, plan.context, PagesAhead(kv, pool))
     grammars = GrammarCompiler(tokenizer)
     return LoadedModel(file, tokenizer, graph, compiled, plan, options.kv_dtype, options.activations, engine, grammars)
 

@@ -26,6 +26,8 @@ from miaotui.formats.store_names import (
 )
 from miaotui.formats.store_progress import Progress, folder_bytes, format_bytes
 
+_MAX_PATH = 4096  # characters of a path in a message: Linux opens none longer
+
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
@@ -245,12 +247,15 @@ def local_path(text: str) -> Path:
             return path
         exists = path.exists()
     except (OSError, ValueError, RuntimeError) as error:  # unreadable parent, NUL or overlong name, unknown ~user
-        raise ModelNotFoundError(f"cannot use {shown(text)} as a path: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise ModelNotFoundError(f"cannot use {shown(text, _MAX_PATH)} as a path: {reason}") from None
     if exists:
         raise ModelNotFoundError(
-            f"{shown(text)} is neither a regular file nor a folder; give a GGUF file or a model folder"
+            f"{shown(text, _MAX_PATH)} is neither a regular file nor a folder; give a GGUF file or a model folder"
         )
-    raise ModelNotFoundError(f"there is no file or folder {shown(text)}; `miaotui ls` lists the models that are here")
+    raise ModelNotFoundError(
+        f"there is no file or folder {shown(text, _MAX_PATH)}; `miaotui ls` lists the models that are here"
+    )
 
 
 def pull(name_or_path: str, progress: Progress | None = None) -> Path:

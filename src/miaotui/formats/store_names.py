@@ -141,9 +141,9 @@ CATALOG: Mapping[str, CatalogModel] = {
 }
 
 
-def shown(text: str) -> str:
-    """The text as a message may show it: quoted, escaped, at most 80 characters."""
-    return repr(text if len(text) <= 80 else text[:77] + "...")
+def shown(text: str, most: int = 80) -> str:
+    """The text as a message may show it: quoted, escaped, at most so many characters."""
+    return repr(text if len(text) <= most else text[: most - 3] + "...")
 
 
 def is_hub_name(text: str) -> bool:
