@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
 from engine.fakes import EOS, GREEDY, drain, greedy_tokens, make_engine
 from miaotui.core import SamplingParams
@@ -199,6 +199,12 @@ class Company(RuleBasedStateMachine):
         self.engine.scheduler.quantum_tokens = 4  # so that places are given up, too
         self.engine.scheduler.drafter = HalfRight()
         self.asked: list[Sequence] = []
+
+    @initialize(is_crowded=st.booleans())
+    def begin(self, is_crowded: bool) -> None:
+        """Half of the time with more to say than there are pages for, so that some are sent back."""
+        for start in range(3 * is_crowded):
+            self.ask(start, length=40, output=20, n=1, tenant="", priority=0)
 
     @rule(
         start=st.integers(0, 2), length=st.integers(1, 60), output=st.integers(1, 20), n=st.integers(1, 2),
