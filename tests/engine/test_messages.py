@@ -70,3 +70,11 @@ def test_a_stream_of_several_prompts_is_refused(llm: LLM) -> None:
 def test_a_model_that_is_neither_name_nor_path_is_refused(model: Any) -> None:
     with pytest.raises(InvalidRequestError, match=r"a model is a name or a path, not .*for example"):
         LLM(model)
+
+
+def test_a_developer_is_what_the_template_knows(tiny_model: Path, llm: LLM) -> None:
+    told, asked = {"role": "developer", "content": "be brief"}, {"role": "user", "content": "the cat"}
+    assert llm.encode_chat([told, asked]) == llm.encode_chat([told | {"role": "system"}, asked])
+    knowing = "{% for m in messages %}{% if m.role == 'developer' %}!{% endif %}{{ m.content }}{% endfor %}"
+    with LLM(tiny_model, kv_memory_bytes=1 << 20, chat_template=knowing) as other:
+        assert other.encode_chat([told, asked]) == other.encode_chat([asked | {"content": "!be briefthe cat"}])

@@ -66,3 +66,17 @@ def test_without_memory_pages_get_theirs_when_they_are_written() -> None:
     assert len(memory.given) == 6, "in twos, and the fourth time there was none"
     assert ahead.go_on()
     assert len(memory.given) == 6
+
+
+def test_a_new_pool_over_the_same_memory_goes_on_where_the_old_one_was() -> None:
+    memory, old, fresh = Memory(MIB), BlockPool(100), BlockPool(100)
+    ahead = PagesAhead(memory, old)
+    while not ahead.go_on():
+        pass
+    old.allocate(40)
+    again = ahead.of(fresh)
+    assert again.go_on(), "what was used and what was ready has memory"
+    fresh.allocate(50)
+    while not again.go_on():
+        pass
+    assert memory.given == [*range(25), *range(50, 75)]

@@ -92,6 +92,15 @@ def test_too_long_texts_are_refused_without_being_encoded(
         monkeypatch.setattr(running.llm.llm.tokenizer, "encode", None)
         answer = httpx.post(running.url + "/v1/completions", json={"prompt": text, "max_tokens": 1})
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded")
+        monkeypatch.setattr(running.llm.llm.tokenizer, "encode_marked", None)
+        for said in ([text], ["a" * 600_000, "b" * 600_000]):
+            messages = [{"role": "user", "content": one} for one in said]
+            for path in ("/v1/chat/completions", "/v1/messages"):
+                answer = httpx.post(running.url + path, json={"messages": messages, "max_tokens": 1})
+                assert answer.status_code == 400, answer.text
+                assert "shorten" in answer.json()["error"]["message"]
+            answer = httpx.post(running.url + "/v1/chat/completions", json={"messages": messages})
+            assert answer.json()["error"]["code"] == "context_length_exceeded"
         answer = httpx.post(running.url + "/tokenize", json={"prompt": "a" * (MAX_TOKENIZE_CHARS + 1)})
         assert answer.status_code == 400
         assert str(MAX_TOKENIZE_CHARS) in answer.json()["error"]["message"]

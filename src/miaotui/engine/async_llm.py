@@ -33,7 +33,7 @@ from miaotui.engine.step_turns import StepTurns
 from miaotui.engine.stream import completion_of
 from miaotui.engine.tools import check_ends
 from miaotui.engine.watcher import Watcher
-from miaotui.errors import EngineStoppedError, OverloadedError
+from miaotui.errors import CapacityError, EngineStoppedError, OverloadedError
 
 log = logging.getLogger(__name__)
 
@@ -144,8 +144,19 @@ class AsyncLLM:
         finally:
             self._num_preparing -= num_sequences
 
+    def check_places(self, num_sequences: int) -> None:
+        """Raise CapacityError for more sequences of one request than could ever be here."""
+        waiting, own = self.max_waiting, self.max_open_per_tenant
+        together = num_sequences if waiting is None else self._scheduler.limits.max_sequences + waiting
+        room = together if own is None else min(together, own)
+        if num_sequences > room:
+            raise CapacityError(
+                f"{num_sequences} answers are asked for at once, there is room for {room}; ask for fewer."
+            )
+
     def check_room(self, num_sequences: int, tenant: str) -> None:
-        """Raise OverloadedError unless so many more sequences of a tenant may wait."""
+        """Raise OverloadedError unless so many more sequences of a tenant may wait, CapacityError as `check_places`."""
+        self.check_places(num_sequences)
         most = self.max_open_per_tenant
         if most is not None and self._open[tenant] + num_sequences > most:
             raise OverloadedError(f"{self._open[tenant]} requests of yours are open already; let some of them end.")
@@ -368,4 +379,5 @@ def _emptied(engine: Engine) -> Engine:
             engine.scheduler.drafter.ended(sequence)
     fresh = copy(engine)
     fresh.scheduler, fresh.slices, fresh._timed = engine.scheduler.emptied(), [], []
+    fresh.ahead = None if engine.ahead is None else engine.ahead.of(fresh.scheduler.pool)
     return fresh

@@ -10,7 +10,7 @@ from miaotui.engine.pages import BLOCK_TOKENS, num_blocks_for
 from miaotui.errors import CapacityError, ConfigError, ContextLengthError
 
 DEFAULT_BYTES = 1 << 30
-"""KV memory when none is asked for and the machine has plenty; untouched pages cost nothing."""
+"""KV memory when none is asked for and the machine has plenty; pages cost nothing until they are used or come next."""
 DEFAULT_SHARE = 0.25
 """Of the memory available now, at most this share by default."""
 

@@ -18,7 +18,7 @@ from miaotui.engine.draft_loading import default_drafter, load_with_draft_model
 from miaotui.engine.drafter import ModelDrafter
 from miaotui.engine.interrupts import DeferredInterrupt
 from miaotui.engine.loading import LoadedModel, LoadOptions, find_model, fingerprint, load_model
-from miaotui.engine.messages import Message, plain_messages, tell_of_tools
+from miaotui.engine.messages import Message, check_conversation, for_template, plain_messages, tell_of_tools
 from miaotui.engine.progress import Progress, ProgressCallback, ProgressMeter, reporter
 from miaotui.engine.results import Completion, Delta, Score, TokenLogprob
 from miaotui.engine.sequence import Sequence
@@ -246,19 +246,24 @@ class LLM:
         *,
         tools: Row[Mapping[str, Any]] | None = None,
         template_options: Mapping[str, Any] | None = None,
+        must_fit: bool = False,
     ) -> list[int]:
         """Token ids of a conversation as `chat` would feed it to the model. Raises as `chat` does.
 
-        template_options: further variables for the chat template, such as {"enable_thinking": False}.
+        template_options: further variables for the chat template, such as {"enable_thinking": False}. must_fit: what
+        `check_length` refuses is not encoded.
         """
         options = dict(template_options or {})
         if taken := _TEMPLATE_VARIABLES & set(options):
             raise InvalidRequestError(f"chat_template_kwargs must not set {', '.join(sorted(taken))}.")
-        template, plain = self._chat_template(), plain_messages(messages)
+        template, plain = self._chat_template(), for_template(plain_messages(messages), self.chat_template)
         style = tool_format(self.chat_template)
         if not style.in_template:
             plain, tools = tell_of_tools(plain, read_tools(tools or ()), style), None
-        return template.encode(self.tokenizer, plain, tools=tools or None, **options)
+        check_conversation(plain)
+        return template.encode(
+            self.tokenizer, plain, tools=tools or None, check=self.check_length if must_fit else None, **options
+        )
 
     def encode_prompt(self, prompt: Prompt | Row[Message], **options: Any) -> list[int]:
         """Token ids of a text, a conversation, or token ids as they are, as `stream` would feed them to the model.
@@ -266,7 +271,9 @@ class LLM:
         options: those of `encode_chat`, for a conversation.
         """
         messages = _messages(prompt)
-        return self._encode(prompt) if messages is None else self.encode_chat(messages, **options)  # type: ignore[arg-type]
+        if messages is None:
+            return self._encode(prompt)  # type: ignore[arg-type]
+        return self.encode_chat(messages, **options, must_fit=True)
 
     def encode_gap(self, before: str, after: str) -> list[int]:
         """Token ids of a prompt that asks for the text between two others, for models trained to fill gaps.

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from miaotui.engine.tools import Tool, ToolFormat, instructions
-from miaotui.errors import InvalidRequestError, brief
+from miaotui.errors import ContextLengthError, InvalidRequestError, brief
+from miaotui.formats.chat_template import MAX_OUTPUT_CHARS
 
 Message = Mapping[str, Any]
 
@@ -28,6 +29,22 @@ def plain_messages(messages: object) -> list[Message]:
 
 
 _EXAMPLE = 'for example [{"role": "user", "content": "Hi"}].'
+
+
+def for_template(messages: Sequence[Message], template: str | None) -> list[Message]:
+    """Plain messages as a template knows them: the OpenAI API's role "developer" is older models' "system"."""
+    if template is None or "developer" in template:
+        return list(messages)
+    return [{**message, "role": "system"} if message["role"] == "developer" else message for message in messages]
+
+
+def check_conversation(messages: Sequence[Message]) -> None:
+    """Raise ContextLengthError for plain messages that are longer together than chat templates may write."""
+    num_chars = sum(len(message["content"]) for message in messages)
+    if num_chars > MAX_OUTPUT_CHARS:
+        raise ContextLengthError(
+            f"the messages have {num_chars} characters together; at most {MAX_OUTPUT_CHARS} are read: shorten them."
+        )
 
 
 def _plain(message: object, number: int) -> Message:

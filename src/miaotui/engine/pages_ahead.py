@@ -37,6 +37,12 @@ class PagesAhead:
         self._num_ahead = int(min(AHEAD_BYTES // kv.page_bytes, pool.num_blocks * AHEAD_SHARE))
         self._end = 0  # pages below have memory
 
+    def of(self, pool: BlockPool) -> PagesAhead:
+        """The same memory under another pool: what has been given stays."""
+        other = PagesAhead(self._kv, pool)
+        other._end = max(self._end, self._pool.first_fresh)
+        return other
+
     def go_on(self) -> bool:
         """Have memory given for some more pages; whether there is enough."""
         first = max(self._end, self._pool.first_fresh)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ Message = Mapping[str, object]
 MAX_SOURCE_CHARS = 128 << 10  # the longest templates known have 30,000
 MAX_INPUT_NODES = 200_000  # strings, numbers, lists and dictionaries in messages and tools together
 MAX_INPUT_DEPTH = 64
+MAX_OUTPUT_CHARS = 1 << 20
 _REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
 _NONCHARACTERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]  # Unicode reserves them for use inside programs
 
@@ -77,12 +78,13 @@ class ChatTemplate:
         *,
         tools: Sequence[Mapping[str, object]] | None = None,
         add_generation_prompt: bool = True,
+        check: Callable[[str], None] | None = None,
         **extra: object,
     ) -> list[int]:
         """Token ids of the conversation, in which only the template's own control tokens are control tokens.
 
-        "<|im_start|>" inside a message stays text, so that a message cannot pretend to be another one. Raises as
-        `render` does, and TokenizerError.
+        "<|im_start|>" inside a message stays text, so that a message cannot pretend to be another one. check: raises
+        for a text that is not worth encoding. Raises as `render` and `check` do, and TokenizerError.
         """
         variables = self._variables(messages, tools, add_generation_prompt, extra)
         mark = _unused_character(variables)
@@ -93,6 +95,8 @@ class ChatTemplate:
             for name, value in variables.items()
         }
         text = self._compiled.render(marked)
+        if check is not None:
+            check(text)
         escaped = f"\\u{ord(mark):04x}"  # what `tojson(ensure_ascii=true)` makes of it
         return tokenizer.encode_marked(text.replace(escaped, mark), mark)
 

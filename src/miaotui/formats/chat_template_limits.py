@@ -22,7 +22,6 @@ from jinja2.utils import Namespace
 
 MAX_SECONDS = 0.1  # of this thread's processor time, so that a busy machine does not fail a harmless template
 MAX_BYTES = 64 << 20  # of all strings and lists ever made during one rendering
-MAX_OUTPUT_CHARS = 1 << 20
 MAX_NODES = 200_000  # values inside one value, counted as often as they occur
 MAX_DEPTH = 100
 MAX_INT_BITS = 4096

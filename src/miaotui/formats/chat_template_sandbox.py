@@ -21,6 +21,7 @@ from jinja2.utils import Cycler, Joiner, Namespace, pass_context
 
 from miaotui.errors import ChatTemplateError
 from miaotui.formats import chat_template_limits as limits
+from miaotui.formats.chat_template import MAX_OUTPUT_CHARS
 from miaotui.formats.chat_template_filters import FILTERS, TESTS
 from miaotui.formats.chat_template_functions import FUNCTIONS, METHODS, call_method
 from miaotui.formats.chat_template_syntax import GenerationExtension, date_formats, guard
@@ -83,8 +84,8 @@ def _bounded(pieces: Iterator[str]) -> Iterator[str]:
     size = 0
     for piece in pieces:
         size += len(piece)
-        if size > limits.MAX_OUTPUT_CHARS:
-            raise limits.LimitError(f"it writes more than {limits.MAX_OUTPUT_CHARS} characters")
+        if size > MAX_OUTPUT_CHARS:
+            raise limits.LimitError(f"it writes more than {MAX_OUTPUT_CHARS} characters")
         yield piece
 
 

@@ -71,6 +71,7 @@ async def _start_all(
     control: CacheControl,
 ) -> list[Reading]:
     """Start all prompts, or none."""
+    service.llm.check_places(len(prompts) * params.n)
     answers: list[Reading] = []
     begun_s = time.monotonic()  # of all of them: a deadline is the request's
     try:

@@ -113,8 +113,7 @@ def _add(messages: list[dict[str, Any]], item: dict[str, Any]) -> None:
         content = _text_of(item.get("output"))
         messages.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": content})
     elif kind == "message":
-        role = "system" if item.get("role") == "developer" else item.get("role")
-        messages.append({"role": role, "content": _text_of(item.get("content"))})
+        messages.append({"role": item.get("role"), "content": _text_of(item.get("content"))})
     else:
         raise InvalidRequestError(f"input holds {brief(item)}; items are messages, function calls and their outputs.")
 
