@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from engine.fakes import GREEDY, VOCAB, drain, greedy_tokens, make_engine
+from engine.fakes import GREEDY, VOCAB, drain, greedy_tokens, ignore_time, make_engine
 from miaotui import LLM, SamplingParams
 from miaotui.adaptive import AdaptiveDrafter
 from miaotui.core import StructuredOutputs
@@ -65,7 +65,7 @@ def mixed(tokens: list[int], count: int) -> list[int]:
 def said(guess: Callable[[list[int], int], list[int]] | None, params: SamplingParams) -> tuple[object, int]:
     engine, program = make_engine()
     engine.scheduler.drafter = None if guess is None else Guesses(guess)
-    engine.scheduler.budget.observe = lambda *_: None  # type: ignore[method-assign]  # steps are counted: not by time
+    ignore_time(engine.scheduler)
     groups = [engine.add(prompt, params) for prompt in PROMPTS]
     drain(engine)
     done = [sequence.completion() for group in groups for sequence in group]

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from engine.fakes import EOS, GREEDY, drain, greedy_tokens, make_engine
+from engine.fakes import EOS, GREEDY, drain, greedy_tokens, ignore_time, make_engine
 from miaotui.core import SamplingParams
 from miaotui.engine.block_pool import BlockPool
 from miaotui.engine.engine import Engine
@@ -205,6 +205,7 @@ class Company(RuleBasedStateMachine):
         self.engine.scheduler = CountingScheduler(BlockPool(9), self.engine.scheduler.limits)
         self.engine.scheduler.quantum_tokens = 4  # so that places are given up, too
         self.engine.scheduler.drafter = HalfRight()
+        ignore_time(self.engine.scheduler)  # hypothesis plays a case several times
         self.asked: list[Sequence] = []
 
     @initialize(is_crowded=st.booleans())

@@ -150,9 +150,7 @@ class AsyncLLM:
         together = num_sequences if waiting is None else self._scheduler.limits.max_sequences + waiting
         room = together if own is None else min(together, own)
         if num_sequences > room:
-            raise CapacityError(
-                f"{num_sequences} answers are asked for at once, there is room for {room}; ask for fewer."
-            )
+            raise CapacityError(f"{num_sequences} answers are asked for, there is room for {room}; ask for fewer.")
 
     def check_room(self, num_sequences: int, tenant: str) -> None:
         """Raise OverloadedError unless so many more sequences of a tenant may wait, CapacityError as `check_places`."""

@@ -261,9 +261,8 @@ class LLM:
         if not style.in_template:
             plain, tools = tell_of_tools(plain, read_tools(tools or ()), style), None
         check_conversation(plain)
-        return template.encode(
-            self.tokenizer, plain, tools=tools or None, check=self.check_length if must_fit else None, **options
-        )
+        check = self.check_length if must_fit else None
+        return template.encode(self.tokenizer, plain, tools=tools or None, check=check, **options)
 
     def encode_prompt(self, prompt: Prompt | Row[Message], **options: Any) -> list[int]:
         """Token ids of a text, a conversation, or token ids as they are, as `stream` would feed them to the model.
