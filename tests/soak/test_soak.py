@@ -1,7 +1,7 @@
 """`make soak`: hours of a server's life in minutes, against a real `miaotui serve` with a real model.
 
-SOAK_MODEL, SOAK_MIXED_S, SOAK_OVERLOAD_S, SOAK_ABORTS and SOAK_PROBES set the model and the scale. What was found is
-written to SOAK_REPORT (build/soak.json) as tests end, with every sample and the machine's facts.
+SOAK_MODEL, SOAK_MIXED_S, SOAK_OVERLOAD_S, SOAK_ABORTS, SOAK_PROBES and SOAK_REQUESTS set the model and the scale. What
+was found is written to SOAK_REPORT (build/soak.json) as tests end, with every sample and the machine's facts.
 """
 
 from __future__ import annotations
@@ -38,9 +38,14 @@ OVERLOAD_S = float(os.environ.get("SOAK_OVERLOAD_S", "300"))
 NUM_STRETCHES = 5  # of overload: what the machine can do is measured between them
 ABORTS = int(os.environ.get("SOAK_ABORTS", "10000"))
 PROBES = int(os.environ.get("SOAK_PROBES", "100000"))
+REQUESTS = int(os.environ.get("SOAK_REQUESTS", "20000"))
 REPORT = Path(os.environ.get("SOAK_REPORT", ROOT / "build" / "soak.json"))
 MAX_SLOPE_MIB_PER_MIN = 0.5
 """Of memory, once the KV pages have been touched: what noise of the allocator may look like."""
+WARM_REQUESTS = 12_000
+"""Until every list of what was last, every pool and every cache of the allocator is full."""
+MAX_BYTES_PER_REQUEST = 48
+"""Of memory that a request may leave behind: less than the smallest object of Python's."""
 LEAVING_SHARE = 0.2
 NUM_SEATS, NUM_WAITING = 16, 32
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
@@ -150,6 +155,35 @@ def test_mixed_load_leaks_neither_pages_nor_memory_nor_files(
     assert slope < MAX_SLOPE_MIB_PER_MIN
     assert server.num_files() <= min(files) + 4
     report_faults("mixed load, a fifth leaving", len(statuses), leaked + sum(status != 200 for status in statuses))
+
+
+def test_many_small_requests_leave_no_memory_behind(
+    tiny_model: Path, report: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = random.Random(4)
+    limits = ("--kv-memory", "1MiB", "--max-sequences", str(NUM_SEATS))
+    with served(str(tiny_model), *limits) as (process, url):
+        server = Server(process, url)
+
+        async def ask_often(client: httpx.AsyncClient, count: int) -> None:
+            for _ in range(count):
+                body = {"prompt": some_text(rng, 12), "max_tokens": 2, "stream": rng.random() < 0.5}
+                reply = await client.post(url + "/v1/completions", json=body)
+                assert reply.status_code == 200
+
+        async def main(count: int) -> None:
+            async with httpx.AsyncClient(timeout=60) as client:
+                await asyncio.gather(*(ask_often(client, count // 8) for _ in range(8)))
+
+        asyncio.run(main(WARM_REQUESTS))
+        before_mib = server.memory_mib()
+        asyncio.run(main(REQUESTS))
+        leaked, left = server.leaked_pages(), (server.memory_mib() - before_mib) * 2**20 / REQUESTS
+    report |= {"requests": REQUESTS, "kv_pages_leaked": leaked, "bytes_left_by_a_request": left}
+    with capsys.disabled():
+        print(f"\n{left:.0f} bytes left by each of {REQUESTS} requests")
+    assert leaked == 0
+    assert left < MAX_BYTES_PER_REQUEST
 
 
 def test_twice_the_capacity_is_refused_in_time_and_the_rest_is_served(
