@@ -93,6 +93,46 @@ def test_another_model_has_pages_of_its_own(home: Path, tmp_path: Path) -> None:
     assert ask(one)[1] > 0
 
 
+def test_a_copy_of_the_model_elsewhere_finds_the_pages_of_the_first(home: Path, tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "one.gguf")
+    data = model.read_bytes()
+    assert data.count(b"general.name") == 1
+    model.write_bytes(data.replace(b"general.name", b"general.nome"))  # now the file's name is the model's
+    want, _ = ask(model)
+    (tmp_path / "elsewhere").mkdir()
+    copy = tmp_path / "elsewhere" / "other.gguf"
+    copy.write_bytes(model.read_bytes())
+    model.unlink()
+    said, found = ask(copy)
+    assert (said, found >= 160) == (want, True)
+    assert len(list(home.iterdir())) == 1
+
+
+def test_a_model_is_read_for_its_digest_once_and_only_where_pages_are_kept(
+    home: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digested: list[Path] = []
+    digest_file = store_files.digest_file
+    monkeypatch.setattr(store_files, "digest_file", lambda path: digested.append(path) or digest_file(path))
+    ask(tiny_model, limit=0)
+    ask(tiny_model, prefix_cache=False)
+    assert digested == []
+    ask(tiny_model)
+    assert ask(tiny_model)[1] >= 160
+    assert digested == [tiny_model]
+
+
+def test_a_model_whose_digest_cannot_be_had_keeps_pages_for_the_same_file(
+    home: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> str:
+        raise OSError(errno.EIO, "no")
+
+    monkeypatch.setattr(store_files, "digest_file", refuse)
+    ask(tiny_model)
+    assert ask(tiny_model)[1] >= 160
+
+
 def test_tenants_do_not_find_each_others_pages(home: Path, tiny_model: Path) -> None:
     ask(tiny_model)
     with LLM(tiny_model, prefix_cache_bytes=MEGABYTE) as llm:

@@ -1,8 +1,9 @@
 """KV pages kept on disk, so that what was read before a restart need not be read again.
 
 One file per page, named by the key that its prefix has in the tree (a chain of SHA-256 from the tenant's root on), in
-a folder named by everything its numbers depend on: the model's files and hyper-parameters, the types they are computed
-in, the layout of pages and the version of this package, but not the instruction set, whose tiers give the same bits.
+a folder named by everything its numbers depend on: what the model's files hold, hyper-parameters, the types they are
+computed in, the layout of pages and the version of this package, but not the instruction set, whose tiers give the same
+bits.
 Nothing here is needed: what is missing, torn or damaged is read by the model again, and where nothing can be written,
 nothing is kept. What is damaged is removed; what only could not be read stays, for others and for the next start.
 """
