@@ -37,7 +37,7 @@ class Sequence:
     num_cached_tokens: of the prompt, in pages that others had filled.
     num_drafted_tokens, num_accepted_tokens: guessed, and guessed rightly, so that one step read several.
     num_read_before: tokens that it had read when it gave its pages up; it may have to read them again.
-    placed_at: how many tokens of prompts had been read, of everybody's, when it was given its place.
+    has_place: whether it runs. placed_at: how many tokens of prompts had been read, of everybody's, when it began to.
     turn_end: once so many tokens have been computed, others may have its place.
     constraint: what the output has to look like, and how far it has come; None allows everything.
     circles: whether the output goes round in circles; None where nobody asked.
@@ -65,6 +65,7 @@ class Sequence:
     num_drafted_tokens: int = 0
     num_accepted_tokens: int = 0
     num_read_before: int = 0
+    has_place: bool = False
     placed_at: int = 0
     turn_end: int = 0
     has_looked_on_disk: bool = False
