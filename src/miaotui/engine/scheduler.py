@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from collections.abc import Sequence as Row
 from copy import copy
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,8 +36,7 @@ class StepLimits:
     max_logit_rows: int
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(NamedTuple):
     """A sequence's share of a step: its next pending tokens, then `draft`, with logits of the last `num_logit_rows`.
 
     num_tokens: of both together.
@@ -110,7 +110,8 @@ class Scheduler:
             slices = self._with_drafts(slices, self.drafter, num_taken)
         else:
             num_tokens = min(self.budget.prompt_tokens(len(slices), num_waiting), self.limits.max_tokens - num_taken)
-            slices += self._read_prompts(num_tokens, self.limits.max_logit_rows - len(slices))
+            if len(slices) < len(self.running):
+                slices += self._read_prompts(num_tokens, self.limits.max_logit_rows - len(slices))
         for part in slices:
             self.waiting.serve(part.sequence, part.num_read)
         return slices
@@ -242,9 +243,10 @@ class Scheduler:
         num_spare = self.limits.max_tokens - len(answering)
         slices: list[Slice] = []
         for sequence in answering:
-            num_tokens = min(sequence.num_pending_tokens, 1 + num_spare)
+            num_pending = sequence.num_pending_tokens
+            num_tokens = min(num_pending, 1 + num_spare)
             num_spare -= num_tokens - 1
-            slices.append(Slice(sequence, num_tokens, int(num_tokens == sequence.num_pending_tokens)))
+            slices.append(Slice(sequence, num_tokens, int(num_tokens == num_pending)))
         return slices
 
     def _with_drafts(self, slices: list[Slice], drafter: Drafter, num_taken: int) -> list[Slice]:

@@ -193,7 +193,8 @@ class Sequence:
         self.sampler.accept(token_id)
         if self.first_token_s is None:
             self.first_token_s = now_s
-        may_stop = self.num_output_tokens >= params.min_tokens
+        num_said = self.num_output_tokens
+        may_stop = num_said >= params.min_tokens
         if token_id in params.stop_token_ids:
             return self._end(token_id, now_s, stop_reason=token_id)
         if token_id in self.eos_ids and not (params.ignore_eos and self.constraint is None):
@@ -207,7 +208,7 @@ class Sequence:
         elif pattern_size and may_stop:
             self.stop_reason = f"a pattern of {pattern_size} tokens, again and again"
             text += self.finish("repetition", now_s)
-        elif self.num_output_tokens >= self.max_tokens:
+        elif num_said >= self.max_tokens:
             text += self.finish("length", now_s)
         return text
 
