@@ -180,6 +180,28 @@ def test_the_limit_holds_and_the_latest_stay(home: Path, tiny_model: Path) -> No
     assert ask(tiny_model, "0 " + PROMPT, limit)[1] == 0
 
 
+def test_memory_that_holds_more_than_the_limit_is_not_written_again_and_again(
+    home: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LLM(tiny_model, prefix_cache_bytes=MEGABYTE) as llm:
+        page_bytes = llm.loaded.engine.scheduler.saved._file_bytes
+    with LLM(tiny_model, prefix_cache_bytes=320 * page_bytes) as llm:
+        for number in range(50):
+            llm.generate(f"{number} " + PROMPT, **ASK)
+        engine = llm.loaded.engine
+        assert engine.scheduler.pool.num_idle > 400
+        written: list[bytes] = []
+        save = PrefixStore.save
+        monkeypatch.setattr(PrefixStore, "save", lambda *what: written.append(what[1]) or save(*what))
+        num_turns = 0
+        while not engine.save_prefixes(8) and num_turns < 100:
+            num_turns += 1
+        assert len(written) == len(set(written)) == engine.scheduler.saved.max_pages
+        written.clear()
+        assert engine.save_prefixes(8)
+        assert not written
+
+
 def test_a_prefix_loses_its_end_first(home: Path, tiny_model: Path) -> None:
     with LLM(tiny_model, prefix_cache_bytes=MEGABYTE) as llm:
         page_bytes = llm.loaded.engine.scheduler.saved._file_bytes

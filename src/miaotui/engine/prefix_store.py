@@ -98,8 +98,13 @@ class PrefixStore:
 
     @property
     def max_pages(self) -> int:
-        """Pages that the limit has room for."""
-        return max(self._limit_bytes // self._file_bytes, 1)
+        """Pages that stay when room has been made; of more, the first would be removed for the last, in circles."""
+        return max((self._limit_bytes - self._spare_bytes) // self._file_bytes, 1)
+
+    @property
+    def _spare_bytes(self) -> int:
+        """What is made free at once, in whole pages."""
+        return self._limit_bytes // 16 // self._file_bytes * self._file_bytes
 
     def load(self, key: Key, block: int) -> bool:
         """Fill a page of the pool that nobody uses; False where what is kept cannot be used.
@@ -165,9 +170,8 @@ class PrefixStore:
             return
         found = self._look_through()
         total_bytes = sum(size for _, size, _ in found)
-        spare_bytes = self._limit_bytes // 16 // self._file_bytes * self._file_bytes
-        if total_bytes > self._limit_bytes - spare_bytes // 2:
-            total_bytes = self._remove(sorted(found), total_bytes, self._limit_bytes - spare_bytes)
+        if total_bytes > self._limit_bytes - self._spare_bytes // 2:
+            total_bytes = self._remove(sorted(found), total_bytes, self._limit_bytes - self._spare_bytes)
         self._unseen_bytes = 0
         self._may_write_bytes = max(self._limit_bytes - total_bytes, 0) // 2
 
