@@ -75,6 +75,36 @@ def test_a_copy_of_the_model_shares_the_file(tiny_model: Path, home: Path, packi
     assert kept(home)[0].stat().st_mtime_ns >= before  # marked as used
 
 
+def test_a_copy_whose_digest_is_known_is_not_packed(tiny_model: Path, home: Path, packings: list[int]) -> None:
+    first = logits(tiny_model)
+    copy = home / "copy.gguf"
+    copy.write_bytes(tiny_model.read_bytes())
+    packings.clear()
+    with LLM(copy, context_length=64, pack_cache_bytes=LIMIT, prefix_cache_bytes=LIMIT) as llm:
+        np.testing.assert_array_equal(llm.logits(PROMPT), first)
+    assert not packings
+
+
+def test_what_was_packed_of_a_file_that_changed_meanwhile_is_not_kept(
+    tiny_model: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = home / "model.gguf"
+    model.write_bytes(tiny_model.read_bytes())
+    pack = _native.pack_weights
+
+    def touch_and_pack(items: object) -> object:
+        os.utime(model)
+        return pack(items)
+
+    monkeypatch.setattr(_native, "pack_weights", touch_and_pack)
+    with LLM(model, context_length=64, pack_cache_bytes=LIMIT, prefix_cache_bytes=LIMIT):  # which asks for the digest
+        pass
+    for thread in threading.enumerate():
+        if thread.name == "miaotui-pack-cache":
+            thread.join()
+    assert not kept(home)
+
+
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "first byte": lambda data: bytes([data[0] ^ 1]) + data[1:],
     "middle byte": lambda data: data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :],

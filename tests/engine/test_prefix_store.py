@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,8 @@ from hypothesis import strategies as st
 from engine.tiny_model import write_tiny_model
 from failure_rate import failure_rate_bound
 from miaotui import LLM, _native
-from miaotui.engine.prefix_store import PrefixStore, folder_name
+from miaotui.engine.prefix_store import PAUSE_S, PrefixStore, folder_name
+from miaotui.formats import store_files
 
 PROMPT = "a word and the next " * 12
 ASK: dict[str, Any] = {"temperature": 0.0, "max_tokens": 8, "ignore_eos": True}
@@ -89,6 +93,46 @@ def test_another_model_has_pages_of_its_own(home: Path, tmp_path: Path) -> None:
     assert ask(one)[1] > 0
 
 
+def test_a_copy_of_the_model_elsewhere_finds_the_pages_of_the_first(home: Path, tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "one.gguf")
+    data = model.read_bytes()
+    assert data.count(b"general.name") == 1
+    model.write_bytes(data.replace(b"general.name", b"general.nome"))  # now the file's name is the model's
+    want, _ = ask(model)
+    (tmp_path / "elsewhere").mkdir()
+    copy = tmp_path / "elsewhere" / "other.gguf"
+    copy.write_bytes(model.read_bytes())
+    model.unlink()
+    said, found = ask(copy)
+    assert (said, found >= 160) == (want, True)
+    assert len(list(home.iterdir())) == 1
+
+
+def test_a_model_is_read_for_its_digest_once_and_only_where_pages_are_kept(
+    home: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digested: list[Path] = []
+    digest_file = store_files.digest_file
+    monkeypatch.setattr(store_files, "digest_file", lambda path: digested.append(path) or digest_file(path))
+    ask(tiny_model, limit=0)
+    ask(tiny_model, prefix_cache=False)
+    assert digested == []
+    ask(tiny_model)
+    assert ask(tiny_model)[1] >= 160
+    assert digested == [tiny_model]
+
+
+def test_a_model_whose_digest_cannot_be_had_keeps_pages_for_the_same_file(
+    home: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> str:
+        raise OSError(errno.EIO, "no")
+
+    monkeypatch.setattr(store_files, "digest_file", refuse)
+    ask(tiny_model)
+    assert ask(tiny_model)[1] >= 160
+
+
 def test_tenants_do_not_find_each_others_pages(home: Path, tiny_model: Path) -> None:
     ask(tiny_model)
     with LLM(tiny_model, prefix_cache_bytes=MEGABYTE) as llm:
@@ -134,6 +178,28 @@ def test_the_limit_holds_and_the_latest_stay(home: Path, tiny_model: Path) -> No
         assert sum(file.stat().st_size for file in pages(home)) <= limit
     assert ask(tiny_model, "3 " + PROMPT, limit)[1] >= 160
     assert ask(tiny_model, "0 " + PROMPT, limit)[1] == 0
+
+
+def test_memory_that_holds_more_than_the_limit_is_not_written_again_and_again(
+    home: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LLM(tiny_model, prefix_cache_bytes=MEGABYTE) as llm:
+        page_bytes = llm.loaded.engine.scheduler.saved._file_bytes
+    with LLM(tiny_model, prefix_cache_bytes=320 * page_bytes) as llm:
+        for number in range(50):
+            llm.generate(f"{number} " + PROMPT, **ASK)
+        engine = llm.loaded.engine
+        assert engine.scheduler.pool.num_idle > 400
+        written: list[bytes] = []
+        save = PrefixStore.save
+        monkeypatch.setattr(PrefixStore, "save", lambda *what: written.append(what[1]) or save(*what))
+        num_turns = 0
+        while not engine.save_prefixes(8) and num_turns < 100:
+            num_turns += 1
+        assert len(written) == len(set(written)) == engine.scheduler.saved.max_pages
+        written.clear()
+        assert engine.save_prefixes(8)
+        assert not written
 
 
 def test_a_prefix_loses_its_end_first(home: Path, tiny_model: Path) -> None:
@@ -201,10 +267,99 @@ def filled(store: PrefixStore, first: int, count: int) -> None:
         store.make_room()
 
 
+def small_store(home: Path, limit: int = MEGABYTE) -> PrefixStore:
+    return PrefixStore(home, "x", _native.KvPool(1, 1, 16, 4, "f32"), limit)
+
+
+class Listing(list[os.DirEntry[str]]):
+    """A folder's entries, all read at once."""
+
+    def __enter__(self) -> Listing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def test_a_page_that_another_process_removes_meanwhile_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(small_store(tmp_path), 0, 3)
+    scandir = os.scandir
+
+    def overtaken(path: Any) -> Listing:
+        with scandir(path) as entries:
+            listing = Listing(entries)
+        os.unlink(listing[0].path)
+        return listing
+
+    monkeypatch.setattr(os, "scandir", overtaken)
+    store = small_store(tmp_path)
+    assert len(store) == 2
+    assert store.works
+
+
+def test_a_page_that_is_gone_is_read_by_the_model_without_a_word(
+    home: Path, tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    want, _ = ask(tiny_model)
+    with LLM(tiny_model, prefix_cache_bytes=MEGABYTE) as llm:
+        for file in pages(home)[::2]:
+            file.unlink()
+        assert llm.generate(PROMPT, **ASK).token_ids == want
+    assert not caplog.records
+
+
+def test_a_page_that_cannot_be_read_now_stays_for_later(tmp_path: Path) -> None:
+    store = small_store(tmp_path)
+    filled(store, 0, 1)
+    key = (0).to_bytes(32)
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, most))
+    try:
+        assert not store.load(key, 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
+    assert len(pages(tmp_path)) == 1
+    assert small_store(tmp_path).load(key, 0)
+
+
+@pytest.mark.parametrize(
+    ("number", "passes"), [(errno.ENOSPC, True), (errno.EMFILE, True), (errno.EACCES, False), (errno.EROFS, False)]
+)
+def test_a_disk_that_refuses_once_is_asked_again_unless_it_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int, passes: bool
+) -> None:
+    now_s = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    store = small_store(tmp_path)
+    filled(store, 0, 32)
+    refused = 0
+
+    def refuse(*_: object) -> None:
+        nonlocal refused
+        refused += 1
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as full:
+        full.setattr(store_files, "write_whole", refuse)
+        filled(store, 100, 16)
+        assert (store.works, refused, len(caplog.records)) == (False, 1, 1)
+        now_s += PAUSE_S
+        filled(store, 100, 16)
+        assert len(caplog.records) == refused == 1 + passes
+    now_s += PAUSE_S
+    filled(store, 100, 1)
+    assert store.works == passes
+    num_given_back = 2 + 2 if number == errno.ENOSPC else 0  # a sixteenth each time, the oldest first
+    assert len(store) == len(pages(tmp_path)) == 32 - num_given_back + passes
+    assert ((0).to_bytes(32) in store) == (number != errno.ENOSPC)
+
+
 def test_keeping_pages_does_not_look_through_all_of_them_each_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = PrefixStore(tmp_path, "x", _native.KvPool(1, 1, 16, 4, "f32"), 1000 * MEGABYTE)
+    store = small_store(tmp_path, 1000 * MEGABYTE)
     looks: list[str] = []
     scandir = os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: looks.append(str(path)) or scandir(path))

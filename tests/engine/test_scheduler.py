@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from engine.fakes import GREEDY, drain, make_engine
 from miaotui.core import SamplingParams
+from miaotui.engine.sequence import Sequence
 from miaotui.errors import CapacityError, ContextLengthError, InvalidRequestError
 
 FULL = SamplingParams(temperature=0.0, ignore_eos=True, max_tokens=16)
@@ -115,3 +116,40 @@ def test_stop_tokens_and_biases_outside_the_vocabulary_are_refused() -> None:
     for bad in ({"stop_token_ids": [64]}, {"logit_bias": {64: 1.0}}):
         with pytest.raises(InvalidRequestError, match="0 to 63"):
             engine.add([1], GREEDY.changed(**bad))
+
+
+class Counted(list[Sequence]):
+    """A list that counts how often somebody looks through it for an entry."""
+
+    num_looks = 0
+
+    def __contains__(self, entry: object) -> bool:
+        self.num_looks += 1
+        return super().__contains__(entry)
+
+
+def test_a_step_of_answers_does_not_look_through_those_that_run_for_each_of_them() -> None:
+    engine, _ = make_engine(max_sequences=16, max_logit_rows=16)
+    scheduler = engine.scheduler
+    scheduler.running = running = Counted()
+    for number in range(16):
+        engine.add([number], FULL.changed(max_tokens=40))
+    engine.step()
+    running.num_looks = 0
+    for _ in range(20):  # which take pages, too
+        engine.step()
+    assert [len(engine.slices), running.num_looks] == [16, 0]
+    engine.check_integrity()
+
+
+@pytest.mark.parametrize("has_place", [False, True])
+def test_who_has_a_place_is_who_runs(has_place: bool) -> None:
+    engine, _ = make_engine(max_sequences=1)
+    (first,) = engine.add([1], FULL)
+    (second,) = engine.add([2], FULL)
+    engine.step()
+    assert [first.has_place, second.has_place] == [True, False]
+    engine.check_integrity()
+    first.has_place = second.has_place = has_place
+    with pytest.raises(RuntimeError, match="place"):
+        engine.check_integrity()

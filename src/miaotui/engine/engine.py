@@ -191,9 +191,13 @@ class Engine:
 
     def _observe(self, slices: Row[Slice], seconds: float) -> None:
         """Let those learn what steps cost who decide how large they are."""
-        num_drafted = sum(len(part.draft) for part in slices)
-        num_answers = sum(part.num_read == 1 for part in slices)
-        num_others = sum(part.num_tokens for part in slices) - num_drafted - num_answers
+        num_drafted = num_answers = num_others = 0
+        for part in slices:
+            num_drafted += len(part.draft)
+            if part.num_read == 1:
+                num_answers += 1
+            else:
+                num_others += part.num_read
         if not num_drafted:
             self.scheduler.budget.observe(num_answers, num_others, seconds)
         if self.scheduler.drafter is not None and num_others == 0:
@@ -311,10 +315,10 @@ class Engine:
                 logprobs = token_logprobs(logits, row, [token_id], num_top)
                 sequence.logprobs += logprobs
             now_s = time.monotonic()
-            text = sequence.append(token_id, now_s)
-            forced, more = sequence.append_forced(now_s)
-            text += more
-            sampled = (token_id, *forced)
+            text, sampled = sequence.append(token_id, now_s), (token_id,)
+            if constraint is not None:
+                forced, more = sequence.append_forced(now_s)
+                text, sampled = text + more, (token_id, *forced)
         if sequence.finish_reason is not None:
             self.scheduler.finish(sequence)
         shown = None if num_top is None else tuple(logprobs)
@@ -326,8 +330,10 @@ class Engine:
         sequence = part.sequence
         if sequence.kept_logits is not None:
             sequence.kept_logits.append(logits[first_row : first_row + part.num_logit_rows].copy())
-        scored, num_top = sequence.first_scored_position, sequence.request.sampling.prompt_logprobs
-        if scored is None or num_top is None or sequence.num_computed_tokens >= sequence.num_prompt_tokens - 1:
+        num_top = sequence.request.sampling.prompt_logprobs
+        if num_top is None or sequence.first_scored_position is None:
+            return
+        if sequence.num_computed_tokens >= sequence.num_prompt_tokens - 1:
             return
         end = sequence.num_computed_tokens + part.num_tokens + 1
         targets = sequence.token_ids[end - part.num_logit_rows : min(end, sequence.num_prompt_tokens)]

@@ -105,12 +105,11 @@ class EngineThread:
 
     def _tidy(self) -> bool:
         """What can be done while there is no work; whether nothing of it is left."""
-        all_saved = self._engine.save_prefixes(PAGES_SAVED_AT_ONCE)
         ahead = self._engine.ahead
-        while ahead is not None and not ahead.go_on():
-            if self._commands or self._closing:
-                return False
-        return all_saved
+        is_tidy = False
+        while not is_tidy and not (self._commands or self._closing):
+            is_tidy = (ahead is None or ahead.go_on()) and self._engine.save_prefixes(PAGES_SAVED_AT_ONCE)
+        return is_tidy
 
     def _step(self) -> None:
         with self._turn():

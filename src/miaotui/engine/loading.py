@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from miaotui import _native
 from miaotui.config import Config, load_config
@@ -22,7 +22,7 @@ from miaotui.engine.pages_ahead import PagesAhead
 from miaotui.engine.prefix_store import PrefixStore, folder_name
 from miaotui.engine.runner import Runner
 from miaotui.engine.scheduler import Scheduler, StepLimits
-from miaotui.errors import ConfigError, InvalidRequestError, brief
+from miaotui.errors import ConfigError, InvalidRequestError, ModelNotFoundError, brief
 from miaotui.formats import ModelFile, open_model
 from miaotui.formats.detokenize import StreamDecoder
 from miaotui.formats.spec import ModelSpec
@@ -177,12 +177,13 @@ def load_model(file: ModelFile, options: LoadOptions) -> LoadedModel:
     graph = build_graph(spec, file.weights)
     config = load_config({name: getattr(options, name) for name in ("pack_cache_bytes", "prefix_cache_bytes", "tune")})
     limits = StepLimits(options.max_tokens_per_step, options.max_sequences, options.num_rows)
+    content = _content(file) if options.prefix_cache and config.prefix_cache_bytes else None
     compiled = compile_graph(graph, file.weights, options=_compile_options(options), pack_cache=_pack_cache(config))
     _tune(compiled, spec, options, config)
     kv = _native.KvPool(*kv_shape, plan.num_blocks, options.kv_dtype)
     runner = Runner(compiled.program, kv, limits, num_blocks_for(plan.context.length))
     vocabulary = _vocabulary(spec, tokenizer)
-    saved = _prefix_store(kv, file, options, config) if options.prefix_cache else None
+    saved = None if content is None else _prefix_store(kv, content, spec, options, config)
     pool = BlockPool(plan.num_blocks)
     scheduler = Scheduler(
         pool,
@@ -218,12 +219,24 @@ def _tune(compiled: CompiledProgram, spec: ModelSpec, options: LoadOptions, conf
         tuning.save(file, made)
 
 
-def _prefix_store(kv: _native.KvPool, file: ModelFile, options: LoadOptions, config: Config) -> PrefixStore | None:
-    """Where pages are kept across restarts, if that was asked for."""
-    if not config.prefix_cache_bytes:
-        return None
-    identities = [part.identity for part in file.weights.files]
-    name = folder_name(identities, file.spec, kv.page_bytes, options.kv_dtype, options.activations)
+def _content(file: ModelFile) -> str:
+    """Names what a model's files hold, or which files they are where they cannot be read.
+
+    A digest, so that a copy, a mount or a container made anew is the same model; files that were never seen are read
+    for it, before they are packed: what is packed of a copy is found then, too.
+    """
+    try:
+        return file_digest(file)
+    except (OSError, ValueError, ModelNotFoundError):
+        return repr([part.identity for part in file.weights.files])
+
+
+def _prefix_store(
+    kv: _native.KvPool, content: str, spec: ModelSpec, options: LoadOptions, config: Config
+) -> PrefixStore:
+    """Where pages are kept across restarts."""
+    nameless = replace(spec, name="")  # it may be the file's
+    name = folder_name(content, nameless, kv.page_bytes, options.kv_dtype, options.activations)
     return PrefixStore(config.home / "prefixes", name, kv, config.prefix_cache_bytes)
 
 

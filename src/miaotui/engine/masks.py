@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Sequence as Row
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from miaotui.engine.grammar import Constraint
 from miaotui.engine.scheduler import Slice
+
+_NOTHING = nullcontext()
 
 
 class MaskWorker:
@@ -17,17 +19,17 @@ class MaskWorker:
     def __init__(self) -> None:
         self._thread: ThreadPoolExecutor | None = None
 
-    @contextmanager
-    def computing(self, slices: Row[Slice]) -> Iterator[None]:
+    def computing(self, slices: Row[Slice]) -> AbstractContextManager[None]:
         """Until the end of the block, every sequence whose next token is about to be chosen knows what it may be."""
         constraints = [
             part.sequence.constraint
             for part in slices
             if part.sequence.constraint is not None and part.num_logit_rows > 0
         ]
-        if not constraints:
-            yield
-            return
+        return self._computing(constraints) if constraints else _NOTHING
+
+    @contextmanager
+    def _computing(self, constraints: list[Constraint]) -> Iterator[None]:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="miaotui-masks")
         done = self._thread.submit(_compute, constraints)

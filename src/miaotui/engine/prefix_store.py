@@ -1,16 +1,19 @@
 """KV pages kept on disk, so that what was read before a restart need not be read again.
 
 One file per page, named by the key that its prefix has in the tree (a chain of SHA-256 from the tenant's root on), in
-a folder named by everything its numbers depend on: the model's files and hyper-parameters, the types they are computed
-in, the layout of pages and the version of this package, but not the instruction set, whose tiers give the same bits.
+a folder named by everything its numbers depend on: what the model's files hold, hyper-parameters, the types they are
+computed in, the layout of pages and the version of this package, but not the instruction set, whose tiers give the same
+bits.
 Nothing here is needed: what is missing, torn or damaged is read by the model again, and where nothing can be written,
-nothing is kept.
+nothing is kept. What is damaged is removed; what only could not be read stays, for others and for the next start.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
+import math
 import os
 import struct
 import time
@@ -32,6 +35,11 @@ _MAGIC = b"MTPAGE\r\n"
 _SUFFIX = ".kv"
 STALE_S = 3600
 """A file that is not finished after so long will not be."""
+PAUSE_S = 60
+"""So long nothing is written after the disk was full, or refused for another reason that may pass."""
+
+_LASTING = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+"""Errors of a folder that cannot be written at all; others may pass."""
 
 
 def folder_name(*facts: object) -> str:
@@ -57,14 +65,16 @@ class PrefixStore:
         self._limit_bytes = limit_bytes
         self._file_bytes = _HEADER.size + kv.page_bytes
         self._keys: set[Key] = set()
-        self._works = True
+        self._pause_end_s = 0.0  # monotonic; infinite once nothing can be kept at all
         self._now_ns = 0
         self._unseen_bytes = 0  # written since the folders were looked through
         self._may_write_bytes = 0  # before they are again
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for entry in os.scandir(self._folder):
-                self._take_up(entry)
+            with os.scandir(self._folder) as entries:
+                for entry in entries:
+                    with suppress(OSError):  # another process has removed it, or will
+                        self._take_up(entry)
         except OSError as error:
             self._give_up(error)
 
@@ -77,8 +87,8 @@ class PrefixStore:
 
     @property
     def works(self) -> bool:
-        """Whether anything can be kept; not after the disk has failed once."""
-        return self._works
+        """Whether anything can be kept now; not for a while after the disk was full, nor ever where it refuses all."""
+        return time.monotonic() >= self._pause_end_s
 
     def __contains__(self, key: Key) -> bool:
         return key in self._keys
@@ -88,25 +98,37 @@ class PrefixStore:
 
     @property
     def max_pages(self) -> int:
-        """Pages that the limit has room for."""
-        return max(self._limit_bytes // self._file_bytes, 1)
+        """Pages that stay when room has been made; of more, the first would be removed for the last, in circles."""
+        return max((self._limit_bytes - self._spare_bytes) // self._file_bytes, 1)
+
+    @property
+    def _spare_bytes(self) -> int:
+        """What is made free at once, in whole pages."""
+        return self._limit_bytes // 16 // self._file_bytes * self._file_bytes
 
     def load(self, key: Key, block: int) -> bool:
-        """Fill a page of the pool that nobody uses; False where what is kept cannot be used, which is forgotten."""
+        """Fill a page of the pool that nobody uses; False where what is kept cannot be used.
+
+        That is forgotten, so that it is written anew, and removed where it is damaged.
+        """
         try:
-            data = np.fromfile(self._file(key), np.uint8)
+            data = np.frombuffer(self._file(key).read_bytes(), np.uint8)  # np.fromfile takes bad blocks for an end
             self._kv.write_page(block, _checked(data, key, self._file_bytes))
+        except FileNotFoundError:  # another process has made room
+            self._keys.discard(key)
+            return False
         except (OSError, ValueError) as error:
             log.warning("a page of the prefix cache is not used: %s", error)
             self._keys.discard(key)
-            with suppress(OSError):
-                self._file(key).unlink()
+            if isinstance(error, ValueError):
+                with suppress(OSError):
+                    self._file(key).unlink()
             return False
         return True
 
     def save(self, key: Key, block: int) -> None:
         """Keep a page of the pool, which must be full."""
-        if not self._works or key in self._keys:
+        if not self.works or key in self._keys:
             return
         from miaotui.formats.store_files import write_whole
 
@@ -121,7 +143,7 @@ class PrefixStore:
         try:
             write_whole(self._file(key), write)
         except OSError as error:
-            self._give_up(error)
+            self._stop_for(error)
             return
         self._keys.add(key)
         self._unseen_bytes += self._file_bytes
@@ -148,9 +170,8 @@ class PrefixStore:
             return
         found = self._look_through()
         total_bytes = sum(size for _, size, _ in found)
-        spare_bytes = self._limit_bytes // 16 // self._file_bytes * self._file_bytes
-        if total_bytes > self._limit_bytes - spare_bytes // 2:
-            total_bytes = self._remove(sorted(found), total_bytes, self._limit_bytes - spare_bytes)
+        if total_bytes > self._limit_bytes - self._spare_bytes // 2:
+            total_bytes = self._remove(sorted(found), total_bytes, self._limit_bytes - self._spare_bytes)
         self._unseen_bytes = 0
         self._may_write_bytes = max(self._limit_bytes - total_bytes, 0) // 2
 
@@ -183,8 +204,20 @@ class PrefixStore:
     def _file(self, key: Key) -> Path:
         return self._folder / f"{key.hex()}{_SUFFIX}"
 
+    def _stop_for(self, error: OSError) -> None:
+        """Write nothing for a while, or never again, by what went wrong. A full disk gets some of its space back."""
+        if error.errno in _LASTING:
+            self._give_up(error)
+            return
+        self._pause_end_s = time.monotonic() + PAUSE_S
+        log.warning("nothing is added to the prefix cache on disk for %s s: %s", PAUSE_S, error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            found = self._look_through()
+            total_bytes = sum(size for _, size, _ in found)
+            self._remove(sorted(found), total_bytes, total_bytes - total_bytes // 16)
+
     def _give_up(self, error: OSError) -> None:
-        self._works = False
+        self._pause_end_s = math.inf
         log.warning("the prefix cache is not kept on disk: %s", error)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from collections.abc import Sequence as Row
 from copy import copy
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,8 +36,7 @@ class StepLimits:
     max_logit_rows: int
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(NamedTuple):
     """A sequence's share of a step: its next pending tokens, then `draft`, with logits of the last `num_logit_rows`.
 
     num_tokens: of both together.
@@ -110,7 +110,8 @@ class Scheduler:
             slices = self._with_drafts(slices, self.drafter, num_taken)
         else:
             num_tokens = min(self.budget.prompt_tokens(len(slices), num_waiting), self.limits.max_tokens - num_taken)
-            slices += self._read_prompts(num_tokens, self.limits.max_logit_rows - len(slices))
+            if len(slices) < len(self.running):
+                slices += self._read_prompts(num_tokens, self.limits.max_logit_rows - len(slices))
         for part in slices:
             self.waiting.serve(part.sequence, part.num_read)
         return slices
@@ -141,7 +142,7 @@ class Scheduler:
 
     def finish(self, sequence: Sequence) -> None:
         """Take a sequence out, whether it waits or runs, and free its pages. Harmless for one that is out already."""
-        if sequence in self.running:
+        if sequence.has_place:
             self._stop(sequence)
         elif sequence not in self.waiting:
             return
@@ -165,6 +166,8 @@ class Scheduler:
             raise RuntimeError(
                 f"{self.num_unfinished} sequences are counted, {len(self.running)} run and {len(self.waiting)} wait."
             )
+        if any(not s.has_place for s in self.running) or any(s.has_place for s in self.waiting):
+            raise RuntimeError("a sequence runs without a place, or waits with one.")
         self.pool.check_integrity(sequence.block_table.tolist() for sequence in self.running)
 
     def _admit(self, sequence: Sequence) -> bool:
@@ -185,7 +188,7 @@ class Scheduler:
         self.pool.share(found)
         sequence.block_table = np.array(found, np.int32)
         sequence.begin_turn(len(found) * BLOCK_TOKENS, self.quantum_tokens)
-        sequence.placed_at = self._num_read
+        sequence.has_place, sequence.placed_at = True, self._num_read
         insort(self.running, sequence, key=lambda s: s.request.priority)
         return True
 
@@ -236,13 +239,14 @@ class Scheduler:
         if self.running:
             self._get_pages(self.running[0])  # before others have a place in the step, which they would lose
         answering = [s for s in list(self.running) if s.is_answering and self._get_pages(s)]
-        answering = [s for s in answering if s in self.running]  # some gave their pages up for others
+        answering = [s for s in answering if s.has_place]  # some gave their pages up for others
         num_spare = self.limits.max_tokens - len(answering)
         slices: list[Slice] = []
         for sequence in answering:
-            num_tokens = min(sequence.num_pending_tokens, 1 + num_spare)
+            num_pending = sequence.num_pending_tokens
+            num_tokens = min(num_pending, 1 + num_spare)
             num_spare -= num_tokens - 1
-            slices.append(Slice(sequence, num_tokens, int(num_tokens == sequence.num_pending_tokens)))
+            slices.append(Slice(sequence, num_tokens, int(num_tokens == num_pending)))
         return slices
 
     def _with_drafts(self, slices: list[Slice], drafter: Drafter, num_taken: int) -> list[Slice]:
@@ -296,7 +300,7 @@ class Scheduler:
 
         False if that was the same one, or it has lost its own already.
         """
-        if sequence not in self.running:
+        if not sequence.has_place:
             return False
         num_tokens = sequence.num_pending_tokens if sequence.is_answering else 1
         while (missing := num_blocks_for(sequence.num_computed_tokens + num_tokens) - len(sequence.block_table)) > 0:
@@ -311,6 +315,7 @@ class Scheduler:
 
     def _stop(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
+        sequence.has_place = False
         blocks, sequence.block_table = sequence.block_table, np.empty(0, np.int32)
         self.pool.release(blocks.tolist())
 

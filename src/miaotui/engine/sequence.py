@@ -37,7 +37,7 @@ class Sequence:
     num_cached_tokens: of the prompt, in pages that others had filled.
     num_drafted_tokens, num_accepted_tokens: guessed, and guessed rightly, so that one step read several.
     num_read_before: tokens that it had read when it gave its pages up; it may have to read them again.
-    placed_at: how many tokens of prompts had been read, of everybody's, when it was given its place.
+    has_place: whether it runs. placed_at: how many tokens of prompts had been read, of everybody's, when it began to.
     turn_end: once so many tokens have been computed, others may have its place.
     constraint: what the output has to look like, and how far it has come; None allows everything.
     circles: whether the output goes round in circles; None where nobody asked.
@@ -65,6 +65,7 @@ class Sequence:
     num_drafted_tokens: int = 0
     num_accepted_tokens: int = 0
     num_read_before: int = 0
+    has_place: bool = False
     placed_at: int = 0
     turn_end: int = 0
     has_looked_on_disk: bool = False
@@ -192,7 +193,8 @@ class Sequence:
         self.sampler.accept(token_id)
         if self.first_token_s is None:
             self.first_token_s = now_s
-        may_stop = self.num_output_tokens >= params.min_tokens
+        num_said = self.num_output_tokens
+        may_stop = num_said >= params.min_tokens
         if token_id in params.stop_token_ids:
             return self._end(token_id, now_s, stop_reason=token_id)
         if token_id in self.eos_ids and not (params.ignore_eos and self.constraint is None):
@@ -206,7 +208,7 @@ class Sequence:
         elif pattern_size and may_stop:
             self.stop_reason = f"a pattern of {pattern_size} tokens, again and again"
             text += self.finish("repetition", now_s)
-        elif self.num_output_tokens >= self.max_tokens:
+        elif num_said >= self.max_tokens:
             text += self.finish("length", now_s)
         return text
 

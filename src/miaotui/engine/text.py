@@ -72,6 +72,10 @@ class TextStream:
     def push(self, token_id: int, *, may_stop: bool = True) -> str:
         """Text that is safe to show now. With `may_stop` False, text up to here can hold no stop string."""
         text = self._decoder.push(token_id)
+        if self._watch is None and not self._stop:  # nothing is ever held back
+            if text:
+                self._parts.append(text)
+            return text
         self._held += text
         if not may_stop:
             return self._release(0)

@@ -45,6 +45,8 @@ class WaitingLine:
 
     def first(self) -> Sequence | None:
         """Whose turn it is; None where nobody waits who could be read now."""
+        if not self._waiting:
+            return None
         return min((s for s in self._waiting if s.is_ready), key=self.turn, default=None)
 
     def who_yields(self, sequence: Sequence, running: Row[Sequence]) -> Sequence | None:

@@ -125,13 +125,13 @@ class PackCache:
         from miaotui.formats.store_files import write_whole
 
         try:
-            digest = _digest(weights.files)
+            digest = self.digest(weights)
+            _check_unchanged(weights.files)  # while they were packed
             file = self._file(digest)
             self._remove_stale_parts()
             if not file.exists():  # a damaged one `find` removes
                 _check_space(self.folder, sum(matrix.nbytes for matrix in packed.values()))
                 write_whole(file, lambda out: _write(out, packed))
-            write_whole(self._note_of(weights), lambda out: out.write(digest.encode("ascii")))
             self._make_room(file)
         except (OSError, ValueError, MiaotuiError) as error:
             _note(f"not kept: {error}")
@@ -184,10 +184,15 @@ def _digest(files: Sequence[MappedFile]) -> str:
     from miaotui.formats.store_files import digest_file
 
     digests = [digest_file(file.path) for file in files]
+    _check_unchanged(files)
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode("ascii")).hexdigest()
+
+
+def _check_unchanged(files: Sequence[MappedFile]) -> None:
+    """Raise ValueError if one of them was written or replaced since it was mapped, MiaotuiError if it is gone."""
     for file in files:
         if MappedFile(file.path).identity != file.identity:
             raise ValueError(f"{file.path} was changed")
-    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode("ascii")).hexdigest()
 
 
 def _write(out: BinaryIO, packed: Packed) -> None:
