@@ -199,7 +199,10 @@ def test_prompt_lookup_says_the_same(temperature: float, tiny_model: Path) -> No
     params = SamplingParams(temperature=temperature, seed=1, max_tokens=100, ignore_eos=True, logprobs=1)
     with LLM(tiny_model) as llm:
         plain = completions(llm, params)
-    with LLM(tiny_model, drafter=AdaptiveDrafter()) as llm:
+    drafter = AdaptiveDrafter()
+    learn = drafter.observe  # from a clock of our own: steps of a busy machine may say that drafting does not pay
+    drafter.observe = lambda answers, drafted, _: learn(answers, drafted, 1e-3 + 1e-5 * drafted)  # type: ignore[method-assign]
+    with LLM(tiny_model, drafter=drafter) as llm:
         drafted = completions(llm, params)
     assert [(d.text, d.token_ids, d.logprobs) for d in drafted] == [(d.text, d.token_ids, d.logprobs) for d in plain]
     if temperature == 0.0:  # a tiny model repeats itself

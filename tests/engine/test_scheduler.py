@@ -153,3 +153,12 @@ def test_who_has_a_place_is_who_runs(has_place: bool) -> None:
     first.has_place = second.has_place = has_place
     with pytest.raises(RuntimeError, match="place"):
         engine.check_integrity()
+
+
+def test_who_had_a_place_before_everything_was_emptied_may_still_be_taken_out() -> None:
+    engine, _ = make_engine()
+    (sequence,) = engine.add([1, 2, 3], GREEDY)
+    engine.step()
+    fresh = engine.scheduler.emptied()
+    fresh.finish(sequence)
+    fresh.check_integrity()

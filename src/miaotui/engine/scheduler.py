@@ -141,8 +141,11 @@ class Scheduler:
         return len(self.pool.prefixes.find(self._prefix_keys(sequence))) * BLOCK_TOKENS
 
     def finish(self, sequence: Sequence) -> None:
-        """Take a sequence out, whether it waits or runs, and free its pages. Harmless for one that is out already."""
-        if sequence.has_place:
+        """Take a sequence out, whether it waits or runs, and free its pages. Harmless for one that is out already.
+
+        And for one that had its place before this was `emptied`.
+        """
+        if sequence.has_place and sequence in self.running:
             self._stop(sequence)
         elif sequence not in self.waiting:
             return
