@@ -12,6 +12,7 @@ from starlette.responses import Response
 from miaotui.engine.chat_output import CallArguments, CallStart, Piece, Reasoning
 from miaotui.engine.results import Completion, Delta
 from miaotui.server.answers import Service, events_of, while_connected
+from miaotui.server.bodies import read
 from miaotui.server.replies import (
     DONE,
     KEEP_ALIVE,
@@ -24,13 +25,13 @@ from miaotui.server.replies import (
     usage,
 )
 from miaotui.server.turns import Message, Turn
-from miaotui.server.wire import ChatRequest, decode
+from miaotui.server.wire import ChatRequest
 
 
 async def chat_completions(request: Request) -> Response:
     """Answer a conversation, at once or part by part."""
     service: Service = request.app.state.service
-    wire = decode(await request.body(), ChatRequest)
+    wire = await read(request, ChatRequest)
     asked = wire.asked()
     service.check_model(wire.model)
     start = Turn.start(asked, request, service)

@@ -17,6 +17,7 @@ from miaotui.engine.results import Completion, Delta, TokenLogprob
 from miaotui.errors import InvalidRequestError
 from miaotui.server.answers import Service, check_ending, events_of, while_connected, whole
 from miaotui.server.asking import Ask
+from miaotui.server.bodies import read
 from miaotui.server.merged import Merged, Parts
 from miaotui.server.reading import Reading
 from miaotui.server.replies import (
@@ -30,13 +31,13 @@ from miaotui.server.replies import (
     receipt_body,
     usage,
 )
-from miaotui.server.wire import CompletionRequest, decode
+from miaotui.server.wire import CompletionRequest
 
 
 async def completions(request: Request) -> Response:
     """Go on from one or several prompts, at once or part by part."""
     service: Service = request.app.state.service
-    asked = decode(await request.body(), CompletionRequest)
+    asked = await read(request, CompletionRequest)
     prompts = asked.prompts()
     params = asked.sampling()
     if asked.suffix and (asked.echo or not all(isinstance(prompt, str) for prompt in prompts)):

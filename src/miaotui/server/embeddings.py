@@ -13,8 +13,9 @@ from miaotui.core import Receipt
 from miaotui.engine.async_embedder import Embedded
 from miaotui.errors import InvalidRequestError
 from miaotui.server.answers import Service, while_connected
+from miaotui.server.bodies import read
 from miaotui.server.replies import encode, shown_receipt
-from miaotui.server.wire import EmbeddingsRequest, decode
+from miaotui.server.wire import EmbeddingsRequest
 
 FORMATS = ("float", "base64")
 
@@ -22,7 +23,7 @@ FORMATS = ("float", "base64")
 async def embeddings(request: Request) -> Response:
     """Vectors of unit length, one for each text, as numbers or as base64 of little-endian float32."""
     service: Service = request.app.state.service
-    asked = decode(await request.body(), EmbeddingsRequest)
+    asked = await read(request, EmbeddingsRequest)
     texts = asked.texts()
     if service.embedder is None:
         raise InvalidRequestError(
