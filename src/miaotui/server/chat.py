@@ -16,11 +16,11 @@ from miaotui.server.bodies import read
 from miaotui.server.replies import (
     DONE,
     KEEP_ALIVE,
+    built,
     chat_logprobs,
     error_body,
     event,
     event_stream,
-    json_reply,
     shown_receipt,
     usage,
 )
@@ -38,21 +38,24 @@ async def chat_completions(request: Request) -> Response:
     if wire.stream:
         head = service.head("chat.completion.chunk", request)
         return event_stream(_events(await while_connected(request, start), wire, service, head))
-    body = await while_connected(request, _whole(start, wire, service))
-    return json_reply(service.head("chat.completion", request) | body)
+    return await while_connected(request, _whole(start, wire, request, service))
 
 
-async def _whole(start: Any, wire: ChatRequest, service: Service) -> dict[str, Any]:
-    """The body of a reply that is not streamed, without its head."""
+async def _whole(start: Any, wire: ChatRequest, request: Request, service: Service) -> Response:
+    """A reply that is not streamed."""
     turn: Turn = await start
     async with aclosing(turn.answer):
         completion, messages = await turn.messages()
     ones = (completion, *completion.others)
-    choices = [
-        _choice(index, one, message, turn, service)
-        for index, (one, message) in enumerate(zip(ones, messages, strict=True))
-    ]
-    return {"choices": choices} | _totals(completion, wire)
+
+    def body() -> dict[str, Any]:
+        choices = [
+            _choice(index, one, message, turn, service)
+            for index, (one, message) in enumerate(zip(ones, messages, strict=True))
+        ]
+        return service.head("chat.completion", request) | {"choices": choices} | _totals(completion, wire)
+
+    return await built(body, is_long=wire.logprobs is True)
 
 
 def _totals(completion: Completion, wire: ChatRequest) -> dict[str, Any]:

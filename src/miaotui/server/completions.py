@@ -23,11 +23,11 @@ from miaotui.server.reading import Reading
 from miaotui.server.replies import (
     DONE,
     KEEP_ALIVE,
+    built,
     ending,
     error_body,
     event,
     event_stream,
-    json_reply,
     receipt_body,
     usage,
 )
@@ -52,15 +52,17 @@ async def completions(request: Request) -> Response:
         head = service.head("text_completion", request)
         return event_stream(_events(answers, asked, service, head))
     done = await while_connected(request, _whole(start))
-    choices: list[dict[str, Any]] = []
-    for prompt, completion in zip(prompts, done, strict=True):
-        for one in (completion, *completion.others):
-            shown = _prompt_text(prompt, service) if asked.echo else ""
-            choices.append(_choice(len(choices), shown, one, completion, asked, service))
-    body = service.head("text_completion", request) | {"choices": choices, "usage": usage(done)}
-    if asked.miaotui:
-        body["miaotui"] = _receipts(done)
-    return json_reply(body)
+
+    def body() -> dict[str, Any]:
+        choices: list[dict[str, Any]] = []
+        for prompt, completion in zip(prompts, done, strict=True):
+            for one in (completion, *completion.others):
+                shown = _prompt_text(prompt, service) if asked.echo else ""
+                choices.append(_choice(len(choices), shown, one, completion, asked, service))
+        said = service.head("text_completion", request) | {"choices": choices, "usage": usage(done)}
+        return said | ({"miaotui": _receipts(done)} if asked.miaotui else {})
+
+    return await while_connected(request, built(body, is_long=asked.logprobs is not None))
 
 
 async def _start_all(
