@@ -21,7 +21,9 @@ ASKED: dict[str, dict[str, Any]] = {
 SEEDED: dict[str, Any] = {"temperature": 1.0, "seed": 3, "max_tokens": 40, "ignore_eos": True}
 
 
-@pytest.mark.parametrize(("path", "name"), [(CHAT, "chat.chat_logprobs"), (COMPLETIONS, "completions._logprobs")])
+@pytest.mark.parametrize(
+    ("path", "name"), [(CHAT, "chat.chat_logprobs"), (COMPLETIONS, "completions.LogprobLists.write")]
+)
 def test_others_are_answered_while_logprobs_are_written_down(
     running: Running, monkeypatch: pytest.MonkeyPatch, path: str, name: str
 ) -> None:
@@ -90,3 +92,24 @@ def test_so_are_those_of_text_that_was_held_back(running: Running, path: str) ->
         assert values is None or len(values) < 40
     streamed_text, streamed_logprobs, _ = streamed(running, path, stopped)
     assert (streamed_text, streamed_logprobs) == (cut, fewer)
+
+
+@pytest.mark.parametrize(
+    "prompt", ["the cat", "héé 猫🐈 x", [1, 60, 61, 62]], ids=["words", "characters of many bytes", "ids"]
+)
+@pytest.mark.parametrize("echo", [False, True])
+def test_tokens_are_texts_that_stand_where_is_said(running: Running, prompt: Any, echo: bool) -> None:
+    text, logprobs = whole(running, COMPLETIONS, SEEDED | {"prompt": prompt, "logprobs": 2, "echo": echo})
+    tokens, offsets = logprobs["tokens"], logprobs["text_offset"]
+    assert all(isinstance(token, str) for token in tokens)
+    assert logprobs["token_logprobs"].count(None) == logprobs["top_logprobs"].count(None) == echo
+    assert (logprobs["token_logprobs"][0] is None) == (logprobs["top_logprobs"][0] is None) == echo
+    assert {len(values) for values in logprobs.values()} == {len(tokens)}
+    assert len(tokens) > 40 or not echo
+    assert offsets == sorted(offsets)
+    is_odd = [
+        (len(token) > 1 and token[0] == "<") or "\ufffd" in token for token in tokens
+    ]  # control, half a character
+    places = [place for place, odd in enumerate(is_odd) if not odd and not (place and is_odd[place - 1])]
+    assert len(places) > 3
+    assert [text[offsets[place] :][: len(tokens[place])] for place in places] == [tokens[place] for place in places]
