@@ -59,15 +59,18 @@ class EngineStoppedError(MiaotuiError, RuntimeError):
 
 
 class OverloadedError(MiaotuiError, RuntimeError):
-    """Too many requests wait already; the same request may succeed in a moment."""
+    """Too many requests wait already; the same request may succeed in a moment. what: the limit, as it is counted."""
+
+    def __init__(self, message: str, *, what: str = "overloaded") -> None:
+        super().__init__(message)
+        self.what = what
 
 
 class RateLimitError(OverloadedError):
     """A client has asked too much within a minute. what: "requests" or "tokens"; retry_after_s: whole seconds."""
 
     def __init__(self, message: str, *, what: str, retry_after_s: int) -> None:
-        super().__init__(message)
-        self.what = what
+        super().__init__(message, what=what)
         self.retry_after_s = retry_after_s
 
 

@@ -6,13 +6,15 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from miaotui import SamplingParams
 from miaotui.engine.async_llm import AsyncLLM
 from miaotui.engine.encoding_line import LONG_TEXT_CHARS, NUM_SHORT_THREADS, EncodingLines, num_characters
-from miaotui.errors import ContextLengthError, EngineStoppedError, OverloadedError
+from miaotui.errors import ContextLengthError, EngineStoppedError, InvalidRequestError, OverloadedError
+from miaotui.formats.chat_template import MAX_INPUT_NODES
 
 LONG = LONG_TEXT_CHARS + 1
 SHORT = 2
@@ -142,6 +144,22 @@ def test_texts_are_counted_wherever_they_stand() -> None:
     assert num_characters("four") == 4
     assert num_characters([1, 2, 3]) == 0
     assert num_characters((messages, None, {"x": ("ab", 1.0)})) == 4 + 4 + 4 + 4 + 2 + 2
+
+
+def test_counting_ends_where_no_template_would_go_on() -> None:
+    class Part(dict[str, str]):
+        num_read = 0
+
+        def values(self) -> Any:
+            Part.num_read += 1
+            return super().values()
+
+    few = [Part(text="a") for _ in range(MAX_INPUT_NODES // 2 - 1)]
+    assert num_characters(few) == len(few)
+    Part.num_read = 0
+    with pytest.raises(InvalidRequestError, match=r"messages .* at most 200000 values; send less"):
+        num_characters([few] * 9)
+    assert Part.num_read <= MAX_INPUT_NODES / 2
 
 
 def test_long_texts_do_not_keep_others_from_starting(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

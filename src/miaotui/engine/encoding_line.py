@@ -10,7 +10,8 @@ from contextlib import suppress
 from contextvars import copy_context
 from typing import Any, TypeVar
 
-from miaotui.errors import EngineStoppedError, OverloadedError
+from miaotui.errors import EngineStoppedError, InvalidRequestError, OverloadedError
+from miaotui.formats.chat_template import MAX_INPUT_NODES
 
 T = TypeVar("T")
 
@@ -125,9 +126,15 @@ class _Line:
 
 
 def num_characters(value: object) -> int:
-    """Of all texts in a prompt, a conversation or what else comes with it; token ids are none."""
-    count, left = 0, [value]
+    """Of all texts in a prompt, a conversation or what else comes with it; token ids are none.
+
+    Raises InvalidRequestError beyond MAX_INPUT_NODES values, which no chat template takes: counting takes a while, too.
+    """
+    count, num_seen, left = 0, 0, [value]
     while left:
+        num_seen += 1
+        if num_seen > MAX_INPUT_NODES:
+            raise InvalidRequestError(f"messages must hold, with tools, at most {MAX_INPUT_NODES} values; send less.")
         one = left.pop()
         if isinstance(one, str):
             count += len(one)

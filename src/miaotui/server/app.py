@@ -156,7 +156,7 @@ async def _known(request: Request, error: Exception) -> Response:
     if isinstance(error, DeadlineError):
         request.app.state.service.metrics.refused_deadline()
     if isinstance(error, OverloadedError):
-        request.app.state.service.metrics.rejected.labels("overloaded").inc()
+        request.app.state.service.metrics.rejected.labels(error.what).inc()
     return error_reply(error, request.url.path)
 
 

@@ -12,46 +12,50 @@ from starlette.responses import Response
 from miaotui.engine.chat_output import CallArguments, CallStart, Piece, Reasoning
 from miaotui.engine.results import Completion, Delta
 from miaotui.server.answers import Service, events_of, while_connected
+from miaotui.server.bodies import read
 from miaotui.server.replies import (
     DONE,
     KEEP_ALIVE,
+    built,
     chat_logprobs,
     error_body,
     event,
     event_stream,
-    json_reply,
     shown_receipt,
     usage,
 )
 from miaotui.server.turns import Message, Turn
-from miaotui.server.wire import ChatRequest, decode
+from miaotui.server.wire import ChatRequest
 
 
 async def chat_completions(request: Request) -> Response:
     """Answer a conversation, at once or part by part."""
     service: Service = request.app.state.service
-    wire = decode(await request.body(), ChatRequest)
+    wire = await read(request, ChatRequest)
     asked = wire.asked()
     service.check_model(wire.model)
     start = Turn.start(asked, request, service)
     if wire.stream:
         head = service.head("chat.completion.chunk", request)
         return event_stream(_events(await while_connected(request, start), wire, service, head))
-    body = await while_connected(request, _whole(start, wire, service))
-    return json_reply(service.head("chat.completion", request) | body)
+    return await while_connected(request, _whole(start, wire, request, service))
 
 
-async def _whole(start: Any, wire: ChatRequest, service: Service) -> dict[str, Any]:
-    """The body of a reply that is not streamed, without its head."""
+async def _whole(start: Any, wire: ChatRequest, request: Request, service: Service) -> Response:
+    """A reply that is not streamed."""
     turn: Turn = await start
     async with aclosing(turn.answer):
         completion, messages = await turn.messages()
     ones = (completion, *completion.others)
-    choices = [
-        _choice(index, one, message, turn, service)
-        for index, (one, message) in enumerate(zip(ones, messages, strict=True))
-    ]
-    return {"choices": choices} | _totals(completion, wire)
+
+    def body() -> dict[str, Any]:
+        choices = [
+            _choice(index, one, message, turn, service)
+            for index, (one, message) in enumerate(zip(ones, messages, strict=True))
+        ]
+        return service.head("chat.completion", request) | {"choices": choices} | _totals(completion, wire)
+
+    return await built(body, is_long=wire.logprobs is True)
 
 
 def _totals(completion: Completion, wire: ChatRequest) -> dict[str, Any]:

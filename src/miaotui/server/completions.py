@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import Any
@@ -13,30 +14,32 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from miaotui.answers.control import CacheControl
-from miaotui.engine.results import Completion, Delta, TokenLogprob
+from miaotui.engine.results import Completion, Delta
 from miaotui.errors import InvalidRequestError
 from miaotui.server.answers import Service, check_ending, events_of, while_connected, whole
 from miaotui.server.asking import Ask
+from miaotui.server.bodies import read
+from miaotui.server.completions_logprobs import LogprobLists
 from miaotui.server.merged import Merged, Parts
 from miaotui.server.reading import Reading
 from miaotui.server.replies import (
     DONE,
     KEEP_ALIVE,
+    built,
     ending,
     error_body,
     event,
     event_stream,
-    json_reply,
     receipt_body,
     usage,
 )
-from miaotui.server.wire import CompletionRequest, decode
+from miaotui.server.wire import CompletionRequest
 
 
 async def completions(request: Request) -> Response:
     """Go on from one or several prompts, at once or part by part."""
     service: Service = request.app.state.service
-    asked = decode(await request.body(), CompletionRequest)
+    asked = await read(request, CompletionRequest)
     prompts = asked.prompts()
     params = asked.sampling()
     if asked.suffix and (asked.echo or not all(isinstance(prompt, str) for prompt in prompts)):
@@ -51,15 +54,16 @@ async def completions(request: Request) -> Response:
         head = service.head("text_completion", request)
         return event_stream(_events(answers, asked, service, head))
     done = await while_connected(request, _whole(start))
-    choices: list[dict[str, Any]] = []
-    for prompt, completion in zip(prompts, done, strict=True):
-        for one in (completion, *completion.others):
-            shown = _prompt_text(prompt, service) if asked.echo else ""
-            choices.append(_choice(len(choices), shown, one, completion, asked, service))
-    body = service.head("text_completion", request) | {"choices": choices, "usage": usage(done)}
-    if asked.miaotui:
-        body["miaotui"] = _receipts(done)
-    return json_reply(body)
+
+    def body() -> dict[str, Any]:
+        choices: list[dict[str, Any]] = []
+        for prompt, completion in zip(prompts, done, strict=True):
+            for one in (completion, *completion.others):
+                choices.append(_choice(len(choices), prompt, one, completion, asked, service))
+        said = service.head("text_completion", request) | {"choices": choices, "usage": usage(done)}
+        return said | ({"miaotui": _receipts(done)} if asked.miaotui else {})
+
+    return await while_connected(request, built(body, is_long=asked.logprobs is not None))
 
 
 async def _start_all(
@@ -109,15 +113,21 @@ async def _whole(start: Any) -> list[Completion]:
 
 
 def _choice(
-    index: int, shown: str, one: Completion, first: Completion, asked: CompletionRequest, service: Service
+    index: int, prompt: str | list[int], one: Completion, first: Completion, asked: CompletionRequest, service: Service
 ) -> dict[str, Any]:
-    entries: tuple[TokenLogprob | None, ...] | None = one.logprobs
-    if asked.echo and entries is not None and first.prompt_logprobs is not None:
-        entries = (*first.prompt_logprobs, *entries)
+    llm = service.llm.llm
+    shown = _prompt_text(prompt, service) if asked.echo else ""
+    logprobs: dict[str, list[Any]] | None = None
+    if one.logprobs is not None:
+        logprobs = LogprobLists(llm.tokenizer, first_offset=len(shown)).write(one.logprobs)
+        if asked.echo and first.prompt_logprobs is not None:
+            lists = LogprobLists(llm.tokenizer, last_offset=len(shown), skip_special=isinstance(prompt, str))
+            before = lists.write(first.prompt_logprobs, llm.encode_prompt(prompt)[0])
+            logprobs = {name: before[name] + logprobs[name] for name in before}
     return {
         "index": index,
         "text": shown + one.text,
-        "logprobs": _logprobs(entries, service),
+        "logprobs": logprobs,
         "finish_reason": ending(one.finish_reason),
     }
 
@@ -132,27 +142,13 @@ def _prompt_text(prompt: str | list[int], service: Service) -> str:
     return prompt if isinstance(prompt, str) else service.llm.llm.tokenizer.decode(prompt, skip_special=False)
 
 
-def _logprobs(entries: tuple[TokenLogprob | None, ...] | None, service: Service) -> dict[str, Any] | None:
-    """OpenAI's older form: parallel lists."""
-    if entries is None:
-        return None
-
-    def text_of(token: int) -> str:
-        return service.llm.llm.tokenizer.token_bytes(token).decode("utf-8", "replace")
-
-    return {
-        "tokens": [text_of(e.token_id) if e else None for e in entries],
-        "token_logprobs": [e.logprob if e else None for e in entries],
-        "top_logprobs": [{text_of(t): value for t, value in e.top} if e else None for e in entries],
-        "text_offset": None,
-    }
-
-
 async def _events(
     answers: list[Reading], asked: CompletionRequest, service: Service, head: dict[str, Any]
 ) -> AsyncIterator[bytes]:
     """All answers' parts as they come."""
-    say = partial(_said, answers, service, head | ({"usage": None} if asked.wants_usage else {}))
+    tokenizer = service.llm.llm.tokenizer
+    lists: dict[int, LogprobLists] = defaultdict(lambda: LogprobLists(tokenizer))  # by choice
+    say = partial(_said, answers, lists, head | ({"usage": None} if asked.wants_usage else {}))
     async with AsyncExitStack() as stack:
         for answer in answers:
             await stack.enter_async_context(aclosing(answer))
@@ -174,7 +170,7 @@ async def _events(
             yield event(error_body(error)[1])
 
 
-def _said(answers: list[Reading], service: Service, head: dict[str, Any], part: Delta) -> list[bytes]:
+def _said(answers: list[Reading], lists: Mapping[int, LogprobLists], head: dict[str, Any], part: Delta) -> list[bytes]:
     """A part as a chunk, if there is anything in it. Raises InvalidRequestError as `check_ending` does."""
     if not (part.text or part.finish_reason or part.logprobs):
         return []
@@ -184,7 +180,7 @@ def _said(answers: list[Reading], service: Service, head: dict[str, Any], part: 
     choice = {
         "index": part.index,
         "text": part.text,
-        "logprobs": _logprobs(part.logprobs, service),
+        "logprobs": None if part.logprobs is None else lists[part.index].write(part.logprobs),
         "finish_reason": ending(part.finish_reason),
     }
     return [event(head | {"choices": [choice]})]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -13,8 +13,9 @@ from miaotui.core import Receipt
 from miaotui.engine.async_embedder import Embedded
 from miaotui.errors import InvalidRequestError
 from miaotui.server.answers import Service, while_connected
-from miaotui.server.replies import encode, shown_receipt
-from miaotui.server.wire import EmbeddingsRequest, decode
+from miaotui.server.bodies import read
+from miaotui.server.replies import built, shown_receipt
+from miaotui.server.wire import EmbeddingsRequest
 
 FORMATS = ("float", "base64")
 
@@ -22,7 +23,7 @@ FORMATS = ("float", "base64")
 async def embeddings(request: Request) -> Response:
     """Vectors of unit length, one for each text, as numbers or as base64 of little-endian float32."""
     service: Service = request.app.state.service
-    asked = decode(await request.body(), EmbeddingsRequest)
+    asked = await read(request, EmbeddingsRequest)
     texts = asked.texts()
     if service.embedder is None:
         raise InvalidRequestError(
@@ -38,8 +39,7 @@ async def embeddings(request: Request) -> Response:
     embedded = await while_connected(request, work)
     service.ledger.embedded(len(texts), embedded.num_tokens)
     head = {"object": "list", "model": service.embed_model_name} | shown_receipt(_receipt(embedded), asked.miaotui)
-    body = await asyncio.to_thread(_body, embedded, form, head)  # long lists take a while to write
-    return Response(body, media_type="application/json")
+    return await built(partial(_body, embedded, form, head), is_long=True)
 
 
 def _receipt(embedded: Embedded) -> Receipt:
@@ -47,11 +47,11 @@ def _receipt(embedded: Embedded) -> Receipt:
     return Receipt("model", "", embedded.num_tokens, 0, 0, embedded.queue_s, embedded.read_s, 0.0, 0)
 
 
-def _body(embedded: Embedded, form: str, head: dict[str, Any]) -> bytes:
+def _body(embedded: Embedded, form: str, head: dict[str, Any]) -> dict[str, Any]:
     if form == "base64":
         rows: list[Any] = [base64.b64encode(row.astype("<f4").tobytes()).decode("ascii") for row in embedded.vectors]
     else:
         rows = embedded.vectors.tolist()
     data = [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)]
     usage = {"prompt_tokens": embedded.num_tokens, "total_tokens": embedded.num_tokens}
-    return encode(head | {"data": data, "usage": usage})
+    return head | {"data": data, "usage": usage}

@@ -8,8 +8,9 @@ from starlette.responses import Response
 from miaotui.engine.encoding_line import num_characters
 from miaotui.errors import InvalidRequestError
 from miaotui.server.answers import Service, while_connected
+from miaotui.server.bodies import read
 from miaotui.server.replies import json_reply
-from miaotui.server.wire import DetokenizeRequest, TokenizeRequest, decode
+from miaotui.server.wire import DetokenizeRequest, TokenizeRequest
 
 
 def _service(request: Request) -> Service:
@@ -45,7 +46,7 @@ async def tokenize(request: Request) -> Response:
     """Token ids of a text or a conversation, as a completion would read them."""
     service = _service(request)
     llm = service.llm.llm
-    asked = decode(await request.body(), TokenizeRequest)
+    asked = await read(request, TokenizeRequest)
     if (asked.prompt is None) == (asked.messages is None):
         raise InvalidRequestError("give either prompt or messages.")
 
@@ -63,7 +64,7 @@ async def tokenize(request: Request) -> Response:
 async def detokenize(request: Request) -> Response:
     """The text of token ids."""
     service = _service(request)
-    tokens = decode(await request.body(), DetokenizeRequest).tokens
+    tokens = (await read(request, DetokenizeRequest)).tokens
     tokenizer = service.llm.llm.tokenizer
     work = service.llm.encoding.run(
         lambda: tokenizer.decode(tokens, skip_special=False), len(tokens), request.state.tenant

@@ -16,6 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 from miaotui.errors import BodyTooLargeError, RateLimitError, UnauthorizedError
 from miaotui.server import page
 from miaotui.server.answers import Service
+from miaotui.server.body_budget import BodyBudget, BodyShare
 from miaotui.server.keys import ApiKey
 from miaotui.server.ledger import Entry, Ledger
 from miaotui.server.rate_limits import RateLimits
@@ -44,6 +45,7 @@ class Guard:
         self._settings = settings
         self._ledger = ledger
         self._routes = routes
+        self.bodies = BodyBudget(settings.most_bodies_bytes)
 
     @property
     def service(self) -> Service | None:
@@ -99,7 +101,8 @@ class Guard:
             await refusal(scope, receive, send)
             return
         scope["state"]["tenant"] = entry.tenant
-        await self._app(scope, self._bounded(receive), send)
+        with self.bodies.share() as share:
+            await self._app(scope, self._bounded(receive, share), send)
 
     def _key_of(self, path: str, headers: Headers) -> ApiKey | None:
         """The key of who asks; None where nobody needs one. Raises UnauthorizedError."""
@@ -144,15 +147,13 @@ class Guard:
     def _too_large(self) -> BodyTooLargeError:
         return BodyTooLargeError(f"the body is longer than {self._settings.max_body_bytes} bytes.")
 
-    def _bounded(self, receive: Receive) -> Receive:
-        taken = 0
-
+    def _bounded(self, receive: Receive, share: BodyShare) -> Receive:
         async def receive_bounded() -> Message:
-            nonlocal taken
             message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self._settings.max_body_bytes:
+            num_bytes = len(message.get("body", b""))
+            if share.num_bytes + num_bytes > self._settings.max_body_bytes:
                 raise self._too_large()
+            share.add(num_bytes)
             return message
 
         return receive_bounded

@@ -15,8 +15,8 @@ from miaotui.answers.store import Filter
 from miaotui.answers.verdict import MAX_WORDS, Feedback, Rating, give_feedback
 from miaotui.answers.verdict import reject as reject_answer
 from miaotui.errors import InvalidRequestError, NotKeptError
+from miaotui.server.bodies import read
 from miaotui.server.replies import json_reply
-from miaotui.server.wire import decode
 
 MOST_ENTRIES = 200
 
@@ -86,7 +86,7 @@ async def remove(request: Request) -> Response:
 async def reject(request: Request) -> Response:
     """Take a wrong answer out for good."""
     cache, tenant = _cache(request), request.state.tenant
-    asked = decode(await request.body() or b"{}", RejectRequest)
+    asked = await read(request, RejectRequest, empty=b"{}")
     found = await _entry(cache, tenant, request.path_params["entry"])
     said = {"request_id": asked.request_id, "comment": asked.comment, "correction": asked.correction}
     await reject_answer(cache, tenant, found.key, asked=asked.question, **said)
@@ -103,7 +103,7 @@ async def why(request: Request) -> Response:
 
 async def feedback(request: Request) -> Response:
     """What somebody says of an answer; acknowledged once it is kept."""
-    asked = decode(await request.body(), FeedbackRequest)
+    asked = await read(request, FeedbackRequest)
     said = Feedback(asked.request_id, asked.rating, asked.correction or "", asked.comment or "")
     cache, tenant, service = _cache(request), request.state.tenant, request.app.state.service
     await give_feedback(cache, tenant, said, service.answered.about(tenant, asked.request_id))

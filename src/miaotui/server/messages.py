@@ -14,10 +14,10 @@ from miaotui.engine.chat_output import CallArguments, CallStart, Piece, Reasonin
 from miaotui.engine.encoding_line import num_characters
 from miaotui.engine.results import Completion, Delta
 from miaotui.server.answers import Service, events_of, while_connected
+from miaotui.server.bodies import read
 from miaotui.server.messages_wire import CountRequest, MessagesRequest
 from miaotui.server.replies import error_body, event_stream, json_reply, named_event, shown_receipt
 from miaotui.server.turns import Message, Turn
-from miaotui.server.wire import decode
 
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 _STOP_REASONS = {"length": "max_tokens", "tool_calls": "tool_use"}
@@ -26,7 +26,7 @@ _STOP_REASONS = {"length": "max_tokens", "tool_calls": "tool_use"}
 async def count_tokens(request: Request) -> Response:
     """How many tokens a conversation is for this model."""
     service: Service = request.app.state.service
-    asked = decode(await request.body(), CountRequest)
+    asked = await read(request, CountRequest)
     service.check_model(asked.model)
     tools = [tool.as_openai() for tool in asked.offered()]
     conversation = asked.conversation()
@@ -42,7 +42,7 @@ async def count_tokens(request: Request) -> Response:
 async def messages(request: Request) -> Response:
     """Answer a conversation, at once or part by part."""
     service: Service = request.app.state.service
-    wire = decode(await request.body(), MessagesRequest)
+    wire = await read(request, MessagesRequest)
     asked = wire.asked()
     service.check_model(wire.model)
     start = Turn.start(asked, request, service)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -58,6 +59,15 @@ STOPPED = "the engine has stopped; try again in a moment."
 def json_reply(body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Anything msgspec can encode."""
     return Response(encode(body), status, headers, "application/json")
+
+
+async def built(make: Callable[[], Any], *, is_long: bool) -> Response:
+    """A reply of what `make` returns; where that is long and takes a while to put together, in a thread."""
+
+    def reply() -> Response:
+        return json_reply(make())
+
+    return await asyncio.to_thread(reply) if is_long else reply()
 
 
 def plain_error(status: int, message: str, path: str, headers: dict[str, str] | None = None) -> Response:

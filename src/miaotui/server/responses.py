@@ -12,17 +12,17 @@ from starlette.responses import Response
 
 from miaotui.engine.results import Completion, Delta
 from miaotui.server.answers import Service, events_of, while_connected
+from miaotui.server.bodies import read
 from miaotui.server.replies import KEEP_ALIVE, ending, error_body, event_stream, json_reply, named_event, shown_receipt
 from miaotui.server.responses_items import Items
 from miaotui.server.responses_wire import ResponsesRequest
 from miaotui.server.turns import Turn
-from miaotui.server.wire import decode
 
 
 async def responses(request: Request) -> Response:
     """Answer a conversation, at once or part by part."""
     service: Service = request.app.state.service
-    wire = decode(await request.body(), ResponsesRequest)
+    wire = await read(request, ResponsesRequest)
     asked = wire.asked()
     service.check_model(wire.model)
     head = _head(wire, request, service)

@@ -21,6 +21,7 @@ class ServerSettings:
     planning: whether each request takes the path that is expected to cost least; else all take the same one.
     host_names: names a client may reach it by, beside this machine's own.
     keys: the API keys; none: nobody needs one. max_waiting: requests that may wait for a place.
+    num_largest_bodies: of `max_body_bytes`, together as long as the bodies of all requests under way may be.
     rate_limit_requests, rate_limit_tokens: per minute and key, for keys without limits of their own.
     stalled_s: a step that takes longer is worth a 503 of /health, if it is also long for a step of its size; hung_s:
         the same, for giving up those who wait for it. They leave time to say so: what is promised is 2 s and 5 s.
@@ -36,6 +37,7 @@ class ServerSettings:
     max_waiting: int = 64
     max_header_bytes: int = 64 << 10
     max_body_bytes: int = 10 << 20
+    num_largest_bodies: int = 16
     max_connections: int = 1000
     rate_limit_requests: int | None = None
     rate_limit_tokens: int | None = None
@@ -54,6 +56,11 @@ class ServerSettings:
     near: Near = "off"
     near_delta: float = 0.01
     planning: PlanningChoice = "fixed"
+
+    @property
+    def most_bodies_bytes(self) -> int:
+        """Of all requests under way together; one of the largest always finds room where there are no others."""
+        return self.num_largest_bodies * self.max_body_bytes
 
     @property
     def policies(self) -> Mapping[str, Policy]:

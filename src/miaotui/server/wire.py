@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 
 from miaotui.core import MAX_BIASED_TOKENS, SamplingParams, StructuredOutputs
 from miaotui.engine.tools import read_tools
 from miaotui.errors import InvalidRequestError
-from miaotui.server.json_depth import MAX_DEPTH, is_too_deep
 from miaotui.server.turns import Asked
 
 MAX_DEADLINE_MS = 86_400_000.0
@@ -241,21 +240,6 @@ class DetokenizeRequest(msgspec.Struct, kw_only=True):
     """POST /detokenize."""
 
     tokens: Annotated[list[int], msgspec.Meta(max_length=1 << 17)]
-
-
-T = TypeVar("T")
-
-
-def decode(body: bytes, kind: type[T]) -> T:
-    """Read a request. Raises InvalidRequestError naming the field that is wrong."""
-    if is_too_deep(body):
-        raise InvalidRequestError(f"the body is nested more than {MAX_DEPTH} deep.")
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.ValidationError as error:
-        raise InvalidRequestError(str(error)) from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise InvalidRequestError(f"the body is not JSON: {error}") from None
 
 
 def _token_id(key: str) -> int:
