@@ -111,7 +111,7 @@ def test_log_lines_that_found_no_room_are_counted(monkeypatch: pytest.MonkeyPatc
 
 
 def dropped_lines(app: Guard) -> float:
-    families = text_string_to_metric_families(app._ledger.metrics.text().decode())
+    families = text_string_to_metric_families(app.ledger.metrics.text().decode())
     (sample,) = [one for family in families for one in family.samples if one.name == "miaotui_log_lines_dropped_total"]
     return sample.value
 

@@ -163,7 +163,7 @@ async def _known(request: Request, error: Exception) -> Response:
 def _note(error: Exception) -> None:
     entry = current.get()
     if entry is not None:
-        entry.error = type(error).__name__
+        entry.error = entry.error or type(error).__name__
 
 
 async def _gone(request: Request, error: Exception) -> Response:

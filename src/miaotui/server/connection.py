@@ -12,9 +12,10 @@ import asyncio
 from typing import Any
 
 import h11
-import msgspec
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from miaotui.server.ledger import Entry, Ledger
+from miaotui.server.replies import names_of, plain_error
 from miaotui.server.settings import ServerSettings
 
 _TEXTS = {
@@ -23,6 +24,8 @@ _TEXTS = {
     431: "the request's headers are too long.",
     503: "too many connections are open; try again in a moment.",
 }
+_REASONS = {408: "late", 431: "header", 503: "connections"}
+"""As they are counted and logged; whatever else is wrong is malformed."""
 
 
 class _Connection(h11.Connection):
@@ -41,7 +44,8 @@ class _Connection(h11.Connection):
 class Connection(H11Protocol):
     """A connection of a server with these settings."""
 
-    settings: ServerSettings  # of the class that `connection_class` makes
+    settings: ServerSettings  # these two of the class that `connection_class` makes
+    ledger: Ledger
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -128,26 +132,27 @@ class Connection(H11Protocol):
         """Answer with an error, if no reply has begun, and close."""
         self._cancel_deadlines()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            text = _TEXTS.get(status, _TEXTS[400])
-            body = {"error": {"message": text, "type": "invalid_request_error", "param": None, "code": None}}
-            head = [("content-type", "application/json"), ("connection", "close"), *self._names()]
-            head += [("retry-after", "1")] if status == 503 else []
-            raw = msgspec.json.encode(body)
-            head.append(("content-length", str(len(raw))))
-            for event in (h11.Response(status_code=status, headers=head), h11.Data(data=raw), h11.EndOfMessage()):
+            entry = self._entry()
+            self.ledger.refused(entry, status, _REASONS.get(status, "malformed"))
+            reply = plain_error(status, _TEXTS.get(status, _TEXTS[400]), "" if entry is None else entry.path)
+            head = [
+                *reply.raw_headers,
+                (b"connection", b"close"),
+                *names_of(None if entry is None else entry.request_id),
+            ]
+            head += [(b"retry-after", b"1")] if status == 503 else []
+            data = h11.Data(data=bytes(reply.body))
+            for event in (h11.Response(status_code=status, headers=head), data, h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True  # whoever answers is told that the client has gone
             self.cycle.message_event.set()
         self.transport.close()
 
-    def _names(self) -> list[tuple[str, str]]:
-        """The headers that name a request, if one has begun: in the log it is found by them."""
+    def _entry(self) -> Entry | None:
+        """The request that has begun, if any has."""
         is_begun = self.conn.our_state is h11.SEND_RESPONSE and self.cycle is not None
-        name = self.cycle.scope["state"].get("request_id") if is_begun else None
-        if name is None:
-            return [("x-miaotui-receipt", "none")]
-        return [("x-miaotui-receipt", name), ("x-request-id", name)]
+        return self.cycle.scope["state"].get("entry") if is_begun else None
 
     def _cancel_deadlines(self) -> None:
         for timer in (self._deadline, self._send_deadline):
@@ -156,6 +161,6 @@ class Connection(H11Protocol):
         self._deadline = self._send_deadline = self._phase = None
 
 
-def connection_class(settings: ServerSettings) -> type[Connection]:
+def connection_class(settings: ServerSettings, ledger: Ledger) -> type[Connection]:
     """The class of a server's connections, for uvicorn to make them of."""
-    return type("ServerConnection", (Connection,), {"settings": settings})
+    return type("ServerConnection", (Connection,), {"settings": settings, "ledger": ledger})

@@ -20,7 +20,7 @@ from miaotui.server.body_budget import BodyBudget, BodyShare
 from miaotui.server.keys import ApiKey
 from miaotui.server.ledger import Entry, Ledger
 from miaotui.server.rate_limits import RateLimits
-from miaotui.server.replies import error_reply, plain_error
+from miaotui.server.replies import error_reply, names_of, plain_error
 from miaotui.server.settings import ServerSettings
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Guard:
         self._app = app
         self._limits = limits
         self._settings = settings
-        self._ledger = ledger
+        self.ledger = ledger
         self._routes = routes
         self.bodies = BodyBudget(settings.most_bodies_bytes)
 
@@ -67,8 +67,8 @@ class Guard:
         path = re.sub("/{2,}", "/", scope["path"])  # a base URL with a slash at its end makes two
         scope = {**scope, "path": path, "raw_path": path.encode("utf-8", "surrogatepass")}
         headers = Headers(scope=scope)
-        entry = self._ledger.open(scope["method"], path, headers.get("x-request-id", ""))
-        scope.setdefault("state", {})["request_id"] = entry.request_id
+        entry = self.ledger.open(scope["method"], path, headers.get("x-request-id", ""))
+        scope.setdefault("state", {}).update(request_id=entry.request_id, entry=entry)
         noting = _noting(send, entry)
         try:
             await self._answer(scope, headers, entry, receive, noting)
@@ -80,7 +80,7 @@ class Guard:
             await error_reply(error, path)(scope, receive, noting)
         finally:
             entry.route = self._routes.get(scope.get("endpoint"), "other")
-            self._ledger.close(entry)
+            self.ledger.close(entry)
 
     async def _answer(self, scope: Scope, headers: Headers, entry: Entry, receive: Receive, send: Send) -> None:
         path = scope["path"]
@@ -95,7 +95,7 @@ class Guard:
                     self._limits.admit(entry.tenant)
             except (UnauthorizedError, RateLimitError) as error:
                 entry.error = type(error).__name__
-                self._ledger.metrics.rejected.labels(getattr(error, "what", "unauthorized")).inc()
+                self.ledger.metrics.rejected.labels(getattr(error, "what", "unauthorized")).inc()
                 refusal = error_reply(error, path)
         if refusal is not None:
             await refusal(scope, receive, send)
@@ -161,12 +161,12 @@ class Guard:
 
 def _noting(send: Send, entry: Entry) -> Send:
     """Sends what it is given, with the request's id on top and as its receipt, and notes the status."""
-    name = entry.request_id.encode()
 
     async def send_noting(message: Message) -> None:
         if message["type"] == "http.response.start":
-            entry.status, entry.first_byte_s = message["status"], time.monotonic()
-            message["headers"] = [*message["headers"], (b"x-request-id", name), (b"x-miaotui-receipt", name)]
+            if not entry.status:  # else the connection has answered
+                entry.status, entry.first_byte_s = message["status"], time.monotonic()
+            message["headers"] = [*message["headers"], *names_of(entry.request_id)]
         await send(message)
 
     return send_noting

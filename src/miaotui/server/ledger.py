@@ -112,6 +112,15 @@ class Ledger(Watcher):
         self.metrics.replied(entry.route, entry.status)
         self._release(entry)
 
+    def refused(self, entry: Entry | None, status: int, reason: str) -> None:
+        """A connection has answered so itself, for want of patience, room or sense. entry: of a request that had begun,
+        which is closed as all are; else it is written down here."""
+        self.metrics.rejected.labels(reason).inc()
+        ended = Entry("none", "-", "-") if entry is None else entry
+        ended.status, ended.error = status, f"refused: {reason}"
+        if entry is None:
+            self.close(ended)
+
     def asked(self) -> None:
         """The entry stays open until this answer has ended."""
         entry = current.get()

@@ -30,7 +30,7 @@ class Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 ws="none",
-                http=connection_class(settings),
+                http=connection_class(settings, app.ledger),
                 timeout_keep_alive=settings.idle_timeout_s,  # type: ignore[arg-type]  # a delay of the event loop
                 timeout_graceful_shutdown=settings.shutdown_timeout_s,  # type: ignore[arg-type]  # likewise
             )

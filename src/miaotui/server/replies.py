@@ -103,11 +103,20 @@ def error_reply(error: Exception, path: str = "") -> Response:
     return json_reply(body, status=status, headers=headers)
 
 
+def names_of(request_id: str | None) -> list[tuple[bytes, bytes]]:
+    """The headers that name a request, if one has begun: in the log it is found by them."""
+    if request_id is None:
+        return [(b"x-miaotui-receipt", b"none")]
+    name = request_id.encode()
+    return [(b"x-request-id", name), (b"x-miaotui-receipt", name)]
+
+
 _ANTHROPIC = {
     400: "invalid_request_error",
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
+    408: "timeout_error",
     413: "request_too_large",
     422: "invalid_request_error",
     429: "rate_limit_error",
