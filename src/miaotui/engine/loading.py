@@ -24,7 +24,6 @@ from miaotui.engine.runner import Runner
 from miaotui.engine.scheduler import Scheduler, StepLimits
 from miaotui.errors import ConfigError, InvalidRequestError, ModelNotFoundError, brief
 from miaotui.formats import ModelFile, open_model
-from miaotui.formats.detokenize import StreamDecoder
 from miaotui.formats.spec import ModelSpec
 from miaotui.formats.tokenizer import Tokenizer
 from miaotui.graph.compile import CompiledProgram, CompileOptions, compile_graph
@@ -201,7 +200,7 @@ def _vocabulary(spec: ModelSpec, tokenizer: Tokenizer) -> Vocabulary:
     def opens(prompt: Sequence[int]) -> bool:
         return opens_reasoning(tokenizer.decode(prompt[-TAIL_TOKENS:], skip_special=False))
 
-    return Vocabulary(spec.vocab_size, tokenizer.eos_ids, lambda: StreamDecoder(tokenizer), opens)
+    return Vocabulary(spec.vocab_size, tokenizer.eos_ids, tokenizer.decoder, opens)
 
 
 def _tune(compiled: CompiledProgram, spec: ModelSpec, options: LoadOptions, config: Config) -> None:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from miaotui.errors import TokenizerError
+from miaotui.formats.detokenize import StreamDecoder
 from miaotui.formats.tokenizer_special import SpecialTokenFinder
 
 if TYPE_CHECKING:
@@ -178,6 +179,10 @@ class Tokenizer:
         if self.spec.strip_space:
             joined = joined.removeprefix(b" ")
         return joined.decode("utf-8", "replace")
+
+    def decoder(self, *, skip_special: bool = True) -> StreamDecoder:
+        """As `decode`, for ids that come one by one."""
+        return StreamDecoder(self, skip_special)
 
     def token_bytes(self, id: int) -> bytes:
         """Bytes that the token stands for, possibly part of a character; a control token's are its name.

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from miaotui.engine.results import TokenLogprob
-from miaotui.formats.detokenize import StreamDecoder
-from miaotui.formats.tokenizer import Tokenizer
 
 
 class LogprobLists:
@@ -19,14 +17,14 @@ class LogprobLists:
 
     def __init__(
         self,
-        tokenizer: Tokenizer,
+        tokenizer: Any,
         *,
         first_offset: int = 0,
         last_offset: int | None = None,
         skip_special: bool = True,
     ) -> None:
         self._tokenizer = tokenizer
-        self._decoder = StreamDecoder(tokenizer, skip_special)
+        self._decoder = tokenizer.decoder(skip_special=skip_special)
         self._offset, self._last = first_offset, last_offset
 
     def write(self, entries: Sequence[TokenLogprob | None], unscored_id: int = 0) -> dict[str, list[Any]]:
@@ -48,4 +46,5 @@ class LogprobLists:
         return offset if self._last is None else min(offset, self._last)
 
     def _text_of(self, id: int) -> str:
-        return self._tokenizer.token_bytes(id).decode("utf-8", "replace")
+        raw: bytes = self._tokenizer.token_bytes(id)
+        return raw.decode("utf-8", "replace")
