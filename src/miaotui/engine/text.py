@@ -72,12 +72,8 @@ class TextStream:
     def push(self, token_id: int, *, may_stop: bool = True) -> str:
         """Text that is safe to show now. With `may_stop` False, text up to here can hold no stop string."""
         text = self._decoder.push(token_id)
-        if self._watch is None and not self._stop:  # nothing is ever held back
-            if text:
-                self._parts.append(text)
-            return text
         self._held += text
-        if not may_stop:
+        if not may_stop or (self._watch is None and not self._stop):  # nothing is ever held back then
             return self._release(0)
         behind = 0 if self._watch is None else self._watch.push(text)
         return self._release(0 if self._cuts() else max(self._num_open(), behind))
