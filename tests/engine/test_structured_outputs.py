@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from engine.fakes import EOS, VOCAB, drain, make_engine
 from failure_rate import failure_rate_bound
-from miaotui import LLM, SamplingParams
+from miaotui import LLM, Completion, SamplingParams
+from miaotui.core import StructuredOutputs
 from miaotui.errors import InvalidRequestError
 
 NUM_SCHEMAS = 500
@@ -229,6 +230,34 @@ def test_an_output_whose_grammar_takes_too_long_ends_and_says_so(llm: LLM, monke
     assert "takes too long" in str(completion.stop_reason)
 
 
+def test_a_machine_that_stood_still_once_ends_no_output(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Still:
+        """A processor's clock that jumps by a second within the third call, and within any from the given one on."""
+
+        def __init__(self, always_from: int) -> None:
+            self.num_asked, self.always_from = 0, always_from
+
+        def __call__(self) -> float:
+            self.num_asked += 1
+            return float(self.num_asked >= 6) + max(self.num_asked - self.always_from, 0)
+
+    def said(always_from: int) -> Completion:
+        llm.generate("It is", structured_outputs={"regex": "[a-z]{9}"}, max_tokens=50)  # compiled and kept
+        with monkeypatch.context() as patch:
+            patch.setattr("miaotui.engine.grammar.time.thread_time", Still(always_from))
+            return llm.generate("It is", structured_outputs={"regex": "[a-z]{9}"}, max_tokens=50, seed=1)
+
+    once = said(always_from=10**9)
+    assert (once.finish_reason, len(once.text)) == ("stop", 9), once.stop_reason
+    assert said(always_from=6).finish_reason == "error"
+    with monkeypatch.context() as patch:
+        patch.setattr("miaotui.engine.grammar.time.thread_time", iter([0.0, 1.0, 1.0, 1.1]).__next__)
+        llm.loaded.grammars.compile(StructuredOutputs(regex="[a-z]{8}"))
+        patch.setattr("miaotui.engine.grammar.time.thread_time", iter([0.0, 1.0, 1.0, 2.0]).__next__)
+        with pytest.raises(InvalidRequestError, match="1000 ms to compile, of 250 allowed"):
+            llm.loaded.grammars.compile(StructuredOutputs(regex="[a-z]{7}"))
+
+
 # Schemas from a generator: whatever the model says (this one is noise), the output is valid.
 
 _names = st.text("abcdefgé_ ", min_size=1, max_size=6)
@@ -279,7 +308,7 @@ schemas = st.recursive(_scalars, _containers, max_leaves=8)
 
 
 def test_random_schemas_give_valid_json(llm: LLM) -> None:
-    invalid: list[tuple[object, str]] = []
+    invalid: list[tuple[object, str, str | int | None]] = []
     seen = 0
 
     @settings(max_examples=NUM_SCHEMAS, deadline=None, suppress_health_check=list(HealthCheck), database=None)
@@ -289,7 +318,7 @@ def test_random_schemas_give_valid_json(llm: LLM) -> None:
         completion = llm.generate("It is", structured_outputs={"json": schema}, max_tokens=1000, seed=seed)
         seen += 1
         if completion.finish_reason != "stop" or not _is_valid(completion.text, schema):
-            invalid.append((schema, completion.text))
+            invalid.append((schema, completion.text, completion.stop_reason))
 
     one_schema()
     bound = failure_rate_bound(len(invalid), seen)
