@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 
 import httpx2 as httpx
 import pytest
@@ -21,6 +22,7 @@ from miaotui.cli import main
 from miaotui.cli.serve import _listen
 from miaotui.cli.serve_models import Served
 from miaotui.config import load_serve_config
+from miaotui.server.process import Server
 from miaotui.server.settings import ServerSettings
 
 
@@ -95,6 +97,28 @@ def test_it_introduces_itself_answers_and_ends_on_sigterm(tiny_model: Path, tmp_
         assert events[-1] == "data: [DONE]"
         assert json.loads(events[-2][6:])["choices"][0]["finish_reason"] == "length"
         assert process.wait(30) == 0
+
+
+def test_a_sigterm_that_comes_as_soon_as_it_has_introduced_itself_is_not_lost(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, before = Server.run, signal.getsignal(signal.SIGTERM)
+    watchdogs: list[Timer] = []
+
+    def told_before_it_runs(server: Server, sockets: list[socket.socket]) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        watchdogs.append(Timer(20, server.handle_exit, (signal.SIGTERM, None)))
+        watchdogs[0].start()
+        run(server, sockets)
+
+    monkeypatch.setattr(Server, "run", told_before_it_runs)
+    try:
+        assert main(["serve", str(tiny_model), "--port", "0"]) == 0
+        assert watchdogs[0].is_alive()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for watchdog in watchdogs:
+            watchdog.cancel()
 
 
 def test_the_model_is_told_from_others_without_being_read(

@@ -48,12 +48,12 @@ def run(args: Namespace) -> int:
     with _logging(serve.log_format) as writer, Served.open(config, serve) as served:
         settings = served.settings(serve, keys)
         server = Server(served.app(settings, writer, cache), settings)
+        signal.signal(signal.SIGTERM, server.handle_exit)  # until uvicorn takes signals, and when it passes them on
         _allow_files(serve.max_connections)
         listener = _listen(serve)
         host, port = listener.getsockname()[:2]
         for line in served.introduction(settings, cpu_info(config)["threads"], f"http://{_shown(host)}:{port}", cache):
             writer.write(line_of({"level": "info", "message": line}, "json") if serve.log_format == "json" else line)
-        signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn ends on it, and then passes it on
         server.run(sockets=[listener])
     return 0
 
