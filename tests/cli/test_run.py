@@ -18,6 +18,7 @@ from engine.tiny_model import CONTEXT, write_tiny_model
 from miaotui import LLM, SamplingParams
 from miaotui.cli import main
 from miaotui.cli.run import DEFAULT_MAX_TOKENS
+from miaotui.engine import tuning
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=12)
 
@@ -50,6 +51,24 @@ def test_answer_is_on_stdout_and_everything_else_on_stderr(tiny_model: Path) -> 
     assert done.stdout == text if text.endswith("\n") else text + "\n"
     for part in ("first token", "tok/s", "tokens", "MB peak", "cut off at the token limit"):
         assert part in done.stderr
+
+
+def test_what_is_fastest_is_measured_when_the_answer_is_out(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tuning, "MIN_WEIGHT_BYTES", 0)
+    monkeypatch.setenv("MIAOTUI_TUNE", "1")
+    said: list[str] = []
+    measure = tuning.measure
+
+    def after_the_answer(*args: Any, **options: Any) -> tuning.Tuning:
+        said.append(capsys.readouterr().out)
+        return measure(*args, **options)
+
+    monkeypatch.setattr(tuning, "measure", after_the_answer)
+    assert main(["run", str(tiny_model), "the cat", "--max-tokens", "12"]) == 0
+    monkeypatch.setenv("MIAOTUI_TUNE", "0")
+    assert said == [expected(tiny_model, [{"role": "user", "content": "the cat"}]) + "\n"]
 
 
 def test_piped_text_follows_the_prompt_or_is_the_prompt(tiny_model: Path) -> None:

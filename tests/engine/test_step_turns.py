@@ -45,10 +45,11 @@ def test_who_waits_comes_before_who_comes_again() -> None:
             order.append("other")
 
     with turns:
+        assert not turns.is_wanted
         thread = threading.Thread(target=other)
         thread.start()
         asked.wait()
-        while turns._next < 2:  # until it has asked for its turn
+        while not turns.is_wanted:  # until it has asked for its turn
             pass
         thread.join(0.05)
         assert not order, "it is not there yet"
@@ -56,6 +57,7 @@ def test_who_waits_comes_before_who_comes_again() -> None:
         order.append("again")
     thread.join()
     assert order == ["other", "again"]
+    assert not turns.is_wanted
 
 
 def test_a_turn_ends_with_an_error_as_well() -> None:

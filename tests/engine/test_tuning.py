@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +15,8 @@ import numpy as np
 import pytest
 
 from miaotui import LLM
-from miaotui.engine import tuning
+from miaotui.engine import engine_thread, tuning
+from miaotui.engine.async_llm import AsyncLLM
 from miaotui.engine.tuning import NEVER, PANEL_TOKENS, Tuning
 from miaotui.errors import ModelFileError
 
@@ -71,6 +74,77 @@ def test_the_first_start_measures_and_later_ones_do_not(
     file.write_text(json.dumps(row))
     with LLM(tiny_model, context_length=64, tune=True) as llm:
         assert llm.loaded.compiled.program.tuning == row["choices"]
+
+
+def test_a_model_may_be_ready_first_and_measure_later(tiny_model: Path, home: Path) -> None:
+    with LLM(tiny_model, context_length=64, tune=True, tune_in_pauses=True) as llm:
+        assert not list(home.glob("tuning/*.json"))
+        llm.tune()
+    (file,) = home.glob("tuning/*.json")
+    kept = tuning.load(file)
+    assert kept is not None
+    assert kept.is_complete
+
+
+def test_a_draft_model_is_measured_with_the_large_one(tiny_model: Path, home: Path) -> None:
+    options: dict[str, Any] = {"context_length": 64, "tune": True, "kv_memory_bytes": 8 << 20}
+    with LLM(tiny_model, draft_model=tiny_model, tune_in_pauses=True, **options) as llm:
+        llm.tune()
+    assert len(list(home.glob("tuning/*.json"))) == 2  # the draft model's steps are shorter
+
+
+def test_a_pause_of_a_server_is_for_measuring_and_who_comes_ends_it(
+    tiny_model: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure, num_pauses = tuning.measure, 0
+
+    def endless(*args: Any, may_go_on: Callable[[], bool], **options: Any) -> Tuning:
+        nonlocal num_pauses
+        num_pauses += 1
+        if num_pauses == 1:
+            while may_go_on():
+                time.sleep(0.001)
+        return measure(*args, may_go_on=may_go_on, **options)
+
+    monkeypatch.setattr(tuning, "measure", endless)
+    monkeypatch.setattr(engine_thread, "QUIET_S", 0.01)
+
+    async def use() -> None:
+        async with AsyncLLM(tiny_model, context_length=64, tune=True) as llm:
+            while not num_pauses:
+                await asyncio.sleep(0.001)
+            assert (await llm.generate("the cat", max_tokens=2)).text
+            while not list(home.glob("tuning/*.json")):
+                await asyncio.sleep(0.001)
+            assert num_pauses == 2
+            assert (await llm.generate("the cat", max_tokens=2)).text
+
+    asyncio.run(asyncio.wait_for(use(), 60))
+
+
+def test_a_measurement_that_was_called_away_goes_on_the_next_time(tiny_model: Path) -> None:
+    with LLM(tiny_model, context_length=64) as llm:
+        loaded = llm.loaded
+        before = loaded.compiled.program.tuning
+
+        def measured(num_steps: int, found: Tuning | None) -> Tuning:
+            steps = iter(range(num_steps))
+            return tuning.measure(
+                loaded.compiled,
+                loaded.file.spec,
+                "int16",
+                max_tokens=512,
+                budget_s=30.0,
+                before=found,
+                may_go_on=lambda: next(steps, None) is not None,
+            )
+
+        first = measured(0, None)
+        assert (first.measured, first.choices) == ([], before)
+        second = measured(60, first)  # the threads of decoding take 24 at most, the number of tokens 96
+        assert second.measured == ["short_threads"]
+        assert loaded.compiled.program.tuning == second.choices
+        assert measured(10_000, second).is_complete
 
 
 def made(gains: dict[str, float] | None = None, measured: tuple[str, ...] = tuple(DEFAULTS)) -> Tuning:

@@ -111,18 +111,23 @@ def run(args: Namespace) -> int:
         note("miaotui: --json needs a question; a chat has no JSON")
         return 2
     started_s = time.monotonic()
-    with open_llm(config, fetch=True, chat_template=_own_template(args)) as llm:
+    with open_llm(config, fetch=True, chat_template=_own_template(args), tune_in_pauses=True) as llm:
         loaded_s = time.monotonic() - started_s
         if prompt is None:
             from miaotui.cli.repl import chat
 
-            return chat(llm, params, system=args.system)
-        completion = answer(_start(llm, prompt, params, args), quiet=args.json)
-        if args.json:
-            print_json(_as_json(completion, config.model, loaded_s))
-        elif not args.quiet:
-            note(status_line(completion, loaded_s))
-        return 130 if completion.finish_reason == "cancelled" else 0
+            status = chat(llm, params, system=args.system)
+        else:
+            completion = answer(_start(llm, prompt, params, args), quiet=args.json)
+            if args.json:
+                print_json(_as_json(completion, config.model, loaded_s))
+            elif not args.quiet:
+                note(status_line(completion, loaded_s))
+            status = 130 if completion.finish_reason == "cancelled" else 0
+        if status == 0:
+            sys.stdout.flush()
+            llm.tune()  # the first time on a machine, when nobody waits for an answer any more
+        return status
 
 
 def answer(stream: Stream, *, quiet: bool = False) -> Completion:

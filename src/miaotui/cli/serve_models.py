@@ -132,7 +132,8 @@ def _open_writers(stack: ExitStack, config: Config, serve: ServeConfig) -> tuple
 
     Raises ConfigError where one of the two is missing, GateError for a gate that is not for these models.
     """
-    more: dict[str, Any] = {"max_sequences": serve.max_sequences, "max_logit_rows": serve.max_sequences}
+    most = serve.max_sequences
+    more: dict[str, Any] = {"max_sequences": most, "max_logit_rows": most, "tune_in_pauses": True}
     if serve.small_model is None:
         _no_cascade(serve, "no --small-model is given")
         return stack.enter_context(open_llm(config, fetch=True, **more)), None, None

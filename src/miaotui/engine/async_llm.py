@@ -44,10 +44,10 @@ CLOSE_S = 5.0
 class AsyncLLM:
     """An `LLM` whose steps run in a thread of their own, for callers on one event loop.
 
-    Takes the arguments of `LLM`, or an `LLM` that nobody else uses from then on. An asynchronous context manager; to be
-    created and used on a running loop. `tenant` names who asks: tenants take turns and share no cached prefixes. Lower
-    priorities go first. encoding: where texts become tokens, tenant by tenant. turns: shared by several models of one
-    process, whose steps would be in each other's way.
+    Takes the arguments of `LLM` (but tunes in its pauses), or an `LLM` that nobody else uses from then on. An
+    asynchronous context manager; to be created and used on a running loop. `tenant` names who asks: tenants take turns
+    and share no cached prefixes. Lower priorities go first. encoding: where texts become tokens, tenant by tenant.
+    turns: shared by several models of one process, whose steps would be in each other's way.
 
     max_waiting: so many sequences may wait for a place, None: any number; more are refused with OverloadedError.
     max_open_per_tenant: the same for one tenant's that wait or run.
@@ -57,7 +57,7 @@ class AsyncLLM:
     max_open_per_tenant: int | None = None
 
     def __init__(self, model: str | os.PathLike[str] | LLM, *, turns: StepTurns | None = None, **options: Any) -> None:
-        self.llm = model if isinstance(model, LLM) else LLM(model, **options)
+        self.llm = model if isinstance(model, LLM) else LLM(model, **{"tune_in_pauses": True, **options})
         self.watcher = Watcher()
         self.heartbeat = Heartbeat()
         self.encoding = EncodingLines()

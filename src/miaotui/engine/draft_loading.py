@@ -49,6 +49,7 @@ def load_with_draft_model(file: ModelFile, draft: ModelFile, options: LoadOption
     large = load_model(file, replace(options, kv_memory_bytes=shares[0]))
     _check_vocabulary(small, large)
     drafter.use_model(small, large)
+    large.engine.tuners += small.engine.tuners
     return large
 
 

@@ -25,6 +25,7 @@ from miaotui.engine.sampling import make_sampler, token_logprobs
 from miaotui.engine.scheduler import Scheduler, Slice
 from miaotui.engine.sequence import Sequence
 from miaotui.engine.text import Decoder, TextStream
+from miaotui.engine.tuner import Tuner
 from miaotui.errors import ModelFileError
 
 
@@ -45,6 +46,7 @@ class Engine:
     """Runs any number of requests together. Not safe for concurrent use: one caller steps at a time.
 
     ahead: gets memory for pages while there is nothing to do; without it they get theirs when they are written.
+    tuners: measure then what is fastest for the models that the steps run.
     """
 
     def __init__(
@@ -54,12 +56,14 @@ class Engine:
         vocabulary: Vocabulary,
         context: ContextLimit,
         ahead: PagesAhead | None = None,
+        tuners: Row[Tuner] = (),
     ) -> None:
         self.scheduler = scheduler
         self.runner = runner
         self.vocabulary = vocabulary
         self.context = context
         self.ahead = ahead
+        self.tuners = list(tuners)
         self._masks = MaskWorker()
         self.slices: list[Slice] = []  # of the step under way, or of the last one
         self._request_ids = itertools.count()

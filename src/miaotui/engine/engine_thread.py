@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,10 @@ from miaotui.engine.results import Delta
 from miaotui.engine.sequence import Sequence
 from miaotui.engine.step_turns import StepTurns
 from miaotui.engine.step_work import StepWork, work_of_step
+from miaotui.engine.tuner import IN_PAUSES_S
 
 QUIET_S = 0.2
-"""After so long without work, pages are kept on disk, and memory is made ready for others."""
+"""After so long without work, pages are kept on disk, memory is made ready for others, and choices are measured."""
 PAGES_SAVED_AT_ONCE = 8
 """Before looking for work again."""
 
@@ -107,9 +108,22 @@ class EngineThread:
         """What can be done while there is no work; whether nothing of it is left."""
         ahead = self._engine.ahead
         is_tidy = False
-        while not is_tidy and not (self._commands or self._closing):
+        while not is_tidy and not self._is_called:
             is_tidy = (ahead is None or ahead.go_on()) and self._engine.save_prefixes(PAGES_SAVED_AT_ONCE)
+        if is_tidy:
+            self._tune()
         return is_tidy
+
+    def _tune(self) -> None:
+        """Measure what is fastest until there is work, here or for another engine; the next pause goes on with it."""
+        for tuner in self._engine.tuners:
+            if not (tuner.is_done or self._is_called):
+                with self._turns or nullcontext():
+                    tuner.go_on(IN_PAUSES_S, lambda: not (self._is_called or (self._turns and self._turns.is_wanted)))
+
+    @property
+    def _is_called(self) -> bool:
+        return bool(self._commands or self._closing)
 
     def _step(self) -> None:
         with self._turn():

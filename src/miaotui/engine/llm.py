@@ -24,6 +24,7 @@ from miaotui.engine.results import Completion, Delta, Score, TokenLogprob
 from miaotui.engine.sequence import Sequence
 from miaotui.engine.stream import Stream, completion_of, raise_error_of
 from miaotui.engine.tools import check_ends, read_tools, tool_format
+from miaotui.engine.tuner import AT_START_S
 from miaotui.errors import ContextLengthError, InvalidRequestError, UnsupportedModelError, brief
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class LLM:
         configured (16 GiB).
     tune: whether to measure what is fastest, once per machine and shape of model, for at most 2.5 s; None: as
         configured (yes).
+    tune_in_pauses: not before the model is ready, but while an `AsyncLLM` over it has nothing to do, or by `tune`.
     prefix_cache: whether a prompt begins from KV pages that others have filled with the same tokens: faster, the same
         bits. `Receipt.cached_tokens` says how many.
     prefix_cache_bytes: such pages are kept on disk for the next start, at most so many bytes; 0: not; None: as
@@ -102,6 +104,7 @@ class LLM:
         chat_template: str | None = None,
         pack_cache_bytes: int | None = None,
         tune: bool | None = None,
+        tune_in_pauses: bool = False,
         prefix_cache: bool = True,
         prefix_cache_bytes: int | None = None,
         drafter: Drafter | None = None,
@@ -120,6 +123,7 @@ class LLM:
             disabled_passes=frozenset(disabled_passes),
             pack_cache_bytes=pack_cache_bytes,
             tune=tune,
+            tune_in_pauses=tune_in_pauses,
             prefix_cache=prefix_cache,
             prefix_cache_bytes=prefix_cache_bytes,
             drafter=drafter,
@@ -344,6 +348,12 @@ class LLM:
                 f"{name} writes text and makes no embeddings; load a text encoder such as minilm."
             )
         return self._embedder.embed(texts, dimensions=dimensions, truncate=truncate)
+
+    def tune(self) -> None:
+        """Measure what is fastest where `tune_in_pauses` left that for later: once per machine, for at most 2.5 s."""
+        for tuner in self.loaded.engine.tuners:
+            with self._lock:
+                tuner.go_on(AT_START_S)
 
     def close(self) -> None:
         """Cancel everything and give the memory back. Harmless when repeated."""

@@ -22,6 +22,7 @@ from miaotui.engine.pages_ahead import PagesAhead
 from miaotui.engine.prefix_store import PrefixStore, folder_name
 from miaotui.engine.runner import Runner
 from miaotui.engine.scheduler import Scheduler, StepLimits
+from miaotui.engine.tuner import AT_START_S, Tuner
 from miaotui.errors import ConfigError, InvalidRequestError, ModelNotFoundError, brief
 from miaotui.formats import ModelFile, open_model
 from miaotui.formats.spec import ModelSpec
@@ -33,8 +34,6 @@ from miaotui.models import build_graph
 
 KV_DTYPES = ("int16", "f16", "bf16", "int8", "f32")
 MAX_SEQUENCES = 4096
-TUNING_S = 2.5
-"""Most seconds that the first start of a model on a machine spends measuring."""
 
 MAX_STEP = 65536
 """Most tokens, and most logit rows, that one step may be made for."""
@@ -52,6 +51,7 @@ class LoadOptions:
     disabled_passes: names of fusions to leave out (`miaotui.graph.passes.PASSES`): slower, the same bits.
     pack_cache_bytes: packed weights are kept on disk, at most so many bytes; 0: not; None: as configured.
     tune: whether to measure, once per machine and shape of model, what is fastest; None: as configured.
+    tune_in_pauses: not before the model is ready, but in the pauses of the thread that steps its engine.
     prefix_cache: whether prompts begin from pages that other requests have filled with the same tokens.
     prefix_cache_bytes: such pages are kept on disk, too, at most so many bytes; 0: not; None: as configured.
     """
@@ -66,6 +66,7 @@ class LoadOptions:
     disabled_passes: frozenset[str] = frozenset()
     pack_cache_bytes: int | None = None
     tune: bool | None = None
+    tune_in_pauses: bool = False
     prefix_cache: bool = True
     prefix_cache_bytes: int | None = None
     drafter: Drafter | None = None
@@ -178,7 +179,10 @@ def load_model(file: ModelFile, options: LoadOptions) -> LoadedModel:
     limits = StepLimits(options.max_tokens_per_step, options.max_sequences, options.num_rows)
     content = _content(file) if options.prefix_cache and config.prefix_cache_bytes else None
     compiled = compile_graph(graph, file.weights, options=_compile_options(options), pack_cache=_pack_cache(config))
-    _tune(compiled, spec, options, config)
+    tuners = _tuners(compiled, spec, options, config)
+    if not options.tune_in_pauses:
+        for tuner in tuners:
+            tuner.go_on(AT_START_S)
     kv = _native.KvPool(*kv_shape, plan.num_blocks, options.kv_dtype)
     runner = Runner(compiled.program, kv, limits, num_blocks_for(plan.context.length))
     vocabulary = _vocabulary(spec, tokenizer)
@@ -191,7 +195,7 @@ def load_model(file: ModelFile, options: LoadOptions) -> LoadedModel:
         saved=saved,
         drafter=options.drafter,
     )
-    engine = Engine(scheduler, runner, vocabulary, plan.context, PagesAhead(kv, pool))
+    engine = Engine(scheduler, runner, vocabulary, plan.context, PagesAhead(kv, pool), tuners)
     grammars = GrammarCompiler(tokenizer)
     return LoadedModel(file, tokenizer, graph, compiled, plan, options.kv_dtype, options.activations, engine, grammars)
 
@@ -203,19 +207,12 @@ def _vocabulary(spec: ModelSpec, tokenizer: Tokenizer) -> Vocabulary:
     return Vocabulary(spec.vocab_size, tokenizer.eos_ids, tokenizer.decoder, opens)
 
 
-def _tune(compiled: CompiledProgram, spec: ModelSpec, options: LoadOptions, config: Config) -> None:
-    """Take the choices made for this machine, or make them."""
+def _tuners(compiled: CompiledProgram, spec: ModelSpec, options: LoadOptions, config: Config) -> list[Tuner]:
+    """What makes the choices for this machine, if there is any."""
     too_many = _native.cpu_info()["threads"] > len(os.sched_getaffinity(0))  # steps then take turns on the processors
     if not config.tune or too_many or compiled.weight_bytes < tuning.MIN_WEIGHT_BYTES:
-        return
-    largest = options.max_tokens_per_step
-    file = tuning.tuning_file(config.home, compiled, spec, largest)
-    found = tuning.load(file)
-    if found is not None and not tuning.apply(compiled, found):
-        found = None
-    if found is None or not found.is_complete:
-        made = tuning.measure(compiled, spec, options.kv_dtype, max_tokens=largest, budget_s=TUNING_S, before=found)
-        tuning.save(file, made)
+        return []
+    return [Tuner(compiled, spec, options.kv_dtype, max_tokens=options.max_tokens_per_step, home=config.home)]
 
 
 def _content(file: ModelFile) -> str:

@@ -14,6 +14,11 @@ class StepTurns:
         self._changed = threading.Condition()
         self._next = self._now = 0
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for a turn."""
+        return self._next > self._now + 1
+
     def __enter__(self) -> None:
         with self._changed:
             own, self._next = self._next, self._next + 1

@@ -12,6 +12,7 @@ import math
 import time
 import zlib
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from operator import truediv
@@ -177,15 +178,16 @@ def measure(
     max_tokens: int,
     budget_s: float,
     before: Tuning | None = None,
+    may_go_on: Callable[[], bool] = lambda: True,
 ) -> Tuning:
-    """Choose by running steps, for about `budget_s` seconds; what `before` has measured stays.
+    """Choose by running steps, for about `budget_s` seconds and as long as it may; what `before` has measured stays.
 
-    What there is no time for keeps its default and is left for another time; where there was not time for one choice,
-    for good. While other processes take the processors, nothing is chosen: what is fast then is slow otherwise. Leaves
-    the program with the choices in force. The steps' tokens are made up and nothing of them stays.
+    What there is no time for keeps its default and is left for another time; where `budget_s` was not enough for one
+    choice, for good. While other processes take the processors, nothing is chosen: what is fast then is slow otherwise.
+    Leaves the program with the choices in force. The steps' tokens are made up and nothing of them stays.
     """
     defaults, start = dict(compiled.program.tuning), time.monotonic()
-    bench = _Bench(compiled, spec, kv_dtype, max_tokens, start + budget_s)
+    bench = _Bench(compiled, spec, kv_dtype, max_tokens, start + budget_s, may_go_on)
     name = f"{spec.architecture}, {spec.num_layers} layers of {spec.hidden_size}, {'/'.join(_activations(compiled))}"
     tuning = before or Tuning(name, machine(), defaults, {}, [], 0.0)
     missing = [choice for choice in _CHOICES if choice not in tuning.measured]
@@ -194,9 +196,9 @@ def measure(
         choices, gains = dict(tuning.choices), dict(tuning.gains)
         if _choose(choice, bench, choices, gains, min(max_tokens, 256)) and not bench.is_crowded:
             tuning, done = replace(tuning, choices=choices, gains=gains, measured=[*tuning.measured, choice]), done + 1
-        if bench.is_crowded:
+        if bench.is_crowded or bench.was_called_away:
             break
-    if not done and not bench.is_crowded:
+    if not (done or bench.is_crowded or bench.was_called_away):
         tuning = replace(tuning, measured=list(_CHOICES))
     compiled.program.tune(**tuning.choices)
     return replace(tuning, seconds=round(time.monotonic() - start, 2))
@@ -274,9 +276,16 @@ class _Bench:
     REPEATS = 5
 
     def __init__(
-        self, compiled: CompiledProgram, spec: ModelSpec, kv_dtype: str, max_tokens: int, deadline_s: float
+        self,
+        compiled: CompiledProgram,
+        spec: ModelSpec,
+        kv_dtype: str,
+        max_tokens: int,
+        deadline_s: float,
+        may_go_on: Callable[[], bool],
     ) -> None:
-        self._program, self._deadline_s = compiled.program, deadline_s
+        self._program, self._deadline_s, self._may_go_on = compiled.program, deadline_s, may_go_on
+        self.was_called_away = False
         tokens = min(max_tokens, 256)
         blocks = -(-tokens // _native.KvPool.BLOCK_TOKENS)
         self._kv = _native.KvPool(spec.num_layers, spec.num_kv_heads, spec.head_dim, blocks, kv_dtype)
@@ -296,7 +305,7 @@ class _Bench:
         return self._wanted_cpu_s > ENOUGH_S and self._cpu_s < UNCROWDED * self._wanted_cpu_s
 
     def compare(self, candidates: list[dict[str, int]], tokens: int, *, whole: bool) -> list[float] | None:
-        """How many times as long a step takes with each of the candidates as with the first; None where time is up.
+        """How many times as long a step takes with each of the candidates as with the first; None where it has to end.
 
         Medians of what was measured within milliseconds, as the machine may be slower a moment later.
 
@@ -306,7 +315,8 @@ class _Bench:
         times: list[list[float]] = [[] for _ in candidates]
         for repeat in range(self.REPEATS + 1):  # the first warms up
             for taken, candidate in zip(times, candidates, strict=True):
-                if time.monotonic() > self._deadline_s:
+                self.was_called_away = not self._may_go_on()
+                if self.was_called_away or time.monotonic() > self._deadline_s:
                     return None
                 if not whole:
                     self._run(1, self._displacing)
