@@ -219,6 +219,26 @@ def test_closing_ends_what_is_under_way(tiny_model: Path, monkeypatch: pytest.Mo
     asyncio.run(asyncio.wait_for(main(), 30))
 
 
+def test_who_has_just_begun_takes_one_place(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def use(llm: AsyncLLM) -> None:
+        llm.max_waiting = 0  # beside four that run
+        told: list[tuple[Callable[..., None], tuple[object, ...]]] = []
+        with monkeypatch.context() as patch:  # the loop has not heard yet that the engine has begun
+            patch.setattr(llm, "_post", lambda function, *arguments: told.append((function, arguments)))
+            first = asyncio.create_task(llm.stream("the cat", GREEDY, n=3))
+            while not llm.llm.loaded.engine.scheduler.num_unfinished:
+                await asyncio.sleep(0.001)
+            llm.check_room(1, "")
+            with pytest.raises(OverloadedError):
+                llm.check_room(2, "")
+        for function, arguments in told:
+            function(*arguments)
+        async with aclosing(await first) as answer:
+            assert len((await answer.whole()).others) == 2
+
+    run(tiny_model, use)
+
+
 def test_one_tenant_cannot_take_all_the_room_there_is_to_wait_in(tiny_model: Path) -> None:
     async def use(llm: AsyncLLM) -> None:
         llm.max_waiting, llm.max_open_per_tenant = 8, 4

@@ -211,8 +211,8 @@ class Company(RuleBasedStateMachine):
     @initialize(is_crowded=st.booleans())
     def begin(self, is_crowded: bool) -> None:
         """Half of the time with more to say than there are pages for, so that some are sent back."""
-        for start in range(3 * is_crowded):
-            self.ask(start, length=40, output=20, n=1, tenant="", priority=0)
+        for start in range(4 * is_crowded):  # a page each at first, four in the end
+            self.ask(start, length=12, output=48, n=1, tenant="", priority=0)
 
     @rule(
         start=st.integers(0, 2), length=st.integers(1, 60), output=st.integers(1, 20), n=st.integers(1, 2),

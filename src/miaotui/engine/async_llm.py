@@ -159,7 +159,8 @@ class AsyncLLM:
         if most is not None and self._open[tenant] + num_sequences > most:
             raise OverloadedError(f"{self._open[tenant]} requests of yours are open already; let some of them end.")
         if self.max_waiting is not None:
-            num_open = self._scheduler.num_unfinished + self._num_preparing
+            # One counts twice who has begun without being told of here, the other the ended ones of several that go on.
+            num_open = min(self._scheduler.num_unfinished + self._num_preparing, self._open.total())
             if num_open + num_sequences > self._scheduler.limits.max_sequences + self.max_waiting:
                 raise OverloadedError(f"{self.num_waiting} requests wait already; try again in a moment.")
 
