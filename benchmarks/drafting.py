@@ -1,19 +1,21 @@
 """What drafting buys, category by category: the same answers with and without, in turns.
 
 usage: drafting.py [--per-category N] [--categories a,b] [--tokens N] [--activations int16] [--draft-model SMALL]
-                   [--only-model] [--out FILE.json] [MODEL]
+                   [--only-model | --oracle] [--out FILE.json] [MODEL]
 
 Prompts are those of Spec-Bench (spec_bench_half.jsonl), through the model's chat template. Each is answered twice by
 the same process, plain and with drafts, the order changing from prompt to prompt; the answers must be equal, token by
 token. A prompt's speed-up is the ratio of the times from its first token to its last; "whole" includes reading the
 prompt. With --draft-model, a small model guesses beside the lookup, or --only-model without it; what that took is told.
+With --oracle, each guess of the lookup ends where the answer will leave it: no choice of lengths could buy more.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from collections.abc import Sequence as Row
 from dataclasses import asdict
 from pathlib import Path
 from statistics import geometric_mean, mean
@@ -23,9 +25,12 @@ from common import data_file, machine_facts, resolve, write_record
 from miaotui import LLM
 from miaotui.adaptive import AdaptiveDrafter
 from miaotui.adaptive.drafters.lookup import PromptLookup
+from miaotui.engine.sequence import Sequence
 
 CONTEXT = 4096
 KV_BYTES = 512 << 20
+MOST_DRAFTED = 48
+"""By an oracle, for one step."""
 
 
 class Blind(PromptLookup):
@@ -33,6 +38,34 @@ class Blind(PromptLookup):
 
     def find(self, count: int) -> tuple[int, list[int]]:
         return 0, []
+
+
+class Oracle:
+    """Drafts what the lookup finds, as far as the answer, which it knows, goes the same way."""
+
+    model = None
+
+    def __init__(self) -> None:
+        self.answer: Row[int] = ()
+        self._lookup = PromptLookup()
+
+    def knows(self, answer: Row[int]) -> None:
+        self.answer, self._lookup = answer, PromptLookup()
+
+    def draft(self, answering: Row[Sequence], num_spare: int) -> Mapping[Sequence, Row[int]]:
+        (sequence,) = answering
+        self._lookup.read(sequence.token_ids)
+        _, guess = self._lookup.find(min(num_spare, MOST_DRAFTED))
+        rest = self.answer[sequence.num_output_tokens :]
+        same = [a == b for a, b in zip(guess, rest, strict=False)]
+        length = same.index(False) if False in same else len(same)
+        return {sequence: guess[:length]} if length else {}
+
+    def judge(self, sequence: Sequence, num_judged: int, num_accepted: int) -> None: ...
+
+    def observe(self, num_answers: int, num_drafted: int, seconds: float) -> None: ...
+
+    def ended(self, sequence: Sequence) -> None: ...
 
 
 class OnlyModel(AdaptiveDrafter):
@@ -61,12 +94,13 @@ def main() -> None:
     parser.add_argument("--activations", default="int16", choices=["int16", "int8"])
     parser.add_argument("--draft-model")
     parser.add_argument("--only-model", action="store_true")
+    parser.add_argument("--oracle", action="store_true")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     model = resolve(arguments.model)
     settings: dict[str, Any] = {"context_length": CONTEXT, "kv_memory_bytes": KV_BYTES, "prefix_cache": False}
     settings["activations"] = arguments.activations
-    drafter = OnlyModel() if arguments.only_model else AdaptiveDrafter()
+    drafter = Oracle() if arguments.oracle else OnlyModel() if arguments.only_model else AdaptiveDrafter()
     small = {"draft_model": resolve(arguments.draft_model)} if arguments.draft_model else {}
     with LLM(model, **settings) as plain, LLM(model, drafter=drafter, **small, **settings) as drafting:
         rows = []
@@ -76,8 +110,11 @@ def main() -> None:
             if len(ids) > CONTEXT - arguments.tokens:
                 print(f"left out: a prompt of {len(ids)} tokens ({category})", flush=True)
                 continue
-            order = (plain, drafting) if number % 2 else (drafting, plain)
-            said = {llm: llm.generate(ids, **choice) for llm in order}
+            order, said = (plain, drafting) if number % 2 or arguments.oracle else (drafting, plain), {}
+            for llm in order:
+                said[llm] = llm.generate(ids, **choice)
+                if isinstance(drafter, Oracle):
+                    drafter.knows(said[llm].token_ids)
             if said[plain].token_ids != said[drafting].token_ids:
                 raise SystemExit(f"the answers to {text[:60]!r} differ")
             before, after = said[plain].receipt, said[drafting].receipt
@@ -97,7 +134,7 @@ def main() -> None:
         write_record(record, arguments.out)
 
 
-def model_facts(drafter: AdaptiveDrafter) -> dict[str, Any]:
+def model_facts(drafter: AdaptiveDrafter | Oracle) -> dict[str, Any]:
     """What the draft model has done so far, and whether it is asked at all now."""
     if drafter.model is None:
         return {}

@@ -39,6 +39,7 @@ void bind_suffix(nb::module_& m) {
         .def("begin_text", &SuffixAutomaton::begin_text)
         .def("repeat", &repeat, nb::arg("count"))
         .def("find", &find, nb::arg("tail"), nb::arg("count"))
+        .def_prop_ro("is_settled", [](const SuffixAutomaton& automaton) { return automaton.repeat().is_settled; })
         .def("most_bytes", &SuffixAutomaton::most_bytes, nb::arg("num_tokens"))
         .def_prop_ro("num_tokens", &SuffixAutomaton::num_tokens)
         .def_prop_ro("nbytes", [](const SuffixAutomaton& automaton) { return automaton.num_bytes(); });

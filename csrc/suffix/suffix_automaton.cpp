@@ -75,7 +75,7 @@ void SuffixAutomaton::append(int32_t token) {
     }
     state(made).link = link;
     last_ = made;
-    repeat_ = link == 0 ? Match{} : Match{state(link).length, state(link).latest};
+    repeat_ = link == 0 ? Match{} : Match{state(link).length, state(link).latest, state(link).ways == kNone};
 }
 
 // The texts in `whole` that are no longer than those in `from` with the token become a class of their own.
@@ -116,7 +116,7 @@ Match SuffixAutomaton::find(std::span<const int32_t> tail) const {
         at = state(at).link;
         length = state(at).length;
     }
-    return at == 0 ? Match{} : Match{length, state(at).latest};
+    return at == 0 ? Match{} : Match{length, state(at).latest, state(at).ways == kNone};
 }
 
 std::vector<int32_t> SuffixAutomaton::behind(int32_t place, size_t count) const {

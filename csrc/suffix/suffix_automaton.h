@@ -14,10 +14,12 @@
 
 namespace miaotui {
 
-// Where a match goes on. length: tokens that agreed, 0 for none; place: index of the token behind them.
+// Where a match goes on. length: tokens that agreed, 0 for none; place: index of the token behind them; is_settled:
+// whether that was the same token wherever they occurred.
 struct Match {
     int32_t length = 0;
     int32_t place = 0;
+    bool is_settled = false;
 };
 
 // Not safe for concurrent use. A token takes at most two states of 24 bytes, and usually 1.5; states with one way on,

@@ -31,9 +31,9 @@ def goes_on(sequence: Sequence, num_tokens: int) -> None:
 
 
 def surprises(sequence: Sequence) -> None:
-    """It says two tokens that it said before, and then always something new."""
-    at = len(sequence.token_ids) % 3
-    sequence.token_ids.append((1, 2, 1000 + len(sequence.token_ids))[at])
+    """It says a token that it said before, and then always something new."""
+    at = len(sequence.token_ids) % 2
+    sequence.token_ids.append((1, 1000 + len(sequence.token_ids))[at])
 
 
 def told(

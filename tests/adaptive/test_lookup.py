@@ -29,6 +29,13 @@ def test_of_equal_matches_the_latest_counts() -> None:
     assert proposed([1, 2, 3, 1, 2, 4, 5, 6, 7, 1, 2]) == ([4, 5, 6, 7], 2)
 
 
+def test_where_a_match_went_on_in_several_ways_that_is_said() -> None:
+    for token_ids, is_settled in (([1, 2, 3, 1, 2], True), ([1, 2, 3, 1, 2, 4, 1, 2], False), ([1, 2, 3], False)):
+        lookup = PromptLookup()
+        read(lookup, token_ids)
+        assert lookup.is_settled == is_settled
+
+
 def test_what_repeats_itself_is_proposed_round_and_round() -> None:
     assert proposed([9, 1, 2, 1, 2, 1, 2], 5) == ([1, 2, 1, 2, 1], 4)
     assert proposed([7, 7, 7, 7], 6) == ([7] * 6, 3)

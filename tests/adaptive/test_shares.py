@@ -32,6 +32,17 @@ def test_only_tokens_likely_enough_are_offered() -> None:
     assert Shares().chances(Offer("past", 128, RIGHT[:5]), 40) == pytest.approx([0.98**at for at in range(1, 6)])
 
 
+def test_a_match_that_went_on_in_several_ways_is_worth_less_and_told_apart() -> None:
+    shares, split = Shares(), Offer("request", 2, RIGHT, is_settled=False)
+    settled = Offer("request", 2, RIGHT)
+    before = shares.chances(settled, 1)
+    assert shares.chances(split, 1) < before
+    for _ in range(20):
+        shares.observe(split, RIGHT[:1])
+    assert shares.chances(split, 1) > before
+    assert shares.chances(settled, 1) == before
+
+
 @pytest.mark.parametrize(("came", "rises"), [(RIGHT[:9], True), (WRONG[:9], False)])
 def test_what_came_tells_about_its_kind_alone(came: list[int], rises: bool) -> None:
     shares, offer = Shares(), Offer("past", 70, RIGHT)

@@ -62,6 +62,7 @@ def test_a_text_repeats_what_followed_its_own_end_before(text: list[int], count:
     assert length == size
     way = ways[-1] if ways else []
     assert draft == (way * count)[:count]
+    assert automaton.is_settled == (len({way[0] for way in ways}) == 1)
 
 
 @given(texts=TEXTS)

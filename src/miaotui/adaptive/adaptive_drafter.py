@@ -15,7 +15,7 @@ from miaotui.adaptive.drafters.lookup import PromptLookup
 from miaotui.adaptive.drafters.model import DraftModel
 from miaotui.adaptive.drafters.past import PastAnswers
 from miaotui.adaptive.model_drafting import ModelDrafting
-from miaotui.adaptive.shares import LENGTHS, Offer, Shares
+from miaotui.adaptive.shares import Offer, Shares
 from miaotui.adaptive.step_cost import SIZES, StepCost
 from miaotui.engine.sequence import Sequence
 
@@ -172,11 +172,11 @@ class AdaptiveDrafter:
         ids, offers = sequence.token_ids, list[Offer]()
         lookup.read(ids)
         matched, tokens = lookup.find(most)
-        if matched >= LENGTHS[0]:
-            offers.append(Offer("request", matched, tokens))
+        if matched:
+            offers.append(Offer("request", matched, tokens, is_settled=lookup.is_settled))
         if self.past is not None:
             matched, tokens = self.past.find(sequence.request.tenant, ids, most)
-            if matched >= LENGTHS[0]:
+            if matched:
                 at = int(bool(offers) and offers[0].matched >= matched)
                 offers.insert(at, Offer("past", matched, tokens))
         return offers

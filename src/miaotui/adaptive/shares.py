@@ -1,4 +1,5 @@
-"""How likely drafted tokens are to come, by who drafted them and how many tokens agreed before.
+"""How likely drafted tokens are to come: by who drafted them, how many tokens agreed before, and whether the text has
+always gone on in the same way behind those.
 
 A draft model's tokens are told apart by the probability that it gives them itself: what that is worth is learned.
 """
@@ -12,10 +13,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 DrafterName = Literal["request", "past", "model"]
-LENGTHS = (2, 4, 8, 16, 32, 64, 128)
-"""Of matches that are told apart; shorter ones than the first are none."""
-FIRST_SHARES = (0.35, 0.6, 0.8, 0.9, 0.95, 0.97, 0.98)
-"""Of tokens behind such matches that are taken to come as long as nothing was seen."""
+LENGTHS = (1, 2, 4, 8, 16, 32, 64, 128)
+"""Of matches that are told apart."""
+FIRST_SHARES = (0.4, 0.6, 0.75, 0.87, 0.94, 0.97, 0.98, 0.98)
+"""Of tokens behind such matches that are taken to come as long as nothing was seen: what SmolLM2 says to Spec-Bench."""
+FIRST_SPLIT_SHARES = (0.18, 0.4, 0.5, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""The same behind a match that has gone on in several ways before."""
 SURENESS = (0.3, 0.5, 0.7, 0.85, 0.95, 0.99)
 """Borders between classes of a draft model's own probability of a token."""
 FIRST_SURE_SHARES = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 0.95)
@@ -50,13 +53,15 @@ class Share:
 class Offer:
     """Tokens that somebody says will come, behind a match of so many.
 
-    sureness: of a draft model, which has no match: the class of its own probability of each token.
+    is_settled: whether the match has always gone on in the same way. sureness: of a draft model, which has no match:
+    the class of its own probability of each token.
     """
 
     drafter: DrafterName
     matched: int
     tokens: Row[int]
     sureness: Row[int] = ()
+    is_settled: bool = True
 
     def num_right(self, came: Row[int]) -> int:
         """How many of them came at once, where these tokens did."""
@@ -69,7 +74,7 @@ class Offer:
 
 
 class Shares:
-    """Shares by drafter and length of match; each token that comes makes the match longer by one for the next.
+    """Shares by drafter and kind of match; each token that comes makes the match longer by one for the next.
 
     before: what is taken to hold where nothing was seen here; None: FIRST_SHARES.
     """
@@ -107,7 +112,7 @@ class Shares:
     def _share(self, drafter: DrafterName, kind: int) -> Share:
         share = self._shares.get((drafter, kind))
         if share is None:
-            firsts = FIRST_SURE_SHARES if drafter == "model" else FIRST_SHARES
+            firsts = FIRST_SURE_SHARES if drafter == "model" else FIRST_SHARES + FIRST_SPLIT_SHARES
             first = firsts[kind] if self._before is None else self._before._share(drafter, kind).value
             self._shares[drafter, kind] = share = Share(first * FIRST_WEIGHT, FIRST_WEIGHT)
         return share
@@ -124,8 +129,9 @@ def _runs(offer: Offer, count: int) -> Iterator[tuple[int, int]]:
         yield from ((kind, 1) for kind in offer.sureness[:count])
         return
     matched, end = offer.matched, offer.matched + count
+    first = 0 if offer.is_settled else len(LENGTHS)
     while matched < end:
-        kind = bisect_right(LENGTHS, matched) - 1
-        border = LENGTHS[kind + 1] if kind + 1 < len(LENGTHS) else end
-        yield kind, min(border, end) - matched
+        length = bisect_right(LENGTHS, matched) - 1
+        border = LENGTHS[length + 1] if length + 1 < len(LENGTHS) else end
+        yield first + length, min(border, end) - matched
         matched = min(border, end)

@@ -22,6 +22,11 @@ class PromptLookup:
         self._num_read = 0
         self._is_complete = False
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether what the text ends with went on with the same token each time before."""
+        return self._automaton.is_settled
+
     def read(self, token_ids: list[int]) -> None:
         """The text is this now: what it was before, and more. A long one is read in several calls."""
         if self._automaton.num_tokens >= 2 * LOOKBACK:
