@@ -273,6 +273,9 @@ class SuffixAutomaton:
     def most_bytes(self, num_tokens: int) -> int:
         """Return what it may take with so many tokens more."""
     @property
+    def is_settled(self) -> bool:
+        """Whether what `repeat` has found went on with the same token each time before."""
+    @property
     def num_tokens(self) -> int: ...
     @property
     def nbytes(self) -> int: ...

@@ -91,6 +91,21 @@ def test_one_step_that_was_disturbed_decides_nothing(unlucky: int) -> None:
     assert usual(counts) == 0
 
 
+@pytest.mark.parametrize("num_answers", [1, 3])
+def test_steps_that_are_disturbed_again_and_again_make_no_size_dearer_that_nobody_sees(num_answers: int) -> None:
+    costs = StepCost()
+    for count in (0, 4, 0, 4, 0, 4, 0, 4):
+        costs.observe(num_answers, count, 1 + 0.1 * count)
+    assert costs.ratios(num_answers)[SIZES.index(4)] == pytest.approx(1.4)
+    for step in range(1000):
+        costs.observe(num_answers, 0, 1.8 if step % 10 == 0 else 1.0)
+    assert costs.ratios(num_answers)[SIZES.index(4)] == pytest.approx(1.4, rel=0.02)
+    for _ in range(30):  # as the machine has become slower
+        costs.observe(num_answers, 0, 2.5)
+    costs.observe(num_answers, 4, 2.5 * 1.4)
+    assert costs.ratios(num_answers)[SIZES.index(4)] == pytest.approx(1.4, rel=0.02)
+
+
 @pytest.mark.parametrize("factor", [0.5, 2.0])
 def test_a_machine_that_changes_its_speed_is_followed(factor: float) -> None:
     def cost(step: int, count: int) -> float:

@@ -49,6 +49,7 @@ class StepCost:
             self._speed += PRESENT * min(max(surprise, -MOST_SURPRISE), MOST_SURPRISE)
         self._rows.setdefault(num_answers + num_drafted, deque(maxlen=KEPT)).append(seen - self._speed)
         kind.add(at, seen - self._speed)
+        self._speed += kind.drift(at)
 
     def ratios(self, num_answers: int) -> list[float]:
         """How many times as long as one without drafts a step of each size takes, as far as they may be tried by now.
@@ -99,12 +100,30 @@ class _Kind:
         self.first_slope = self.slope = FIRST_SLOPE / num_answers
         self.seen: list[deque[float]] = [deque(maxlen=KEPT) for _ in SIZES]
         self.counts = [0] * len(SIZES)
+        self._usual, self._level = -1, 0.0
         self.ratios: list[float] = []
 
     def add(self, at: int, value: float) -> None:
         self.seen[at].append(value)
         self.counts[at] += 1
         self.ratios = self._ratios() if self.seen[0] else []
+
+    def drift(self, at: int) -> float:
+        """How far the size that is seen most often has come from what it was, which is put down to the machine instead.
+
+        Steps that are disturbed are too long, never too short: in the mean the machine would seem to become slower and
+        slower, and those sizes dearer that nobody sees.
+        """
+        if self.counts[at] < max(KEPT, *self.counts):
+            return 0.0
+        now = median_low(self.seen[at])
+        if at != self._usual:
+            self._usual, self._level = at, now
+        drift = now - self._level
+        self.seen[at] = deque((value - drift for value in self.seen[at]), maxlen=KEPT)
+        if drift and self.seen[0]:
+            self.ratios = self._ratios()
+        return drift
 
     def _ratios(self) -> list[float]:
         """Sizes that nobody saw are taken to cost what the next smaller one does, and little for each token more.
