@@ -47,9 +47,8 @@ class StepCost:
         if kind.seen[at]:
             surprise = seen - self._speed - median_low(kind.seen[at])
             self._speed += PRESENT * min(max(surprise, -MOST_SURPRISE), MOST_SURPRISE)
+        self._speed += kind.add(at, seen - self._speed)
         self._rows.setdefault(num_answers + num_drafted, deque(maxlen=KEPT)).append(seen - self._speed)
-        kind.add(at, seen - self._speed)
-        self._speed += kind.drift(at)
 
     def ratios(self, num_answers: int) -> list[float]:
         """How many times as long as one without drafts a step of each size takes, as far as they may be tried by now.
@@ -103,13 +102,17 @@ class _Kind:
         self._usual, self._level = -1, 0.0
         self.ratios: list[float] = []
 
-    def add(self, at: int, value: float) -> None:
+    def add(self, at: int, value: float) -> float:
+        """A size was seen; what of that is to be put down to the machine's speed."""
         self.seen[at].append(value)
         self.counts[at] += 1
+        if drift := self._drift(at):
+            self.seen[at] = deque((value - drift for value in self.seen[at]), maxlen=KEPT)
         self.ratios = self._ratios() if self.seen[0] else []
+        return drift
 
-    def drift(self, at: int) -> float:
-        """How far the size that is seen most often has come from what it was, which is put down to the machine instead.
+    def _drift(self, at: int) -> float:
+        """How far the size that is seen most often has come from where it was first known to be; 0 for others.
 
         Steps that are disturbed are too long, never too short: in the mean the machine would seem to become slower and
         slower, and those sizes dearer that nobody sees.
@@ -119,11 +122,7 @@ class _Kind:
         now = median_low(self.seen[at])
         if at != self._usual:
             self._usual, self._level = at, now
-        drift = now - self._level
-        self.seen[at] = deque((value - drift for value in self.seen[at]), maxlen=KEPT)
-        if drift and self.seen[0]:
-            self.ratios = self._ratios()
-        return drift
+        return now - self._level
 
     def _ratios(self) -> list[float]:
         """Sizes that nobody saw are taken to cost what the next smaller one does, and little for each token more.
