@@ -48,7 +48,7 @@ class Shape:
 
 
 SHAPES = (
-    *(Shape(answers) for answers in (1, 2, 4, 8, 16)),
+    *(Shape(answers) for answers in (1, 2, 3, 4, 7, 8, 16)),
     Shape(0, 64),
     Shape(0, 256),
     Shape(16, 64),

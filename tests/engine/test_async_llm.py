@@ -223,16 +223,25 @@ def test_who_has_just_begun_takes_one_place(tiny_model: Path, monkeypatch: pytes
     async def use(llm: AsyncLLM) -> None:
         llm.max_waiting = 0  # beside four that run
         told: list[tuple[Callable[..., None], tuple[object, ...]]] = []
+        engine, may_go_on = llm.llm.loaded.engine, threading.Event()
+
+        def held() -> object:
+            may_go_on.wait(60)
+            return type(engine).step(engine)
+
+        monkeypatch.setattr(engine, "step", held)
         with monkeypatch.context() as patch:  # the loop has not heard yet that the engine has begun
             patch.setattr(llm, "_post", lambda function, *arguments: told.append((function, arguments)))
             first = asyncio.create_task(llm.stream("the cat", GREEDY, n=3))
-            while not llm.llm.loaded.engine.scheduler.num_unfinished:
+            while not told:
                 await asyncio.sleep(0.001)
+            assert engine.scheduler.num_unfinished == 3
             llm.check_room(1, "")
             with pytest.raises(OverloadedError):
                 llm.check_room(2, "")
         for function, arguments in told:
             function(*arguments)
+        may_go_on.set()
         async with aclosing(await first) as answer:
             assert len((await answer.whole()).others) == 2
 
