@@ -25,12 +25,12 @@ from common import data_file, machine_facts, resolve, write_record
 from miaotui import LLM
 from miaotui.adaptive import AdaptiveDrafter
 from miaotui.adaptive.drafters.lookup import PromptLookup
+from miaotui.adaptive.shares import Offer
+from miaotui.adaptive.step_cost import SIZES
 from miaotui.engine.sequence import Sequence
 
 CONTEXT = 4096
 KV_BYTES = 512 << 20
-MOST_DRAFTED = 48
-"""By an oracle, for one step."""
 
 
 class Blind(PromptLookup):
@@ -55,10 +55,8 @@ class Oracle:
     def draft(self, answering: Row[Sequence], num_spare: int) -> Mapping[Sequence, Row[int]]:
         (sequence,) = answering
         self._lookup.read(sequence.token_ids)
-        _, guess = self._lookup.find(min(num_spare, MOST_DRAFTED))
-        rest = self.answer[sequence.num_output_tokens :]
-        same = [a == b for a, b in zip(guess, rest, strict=False)]
-        length = same.index(False) if False in same else len(same)
+        matched, guess = self._lookup.find(min(num_spare, SIZES[-1]))
+        length = Offer("request", matched, guess).num_right(self.answer[sequence.num_output_tokens :])
         return {sequence: guess[:length]} if length else {}
 
     def judge(self, sequence: Sequence, num_judged: int, num_accepted: int) -> None: ...
