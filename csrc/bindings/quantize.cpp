@@ -32,13 +32,15 @@ using Found = std::tuple<nb::object, nb::object, nb::object, nb::object>;
 
 Found quantize_matrix(int type, const Matrix<float>& weights, const std::optional<Vector<float>>& importance,
                       bool by_magnitude, const std::optional<Matrix<float>>& feedback,
-                      const std::optional<Matrix<float>>& units, const std::optional<std::string>& tier) {
+                      const std::optional<Matrix<float>>& units, const std::optional<Matrix<float>>& near,
+                      const std::optional<std::string>& tier) {
     const size_t rows = weights.shape(0), cols = weights.shape(1);
     const auto kind = static_cast<WeightType>(type);
     expect(group_weights(kind) != 0, "nothing is quantized to that type");
     expect(!importance || importance->size() == cols, "importance is one number per column");
     expect(!feedback || (feedback->shape(0) == 32 && feedback->shape(1) == 32), "feedback is 32 x 32");
     expect(!units || (units->shape(0) == rows && units->shape(1) == 2), "units are two per row");
+    expect(!near || (near->shape(0) == rows && near->shape(1) == 2), "near is a scale and a minimum per row");
     const size_t groups = cols / static_cast<size_t>(group_weights(kind));
     const size_t supers = has_units(kind) && !units ? cols / 256 : 0;
     auto codes = std::make_unique<uint8_t[]>(rows * cols);
@@ -52,6 +54,7 @@ Found quantize_matrix(int type, const Matrix<float>& weights, const std::optiona
                             by_magnitude,
                             feedback ? feedback->data() : nullptr,
                             units ? units->data() : nullptr,
+                            near ? near->data() : nullptr,
                             codes.get(),
                             scales.get(),
                             minimums.get(),
@@ -70,7 +73,7 @@ Found quantize_matrix(int type, const Matrix<float>& weights, const std::optiona
 void bind_quantize(nb::module_& m) {
     m.def("quantize", &quantize_matrix, nb::arg("type"), nb::arg("weights"), nb::arg("importance") = nb::none(),
           nb::arg("by_magnitude") = false, nb::arg("feedback") = nb::none(), nb::arg("units") = nb::none(),
-          nb::arg("tier") = nb::none());
+          nb::arg("near") = nb::none(), nb::arg("tier") = nb::none());
 }
 
 }  // namespace miaotui

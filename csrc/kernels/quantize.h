@@ -267,6 +267,25 @@ static Fit explore(const Problem<G>& p) {
     return search.best;
 }
 
+// The same around a fit that was the best for targets not far from these.
+template <class G, bool kFeedback>
+static Fit explore_near(const Problem<G>& p, Fit near) {
+    Search<G, kFeedback> search{p};
+    for (int k = -4; k <= 4; ++k) {
+        const float factor = 1.0F + 0.03F * static_cast<float>(k);
+        const F32 scale = mul(near.scale, set1(factor));
+        if constexpr (!G::kAffine) {
+            search.attempt(inverse(scale), zero());
+        } else {  // the middle of the values stays where it was, or moves by a quarter of a step
+            const F32 minimum = fma(near.scale, set1((1.0F - factor) * G::kHighest / 2), near.minimum);
+            for (int quarter = -1; quarter <= 1; ++quarter)
+                search.attempt(inverse(scale),
+                               allowed_minimum<G>(fma(scale, set1(0.25F * static_cast<float>(quarter)), minimum)));
+        }
+    }
+    return search.best;
+}
+
 template <class G>
 struct Settled {
     F32 values[G::kGroup];
@@ -328,7 +347,9 @@ template <class G, bool kFeedback>
 static void quantize_lanes(const GroupTask& task, const float* transposed, int lane) {
     Problem<G> p;
     state<G, kFeedback>(p, task.targets + lane, task.costs + lane, transposed);
-    const Fit fit = explore<G, kFeedback>(p);
+    const Fit fit = task.near_scale == nullptr
+                        ? explore<G, kFeedback>(p)
+                        : explore_near<G, kFeedback>(p, {load(task.near_scale + lane), load(task.near_minimum + lane)});
     Settled<G> best;
     if (task.unit == nullptr)
         settle_half<G, kFeedback>(p, fit, best);

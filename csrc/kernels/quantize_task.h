@@ -20,9 +20,10 @@ struct GroupTask {
     const float*
         feedback;       // [32][32], i at row j < i: the share of weight j's error that i is asked to make good; or null
     const float* unit;  // [16]: scales are whole multiples of it; null: float16
-    const float* minimum_unit;  // [16], likewise
-    float* values;              // [32][16]: what the codes stand for before they are scaled
-    float *scale, *minimum;     // [16]: as whole multiples where there are units
+    const float* minimum_unit;               // [16], likewise
+    const float *near_scale, *near_minimum;  // [16]: search around these only; null: everywhere
+    float* values;                           // [32][16]: what the codes stand for before they are scaled
+    float *scale, *minimum;                  // [16]: as whole multiples where there are units
 };
 
 // Blocks of 256 from their own float16 units: weight = unit · scale · value + minimum_unit · minimum, scales and minimums whole.

@@ -43,6 +43,7 @@ struct Tile {
     alignas(64) float values[kSuperWeights * kTileGroups];
     alignas(64) float scale[kTileGroups * kTileGroups], minimum[kTileGroups * kTileGroups];
     alignas(64) float unit[kTileGroups], minimum_unit[kTileGroups];
+    alignas(64) float near_scale[kTileGroups], near_minimum[kTileGroups];
 };
 
 class Matrix {
@@ -68,8 +69,9 @@ public:
                                                 tile.minimum, tile.unit, tile.minimum_unit});
         else
             table_.search_codes(GroupTask{task_.type, tile.targets, tile.costs, task_.feedback,
-                                          task_.units != nullptr ? tile.unit : nullptr, tile.minimum_unit, tile.values,
-                                          tile.scale, tile.minimum});
+                                          task_.units != nullptr ? tile.unit : nullptr, tile.minimum_unit,
+                                          task_.near != nullptr ? tile.near_scale : nullptr, tile.near_minimum,
+                                          tile.values, tile.scale, tile.minimum});
         for (int lane = 0; lane < kTileGroups; ++lane) store_block(tile, lane, block_at(number, lane));
     }
 
@@ -97,6 +99,8 @@ private:
         }
         tile.unit[lane] = task_.units != nullptr ? task_.units[2 * block] : 0.0F;
         tile.minimum_unit[lane] = task_.units != nullptr ? task_.units[2 * block + 1] : 0.0F;
+        tile.near_scale[lane] = task_.near != nullptr ? task_.near[2 * block] : 0.0F;
+        tile.near_minimum[lane] = task_.near != nullptr ? task_.near[2 * block + 1] : 0.0F;
     }
 
     void store_block(const Tile& tile, int lane, int64_t block) const {
@@ -140,12 +144,12 @@ bool has_units(WeightType type) { return type == WeightType::Q4_K || type == Wei
 
 void quantize(const KernelTable& table, const QuantizeTask& task) {
     const int group = group_weights(task.type);
-    const bool alone = task.feedback != nullptr || task.units != nullptr;
+    const bool alone = task.feedback != nullptr || task.units != nullptr || task.near != nullptr;
     if (group == 0 || (alone && group != kMostGroupWeights))
         throw BadInput("weight type " + std::to_string(static_cast<int>(task.type)) + " is not quantized to so");
     const int64_t whole = has_units(task.type) && task.units == nullptr ? kSuperWeights : kMostGroupWeights;
     if (task.rows < 0 || task.cols < whole || task.cols % whole != 0 || (alone && task.cols != kMostGroupWeights) ||
-        (has_units(task.type) && task.feedback != nullptr && task.units == nullptr))
+        (has_units(task.type) && (task.feedback != nullptr || task.near != nullptr) && task.units == nullptr))
         throw BadInput("rows of " + std::to_string(task.cols) + " weights are no whole blocks of the type");
     const Matrix matrix(table, task);
     thread_pool().for_each(matrix.num_tiles(), [&](int64_t tile) { matrix.quantize_tile(tile); });

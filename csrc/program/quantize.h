@@ -16,6 +16,7 @@ struct QuantizeTask {
     bool by_magnitude;         // times √(mean square of the row + weight²), so that large weights are kept better
     const float* feedback;     // [32][32] strictly upper, where cols is 32: see kernels/quantize.h; or null
     const float* units;        // [rows][2]: what scales and minimums are whole multiples of, where cols is 32; or null
+    const float* near;         // [rows][2]: scales and minimums to search around, where cols is 32; null: everywhere
     uint8_t* codes;            // [rows][cols]
     float *scales, *minimums;  // [rows][groups]: float16 values, or whole numbers under units
     float* found_units;        // [rows][super-blocks][2]: of types with super-blocks, unless units are given

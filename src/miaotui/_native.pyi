@@ -59,6 +59,7 @@ def quantize(
     by_magnitude: bool = False,
     feedback: _Floats | None = None,
     units: _Floats | None = None,
+    near: _Floats | None = None,
     tier: str | None = None,
 ) -> tuple[_Bytes, _Floats, _Floats, _Floats]:
     """Return the codes [rows, columns] that cost least, their scales and minimums [rows, groups] and units.
@@ -67,7 +68,8 @@ def quantize(
     root of the row's mean square + weight². Scales and minimums are float16 values, but in Q4_K and Q6_K multiples of
     the units [rows, super-blocks, 2] (Q4_K's minimums of a unit that is not positive). With 32 columns, errors may be
     fed back: feedback [32, 32] is strictly upper triangular, row i tells how much of weight i's error the later ones
-    are asked to make good; and units [rows, 2] may be given.
+    are asked to make good; units [rows, 2] may be given; and near [rows, 2], a scale and a minimum as they count, to
+    search around these only.
     """
 
 def skip_strings(data: _Bytes, offset: int, count: int) -> int:

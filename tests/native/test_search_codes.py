@@ -36,12 +36,15 @@ def test_every_tier_finds_the_same_bits(kind: TensorType, by_magnitude: bool) ->
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("is_near", [False, True])
 @pytest.mark.parametrize("kind", FED_BACK)
-def test_every_tier_feeds_back_the_same(kind: TensorType) -> None:
+def test_every_tier_feeds_back_the_same(kind: TensorType, is_near: bool) -> None:
     weights, importance = some_weights(37, 32)
     units = np.tile(np.float32([[0.01, -0.02]]), (37, 1)) if kind is TensorType.Q4_K else None
+    near = np.tile(np.float32([[0.3, -2.0]]), (37, 1)) if is_near else None
     first, *others = (
-        _native.quantize(int(kind), weights, importance, False, some_feedback(), units, tier=tier) for tier in TIERS
+        _native.quantize(int(kind), weights, importance, False, some_feedback(), units, near, tier=tier)
+        for tier in TIERS
     )
     for other in others:
         for a, b in zip(first, other, strict=True):
@@ -68,6 +71,22 @@ def test_codes_are_what_feedback_rounds_to(kind: TensorType) -> None:
     assert exact > 0.98 * targets.size
 
 
+@pytest.mark.parametrize("kind", [kind for kind in FED_BACK if kind is not TensorType.Q4_K])
+def test_a_search_near_a_fit_finds_what_is_there(kind: TensorType) -> None:
+    weights, importance = some_weights(37, 32)
+
+    def found(near: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        got = Found(kind, *_native.quantize(int(kind), weights, importance, near=near))
+        return np.square(got.weights() - weights) @ importance, np.concatenate([got.scales, got.minimums], axis=1)
+
+    everywhere, fit = found(None)
+    there, _ = found(fit)
+    assert (there <= 1.02 * everywhere).all()  # what is best before scales are rounded may not be so after
+    assert there.sum() <= 1.001 * everywhere.sum()
+    elsewhere, _ = found(fit * np.float32([[1.6, 1.6]]))
+    assert elsewhere.sum() > 1.01 * everywhere.sum()
+
+
 @pytest.mark.parametrize("columns", [0, 31, 33])
 def test_what_is_no_whole_block_is_refused(columns: int) -> None:
     with pytest.raises(ModelFileError, match="no whole blocks"):
@@ -86,5 +105,9 @@ def test_arguments_that_contradict_each_other_are_refused() -> None:
         _native.quantize(int(TensorType.Q4_0), weights, None, False, np.zeros((32, 32), np.float32))
     with pytest.raises(ModelFileError, match="two per row"):
         _native.quantize(int(TensorType.Q4_K), weights[:, :32], None, False, None, np.zeros((3, 2), np.float32))
+    with pytest.raises(ModelFileError, match="a scale and a minimum per row"):
+        _native.quantize(int(TensorType.Q4_0), weights[:, :32], near=np.zeros((3, 2), np.float32))
+    with pytest.raises(ModelFileError, match="no whole blocks"):
+        _native.quantize(int(TensorType.Q4_0), weights, near=np.zeros((2, 2), np.float32))
     with pytest.raises(ModelFileError, match="nothing is quantized"):
         _native.quantize(int(TensorType.F16), weights)

@@ -3,8 +3,8 @@
 What differs from the paper. A group's scale (and minimum) is searched when the sweep reaches it, every candidate with
 the feedback inside the group, since that is what decides which one is best; csrc/kernels/quantize.h does it. The sweep
 may begin with the columns whose inputs are largest, as long as groups stay whole. Afterwards each group is visited
-again with all others as they are now, and takes new codes and scales where they lower the layer's error: block
-coordinate descent on tr(E H Eᵀ), which never rises.
+again with all others as they are now, and takes new codes, and scales near its own, where they lower the layer's error:
+block coordinate descent on tr(E H Eᵀ), which never rises.
 """
 
 from __future__ import annotations
@@ -151,8 +151,11 @@ class Sweep:
 
         kind, group = self._layer.kind, slice(at, at + GROUP)
         units = np.ascontiguousarray(self.units[:, at // SUPER]) if self.units.shape[1] else None
+        now = np.stack([self.scales[:, at // GROUP], self.minimums[:, at // GROUP]], axis=1)
         upper, costs = np.ascontiguousarray(upper), np.ascontiguousarray(costs)
-        codes, scales, minimums, _ = _native.quantize(int(kind), target, costs, False, upper, units)
+        codes, scales, minimums, _ = _native.quantize(
+            int(kind), target, costs, False, upper, units, None if present is None else now
+        )
         scale, minimum = (scales, minimums) if units is None else (scales * units[:, :1], minimums * units[:, 1:])
         weights = scale * values_of(kind, codes) + minimum
         better: slice | NDArray[np.bool_] = slice(None)
