@@ -151,11 +151,11 @@ class Sweep:
 
         kind, group = self._layer.kind, slice(at, at + GROUP)
         units = np.ascontiguousarray(self.units[:, at // SUPER]) if self.units.shape[1] else None
-        now = np.stack([self.scales[:, at // GROUP], self.minimums[:, at // GROUP]], axis=1)
+        near = None
+        if present is not None:
+            near = np.stack([self.scales[:, at // GROUP], self.minimums[:, at // GROUP]], axis=1)
         upper, costs = np.ascontiguousarray(upper), np.ascontiguousarray(costs)
-        codes, scales, minimums, _ = _native.quantize(
-            int(kind), target, costs, False, upper, units, None if present is None else now
-        )
+        codes, scales, minimums, _ = _native.quantize(int(kind), target, costs, False, upper, units, near)
         scale, minimum = (scales, minimums) if units is None else (scales * units[:, :1], minimums * units[:, 1:])
         weights = scale * values_of(kind, codes) + minimum
         better: slice | NDArray[np.bool_] = slice(None)
