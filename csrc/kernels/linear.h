@@ -57,7 +57,7 @@ struct Packed {
     static constexpr int kBits = format.codebook ? 8 : format.bits;  // after unpacking
     static constexpr int kGroupColumns = format.group;
     static constexpr int kZeroShift = format.zero_shift;
-    static constexpr bool kStreamed = true;
+    static constexpr bool kStreamed = true, kPacked = format.bits != 8;
     static constexpr int kTileBytes = static_cast<int>(SectionLayout(format, kSectionTiles).bytes / kSectionTiles);
     static constexpr bool kSuper = format.scales != Scales::d && format.scales != Scales::dm;
     static constexpr bool kMinimum = format.zero_shift < 0;
@@ -109,6 +109,26 @@ struct Packed {
             for (int q = 0; q < 8; ++q) c[q] = code_lookup(kIq4Values, c[q]);
     }
 
+    // The quad of that tile with this number.
+    MT_INLINE Codes quad(const Section& s, int j, int q, int lane) {
+        const uint8_t* line = s.plane0 + j * plane0_tile_bytes(format.bits);
+        const uint8_t* high = s.plane1 + j * plane1_tile_bytes(format.bits);
+        if constexpr (format.bits == 8) return load_codes(line + 64 * q, lane);
+        const auto fours = [&](const uint8_t* plane) MT_LAMBDA {  // 2-bit plane
+            return code_and(code_shr(load_codes(plane + 64 * (q / 4), lane), 2 * (q % 4)), 3);
+        };
+        Codes c;
+        if constexpr (format.bits >= 4)
+            c = code_and(code_shr(load_codes(line + 64 * (q % 4), lane), 4 * (q / 4)), 15);
+        else
+            c = fours(line);
+        if constexpr (format.bits == 6) c = code_or(c, code_shl<4>(fours(high)));
+        if constexpr (format.bits == 5 || format.bits == 3)
+            c = code_or(c, code_bits(high + 8 * q, lane, static_cast<uint8_t>(1 << (format.bits - 1))));
+        if constexpr (format.codebook) c = code_lookup(kIq4Values, c);
+        return c;
+    }
+
     // Scale and minimum of the section's group k (of kGroupColumns columns).
     MT_INLINE ScalePair scales(const Section& p, int k, int lane) {
         constexpr int kGroups = kSuperColumns / format.group;
@@ -140,7 +160,7 @@ struct Panel {
     static constexpr int kBits = BITS;
     static constexpr int kGroupColumns = GROUP;
     static constexpr int kZeroShift = ZERO_SHIFT;
-    static constexpr bool kStreamed = false;
+    static constexpr bool kStreamed = false, kPacked = false;
 
     struct Section {
         const uint8_t* codes;
@@ -155,7 +175,10 @@ struct Panel {
                 p.view.mins + kFloats * number};
     }
     MT_INLINE void tile(const Section& s, int j, int lane, Codes c[8]) {
-        for (int q = 0; q < 8; ++q) c[q] = load_codes(s.codes + 512 * j + 64 * q, lane);
+        for (int q = 0; q < 8; ++q) c[q] = quad(s, j, q, lane);
+    }
+    MT_INLINE Codes quad(const Section& s, int j, int q, int lane) {
+        return load_codes(s.codes + 512 * j + 64 * q, lane);
     }
     MT_INLINE ScalePair scales(const Section& s, int k, int lane) {
         if constexpr (ZERO_SHIFT >= 0)
@@ -199,17 +222,27 @@ MT_INLINE void prefetch_rows(const LinearOut& o, int64_t token, int64_t row) {
     __builtin_prefetch(o.out + token * o.stride + row, 1);
 }
 
-// One tile of a block: its codes and the scales of its one or two groups.
-template <class SOURCE>
+// One tile of a block: its codes and the scales of its one or two groups. For so many LOOKUPS of a quad by number, codes that
+// lie packed are kept in memory too: taking one out again costs about as much as storing it.
+template <class SOURCE, int LOOKUPS>
 struct Tile {
     static constexpr int kPieces = kGroup / SOURCE::kGroupColumns, kQuads = 8 / kPieces;
+    static constexpr bool kKept = SOURCE::kPacked && LOOKUPS >= 4;
     Codes codes[8];
+    alignas(64) uint8_t kept[kKept ? 8 * sizeof(Codes) : 1];
     ScalePair scales[kPieces];
 
-    template <class SECTION>
-    MT_MEMBER void read(const SECTION& section, int j, int lane) {
+    MT_MEMBER void read(const typename SOURCE::Section& section, int j, int lane) {
         SOURCE::tile(section, j, lane, codes);
+        if constexpr (kKept)
+            for (int q = 0; q < 8; ++q) __builtin_memcpy(kept + q * sizeof(Codes), codes + q, sizeof(Codes));
         for (int k = 0; k < kPieces; ++k) scales[k] = SOURCE::scales(section, kPieces * j + k, lane);
+    }
+    MT_MEMBER Codes quad(const typename SOURCE::Section& section, int j, int q, int lane) const {
+        if constexpr (!kKept) return SOURCE::quad(section, j, q, lane);
+        Codes c;
+        __builtin_memcpy(&c, kept + q * sizeof(Codes), sizeof(Codes));
+        return c;
     }
 };
 
@@ -230,9 +263,9 @@ constexpr int chains_of_one(int num_sums) {
 inline constexpr int kDirectTokens = W == 16 ? 8 : W == 8 ? 4 : 1, kPanelTokens = W == 1 ? 1 : 4;
 
 // sum[t][b] += piece k of tile b × the int8 plane that token t has at x + t · stride.
-template <class SOURCE, int MT, int NB>
-MT_INLINE void add_products(I32 (*sum)[NB], const Tile<SOURCE>* tile, int k, const uint8_t* x, int64_t stride) {
-    constexpr int kQuads = Tile<SOURCE>::kQuads;
+template <class SOURCE, int MT, int NB, class TILE>
+MT_INLINE void add_products(I32 (*sum)[NB], const TILE* tile, int k, const uint8_t* x, int64_t stride) {
+    constexpr int kQuads = TILE::kQuads;
     constexpr int kChains = chains_of_one(MT * NB), kLinks = kQuads / kChains, kAtOnce = kTakeTurns ? 1 : kLinks;
     I32 part[kChains][MT][NB];
     unrolled<MT, NB>([&](int t, int b) MT_LAMBDA {
@@ -252,9 +285,17 @@ MT_INLINE void add_products(I32 (*sum)[NB], const Tile<SOURCE>* tile, int k, con
     });
 }
 
-// Shifts the sums of codes to where low codes count, with −Σ of both times the zero point, and adds the low codes' products.
-template <class SOURCE, int MT, int NB>
-MT_INLINE void add_low_products(I32 (*sum)[NB], const Tile<SOURCE>* tile, int k, const uint8_t* low, int64_t stride,
+// 256 · (the quad of a group that has high bytes × those).
+template <class SOURCE, class TILE>
+MT_INLINE I32 high_product(const TILE& tile, const typename SOURCE::Section& section, int j, const Q8Group& group,
+                           int lane) {
+    const Codes codes = tile.quad(section, j, group.high_quad, lane);
+    return ishl<8>(dot<SOURCE::kBits, 1>(iset1(0), &codes, group.high));
+}
+
+// Shifts the sums of codes to where low codes count and adds the low codes' products.
+template <class SOURCE, int MT, int NB, class TILE>
+MT_INLINE void add_low_products(I32 (*sum)[NB], const TILE* tile, int k, const uint8_t* low, int64_t stride,
                                 const I32* start) {
     unrolled<MT, NB>([&](int t, int b) MT_LAMBDA {
         sum[t][b] = ishl<8>(sum[t][b]);
@@ -263,33 +304,38 @@ MT_INLINE void add_low_products(I32 (*sum)[NB], const Tile<SOURCE>* tile, int k,
     add_products<SOURCE, MT, NB>(sum, tile, k, low, stride);
 }
 
-// One group of MT tokens times NB tiles: the arithmetic at the top of this file. Activations with low codes are 256·x + low.
-// Integer sums may be added in any order.
-template <class SOURCE, int MT, int NB, bool WIDE>
-MT_INLINE void accumulate(F32 (*acc)[NB], const Tile<SOURCE>* tile, const uint8_t* x, const uint8_t* low,
-                          int64_t stride) {
-    constexpr bool kZero = SOURCE::kZeroShift >= 0, kWhole = Tile<SOURCE>::kPieces == 1;
+// One group of MT tokens times NB tiles: the arithmetic at the top of this file. Integer sums may be added in any order.
+template <class SOURCE, int MT, int NB, bool WIDE, class TILE>
+MT_INLINE void accumulate(F32 (*acc)[NB], const typename SOURCE::Section* section, int j, const TILE* tile,
+                          const uint8_t* x, const uint8_t* low, int64_t stride, int lane) {
+    constexpr bool kZero = SOURCE::kZeroShift >= 0, kWhole = TILE::kPieces == 1;
     const auto group = [&](int t) MT_LAMBDA { return reinterpret_cast<const Q8Group*>(x + t * stride); };
-    unrolled<Tile<SOURCE>::kPieces>([&](int k) MT_LAMBDA {
+    I32 high[MT][NB];
+    unrolled<TILE::kPieces>([&](int k) MT_LAMBDA {
         I32 sum[MT][NB], start[MT];
         unrolled<MT>([&](int t) MT_LAMBDA {
             if constexpr (kZero)
                 start[t] = ishl<SOURCE::kZeroShift>(iset1(kWhole ? group(t)->negative : group(t)->negative16[k]));
-            const bool from_start = kZero && !WIDE && group(t)->has_low == 0;
-            for (int b = 0; b < NB; ++b) sum[t][b] = from_start ? start[t] : iset1(0);
+            for (int b = 0; b < NB; ++b) {
+                if constexpr (WIDE) {
+                    sum[t][b] = iset1(0);
+                } else {
+                    if (k == 0) high[t][b] = high_product<SOURCE>(tile[b], section[b], j, *group(t), lane);
+                    const bool is_here = kWhole || group(t)->high_quad / TILE::kQuads == k;
+                    sum[t][b] = kWhole ? high[t][b] : iand(high[t][b], iset1(is_here ? -1 : 0));
+                    if constexpr (kZero) sum[t][b] = iadd(sum[t][b], start[t]);
+                }
+            }
         });
         add_products<SOURCE, MT, NB>(sum, tile, k, x, stride);
-        if constexpr (WIDE)
-            add_low_products<SOURCE, MT, NB>(sum, tile, k, low, stride, start);
-        else
-            unrolled<MT>([&](int t) MT_LAMBDA {
-                if (group(t)->has_low != 0)
-                    add_low_products<SOURCE, 1, NB>(sum + t, tile, k, low + t * stride, stride, start + t);
-            });
+        if constexpr (WIDE) add_low_products<SOURCE, MT, NB>(sum, tile, k, low, stride, start);
         unrolled<MT, NB>([&](int t, int b) MT_LAMBDA {
             const ScalePair w = tile[b].scales[k];
             acc[t][b] = fma(mul(to_f32(sum[t][b]), w.s), set1(group(t)->scale), acc[t][b]);
-            if constexpr (!kZero) acc[t][b] = fma(w.m, set1(kWhole ? group(t)->sum : group(t)->sum16[k]), acc[t][b]);
+            if constexpr (!kZero) {
+                const float half = -group(t)->scale * static_cast<float>(group(t)->negative16[k]);
+                acc[t][b] = fma(w.m, set1(kWhole ? group(t)->sum : half), acc[t][b]);
+            }
         });
     });
 }
@@ -312,15 +358,15 @@ static void blocks_times_tokens(const SOURCE* w, const Q8Rows& x, int64_t t0, in
             for (int j = 0; j < tiles; ++j) {
                 if constexpr (SOURCE::kStreamed)
                     if (lane == 0) ahead.template fetch<SOURCE::kTileBytes>();
-                Tile<SOURCE> tile[NB];
+                Tile<SOURCE, WIDE ? 0 : MT> tile[NB];
                 for (int b = 0; b < NB; ++b) tile[b].read(section[b], j, lane);
                 const int64_t g = number * kSectionTiles + j;
                 const uint8_t* p = tokens + g * static_cast<int64_t>(sizeof(Q8Group));
                 const uint8_t* p_low = tokens + low + g * kGroup;
                 constexpr int kTogether = kTakeTurns ? MT : 1;
                 for (int t = 0; t < MT; t += kTogether)
-                    accumulate<SOURCE, kTogether, NB, WIDE>(acc + t, tile, p + t * x.stride, p_low + t * x.stride,
-                                                            x.stride);
+                    accumulate<SOURCE, kTogether, NB, WIDE>(acc + t, section, j, tile, p + t * x.stride,
+                                                            p_low + t * x.stride, x.stride, lane);
             }
         }
         F32 result[MT][NB];  // loops may index this copy

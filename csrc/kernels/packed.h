@@ -115,16 +115,17 @@ struct PanelView {
     float* mins;     // [cols / group][16], only where zero_shift < 0
 };
 
-// 32 activations as int8 codes, or as 16 bits in two int8 planes: 256·code + low code. Sums and scale count in units of the
-// last plane. One cache line, so that a kernel meets all it needs of a token at once.
+// 32 activations as int8 codes d apart, with more bits where they need them: in narrow rows the quad with the largest value has
+// 16 (256·high + code), in wide rows all 32 (256·code + low code, from the row's end). Sums and scale count in units of the last
+// byte. One cache line, so that a kernel meets all it needs of a token at once.
 struct alignas(64) Q8Group {
     int8_t codes[kGroup];
-    float scale;       // d: x = d·code
-    float sum;         // d·Σ code, for minimums
-    int32_t negative;  // −Σ code, for zero points
-    float sum16[2];    // the same per half group
-    int32_t negative16[2];
-    int32_t has_low;  // whether the group has a second plane
+    float scale;            // d: x = d·code
+    float sum;              // d·Σ code, for minimums
+    int32_t negative;       // −Σ code, for zero points
+    int32_t negative16[2];  // the same per half group
+    int8_t high[4];         // zeros in wide rows
+    int32_t high_quad;      // which four columns they belong to
 };
 static_assert(sizeof(Q8Group) == 64 && offsetof(Q8Group, codes) == 0);
 

@@ -166,9 +166,7 @@ MT_INLINE float largest_magnitude(const float* x, int64_t n) {
 }
 
 // Factor from values to codes −steps … steps. Groups below 2⁻¹¹⁰ count as zero: the factor, or that of low codes, would overflow.
-MT_INLINE float code_factor(float largest, int steps) {
-    return largest >= 0x1p-110F ? static_cast<float>(steps) / largest : 0.0F;
-}
+MT_INLINE float code_factor(float largest, float steps) { return largest >= 0x1p-110F ? steps / largest : 0.0F; }
 
 // Low codes of one group: what the codes left over, in units of d / 256.
 MT_INLINE void quantize_rest(const float* x, const int8_t* codes, float d, F32 inverse, int8_t* low) {
@@ -179,37 +177,57 @@ MT_INLINE void quantize_rest(const float* x, const int8_t* codes, float d, F32 i
     }
 }
 
-// Whether one value is so much larger than the others of its group that int8 steps of its size would drown them: it holds more
-// than this share of the sum of squares. See docs/decisions/0003.
-inline constexpr float kOutlierShare = 0.35F;
-MT_INLINE bool has_outlier(const float* x, float largest) {
-    return largest * largest > kOutlierShare * sum_of_squares(x, kGroup, 0.0F);
+MT_INLINE void put_sums(Q8Group& group, float d, int32_t first, int32_t second) {
+    group.scale = d;
+    group.sum = d * static_cast<float>(first + second);
+    group.negative = -(first + second);
+    group.negative16[0] = -first;
+    group.negative16[1] = -second;
+}
+
+// All 32 values in 16 bits, the low bytes elsewhere.
+MT_INLINE void quantize_wide(const float* x, Q8Group& group, int8_t* low) {
+    const float largest = largest_magnitude(x, kGroup), d = largest / 127.0F;
+    const F32 inverse = set1(code_factor(largest, 127));
+    for (int i = 0; i < kGroup; i += W) store_i8(group.codes + i, round_i32(mul(load(x + i), inverse)));
+    quantize_rest(x, group.codes, d, inverse, low);
+    __builtin_memset(group.high, 0, sizeof(group.high));
+    group.high_quad = 0;
+    put_sums(group, d * 0x1p-8F, 256 * sum_of_codes(group.codes) + sum_of_codes(low),
+             256 * sum_of_codes(group.codes + 16) + sum_of_codes(low + 16));
+}
+
+// The quad with the largest value in 16 bits, so that the largest outside it sets the step, unless 16 bits are too few for those
+// inside.
+MT_INLINE void quantize_narrow(const float* x, Q8Group& group) {
+    constexpr int kMostOf16 = 32512;  // 127 · 256, so that high bytes round to 127 at most
+    int32_t keys[2];
+    largest_quads(x, keys);
+    const float inside = float_of_bits(keys[0] & ~7), outside = float_of_bits(keys[1] & ~7);
+    const bool fits = outside >= inside * 0x1p-8F;  // not so with infinities and NaN, which then reach the scale
+    const float largest = fits ? outside : inside, steps = fits ? 127.0F : static_cast<float>(kMostOf16);
+    const F32 inverse = set1(code_factor(largest, steps));
+    I32 half[2] = {iset1(0), iset1(0)};
+    alignas(64) int8_t high[kGroup];
+    for (int i = 0; i < kGroup; i += W) {
+        const I32 code = imax(round_i32(mul(load(x + i), inverse)), iset1(-kMostOf16));
+        store_low_bytes(group.codes + i, code);
+        store_low_bytes(high + i, ishr<8>(iadd(code, iset1(128))));
+        half[i / 16] = iadd(half[i / 16], code);
+    }
+    group.high_quad = 7 - (keys[0] & 7);
+    __builtin_memcpy(group.high, high + 4 * group.high_quad, 4);
+    put_sums(group, largest / steps, lane_sum(half[0]), lane_sum(half[1]));
 }
 
 // Writes groups g0 … g1 of one quantized row from the floats x (x[0] is the first column of group g0).
 static void quantize_groups(const float* x, uint8_t* row, int64_t cols, bool wide, int64_t g0, int64_t g1) {
     for (int64_t g = g0; g < g1; ++g, x += kGroup) {
-        const float largest = largest_magnitude(x, kGroup);
-        float d = largest / 127.0F;
-        const F32 inverse = set1(code_factor(largest, 127));
         auto& group = reinterpret_cast<Q8Group*>(row)[g];
-        for (int i = 0; i < kGroup; i += W) store_i8(group.codes + i, round_i32(mul(load(x + i), inverse)));
-        int32_t first = sum_of_codes(group.codes), second = sum_of_codes(group.codes + 16);
-        group.has_low = wide || has_outlier(x, largest) ? 1 : 0;
-        if (group.has_low != 0) {
-            auto* low = reinterpret_cast<int8_t*>(row + q8_low_offset(cols)) + kGroup * g;
-            quantize_rest(x, group.codes, d, inverse, low);
-            first = 256 * first + sum_of_codes(low);
-            second = 256 * second + sum_of_codes(low + 16);
-            d *= 0x1p-8F;
-        }
-        group.scale = d;
-        group.sum = d * static_cast<float>(first + second);
-        group.negative = -(first + second);
-        group.sum16[0] = d * static_cast<float>(first);
-        group.sum16[1] = d * static_cast<float>(second);
-        group.negative16[0] = -first;
-        group.negative16[1] = -second;
+        if (wide)
+            quantize_wide(x, group, reinterpret_cast<int8_t*>(row + q8_low_offset(cols)) + kGroup * g);
+        else
+            quantize_narrow(x, group);
     }
 }
 

@@ -72,6 +72,11 @@ template <int N>
 MT_INLINE I32 ishl(I32 a) {
     return _mm256_slli_epi32(a, N);
 }
+template <int N>
+MT_INLINE I32 ishr(I32 a) {
+    return _mm256_srai_epi32(a, N);
+}
+MT_INLINE I32 iand(I32 a, I32 b) { return _mm256_and_si256(a, b); }
 MT_INLINE I32 imax(I32 a, I32 b) { return _mm256_max_epi32(a, b); }
 MT_INLINE I32 magnitude_bits(F32 a) { return _mm256_and_si256(_mm256_castps_si256(a), iset1(0x7FFFFFFF)); }
 MT_INLINE F32 to_f32(I32 a) { return _mm256_cvtepi32_ps(a); }
@@ -80,6 +85,12 @@ MT_INLINE F32 bits_to_f32(I32 a) { return _mm256_castsi256_ps(a); }
 MT_INLINE void store_i8(int8_t* p, I32 a) {
     const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
     _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
+}
+MT_INLINE void store_low_bytes(int8_t* p, I32 a) {
+    const __m256i bytes =
+        _mm256_shuffle_epi8(a, _mm256_set1_epi32(0x0C080400));  // of each half, in its first four bytes
+    const __m128i low = _mm256_castsi256_si128(bytes), high = _mm256_extracti128_si256(bytes, 1);
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_unpacklo_epi32(low, high));
 }
 MT_INLINE void store_i16(int16_t* p, I32 a) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
@@ -97,6 +108,7 @@ template <int N>
 MT_INLINE Codes code_shr(Codes c) {
     return _mm256_srli_epi16(c, N);
 }  // mask afterwards: bits cross bytes
+MT_INLINE Codes code_shr(Codes c, int n) { return _mm256_srl_epi16(c, _mm_cvtsi32_si128(n)); }
 template <int N>
 MT_INLINE Codes code_shl(Codes c) {
     return _mm256_slli_epi16(c, N);

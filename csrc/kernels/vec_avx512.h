@@ -63,12 +63,20 @@ template <int N>
 MT_INLINE I32 ishl(I32 a) {
     return _mm512_slli_epi32(a, N);
 }
+template <int N>
+MT_INLINE I32 ishr(I32 a) {
+    return _mm512_srai_epi32(a, N);
+}
+MT_INLINE I32 iand(I32 a, I32 b) { return _mm512_and_si512(a, b); }
 MT_INLINE I32 imax(I32 a, I32 b) { return _mm512_max_epi32(a, b); }
 MT_INLINE I32 magnitude_bits(F32 a) { return _mm512_and_si512(_mm512_castps_si512(a), iset1(0x7FFFFFFF)); }
 MT_INLINE F32 to_f32(I32 a) { return _mm512_cvtepi32_ps(a); }
 MT_INLINE I32 round_i32(F32 a) { return _mm512_cvtps_epi32(a); }
 MT_INLINE F32 bits_to_f32(I32 a) { return _mm512_castsi512_ps(a); }
 MT_INLINE void store_i8(int8_t* p, I32 a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(a)); }
+MT_INLINE void store_low_bytes(int8_t* p, I32 a) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a));
+}
 MT_INLINE void store_i16(int16_t* p, I32 a) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtsepi32_epi16(a));
 }
@@ -85,6 +93,7 @@ template <int N>
 MT_INLINE Codes code_shr(Codes c) {
     return _mm512_srli_epi16(c, N);
 }  // mask afterwards: bits cross bytes
+MT_INLINE Codes code_shr(Codes c, int n) { return _mm512_srl_epi16(c, _mm_cvtsi32_si128(n)); }
 template <int N>
 MT_INLINE Codes code_shl(Codes c) {
     return _mm512_slli_epi16(c, N);

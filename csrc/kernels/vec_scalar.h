@@ -87,17 +87,35 @@ template <int N>
 MT_INLINE I32 ishl(I32 a) {
     return static_cast<int32_t>(static_cast<uint32_t>(a) << N);
 }
+template <int N>
+MT_INLINE I32 ishr(I32 a) {
+    return a >> N;
+}
+MT_INLINE I32 iand(I32 a, I32 b) { return a & b; }
 MT_INLINE I32 imax(I32 a, I32 b) { return a > b ? a : b; }
 MT_INLINE I32 magnitude_bits(F32 a) {
     I32 bits;
     __builtin_memcpy(&bits, &a, 4);
     return bits & 0x7FFFFFFF;
 }
+// The two largest of 32 values' eight quads, by their largest magnitude: its bits, of which the lowest three are replaced with
+// 7 − the quad's number.
+MT_INLINE void largest_quads(const float* x, int32_t keys[2]) {
+    keys[0] = keys[1] = 0;
+    for (int q = 0; q < 8; ++q) {
+        int32_t key = 0;
+        for (int i = 0; i < 4; ++i) key = imax(key, magnitude_bits(x[4 * q + i]));
+        key = (key & ~7) | (7 - q);
+        keys[1] = imax(keys[1], key < keys[0] ? key : keys[0]);
+        keys[0] = imax(keys[0], key);
+    }
+}
 MT_INLINE F32 to_f32(I32 a) { return static_cast<float>(a); }
 MT_INLINE I32 round_i32(F32 a) {  // to nearest even; INT32_MIN for NaN and out of range, as the hardware
     return a >= -0x1p31F && a < 0x1p31F ? static_cast<int32_t>(__builtin_lrintf(a)) : INT32_MIN;
 }
 MT_INLINE void store_i8(int8_t* p, I32 a) { *p = static_cast<int8_t>(a < -128 ? -128 : a > 127 ? 127 : a); }
+MT_INLINE void store_low_bytes(int8_t* p, I32 a) { *p = static_cast<int8_t>(a); }
 MT_INLINE void store_i16(int16_t* p, I32 a) { *p = static_cast<int16_t>(a < -32768 ? -32768 : a > 32767 ? 32767 : a); }
 
 MT_INLINE Codes load_codes(const uint8_t* line, int lane) {
@@ -116,6 +134,10 @@ MT_INLINE Codes code_or(Codes a, Codes b) {
 template <int N>
 MT_INLINE Codes code_shr(Codes c) {
     for (uint8_t& k : c.k) k = static_cast<uint8_t>(k >> N);
+    return c;
+}
+MT_INLINE Codes code_shr(Codes c, int n) {
+    for (uint8_t& k : c.k) k = static_cast<uint8_t>(k >> n);
     return c;
 }
 template <int N>

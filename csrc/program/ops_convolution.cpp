@@ -133,8 +133,7 @@ private:
             std::memcpy(low, x + q8_low_offset(in_.width), static_cast<size_t>(in_.width));
             return;
         }
-        Q8Group zeros{};  // as zeros are quantized
-        zeros.has_low = in_.wide() ? 1 : 0;
+        const Q8Group zeros{};  // as zeros are quantized
         std::fill(groups, groups + num_groups, zeros);
         std::memset(low, 0, static_cast<size_t>(in_.width));
     }

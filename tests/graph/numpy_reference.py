@@ -54,17 +54,21 @@ def dequantize(tensor: Tensor) -> NDArray[np.float32]:
 
 
 def quantize_rows(x: Array, dtype: str) -> Array:
-    """What quantized rows stand for: per 32 columns, scale = largest magnitude / 127, codes rounded to nearest.
+    """What quantized rows stand for: per 32 columns, codes rounded to nearest.
 
-    16-bit rows, and groups with an outlier in int8 rows, add a second code for the rest, in units of scale / 256.
+    16-bit rows: scale = largest magnitude / 127, and a second code for the rest, in units of scale / 256. int8 rows:
+    the four columns with the largest have 16 bits, so that the largest outside is 127 steps, or that of all is 32,512.
     """
     groups = x.reshape(*x.shape[:-1], -1, 32)
-    scale = np.abs(groups).max(-1, keepdims=True) / 127
+    quads = np.sort(np.abs(groups).reshape(*groups.shape[:-1], 8, 4).max(-1), axis=-1)[..., None]
+    if dtype != "q16":
+        scale = np.maximum(quads[..., -2, :] / 127, quads[..., -1, :] / 32512)
+        codes = np.rint(groups / np.where(scale > 0, scale, 1))
+        return (codes * scale).astype(x.dtype).reshape(x.shape)
+    scale = quads[..., -1, :] / 127
     codes = np.rint(groups / np.where(scale > 0, scale, 1))
     rest = np.clip(np.rint((groups - codes * scale) / np.where(scale > 0, scale / 256, 1)), -128, 127)
-    outlier = (groups**2).max(-1, keepdims=True) > 0.35 * (groups**2).sum(-1, keepdims=True)
-    codes = codes + np.where(outlier | (dtype == "q16"), rest / 256, 0)
-    return (codes * scale).astype(x.dtype).reshape(x.shape)
+    return ((codes + rest / 256) * scale).astype(x.dtype).reshape(x.shape)
 
 
 def rotate(x: Array, positions: Array, node: Node, graph: Graph) -> Array:

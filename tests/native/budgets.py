@@ -48,9 +48,9 @@ BUDGETS: Final[dict[str, Budget]] = {
         "float weights: one fma a column; quantized: 32 fmas and 32 sums a group, then as linear_q8",
     ),
     "quantize_groups": Budget(
-        lambda wide: (1.01 if wide else 0.5 + 400 * U) / U,
-        "the step of the group: largest / 127, or / (127·256)",
-        "to the nearest code after two roundings of at most 127 steps; the low byte of wide codes ends at 127, not 128",
+        lambda wide: (1.01 if wide else 0.5 + 80_000 * U) / U,
+        "the step of the group: largest outside the quad of 16 bits / 127, or largest / (127·256)",
+        "to the nearest code after two roundings of at most 32,512 steps; wide codes' low byte ends at 127, not 128",
     ),
     "rms_norm": Budget(
         lambda n: n / 32 + 20, "|y|", "16 sums of n/16 squares, a tree, a tail of 15; the root halves their error"

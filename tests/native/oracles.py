@@ -25,9 +25,9 @@ class QuantizedRows:
     scale: Floats  # [rows][G]
     sum: Floats  # [rows][G] scale · Σ codes
     negative: Ints  # [rows][G] −Σ codes
-    half_sum: Floats  # [rows][G][2]
     half_negative: Ints  # [rows][G][2]
-    has_low: Ints  # [rows][G]
+    high: Ints  # [rows][G][4] high bytes of one quad
+    high_quad: Ints  # [rows][G]
 
     @property
     def values(self) -> Doubles:
@@ -40,20 +40,25 @@ ROW_GROUP = np.dtype(
         ("scale", np.float32),
         ("sum", np.float32),
         ("negative", np.int32),
-        ("half_sum", np.float32, 2),
         ("half_negative", np.int32, 2),
-        ("has_low", np.int32),
+        ("high", np.int8, 4),
+        ("high_quad", np.int32),
+        ("unused", np.int32),
     ]
 )
 
 
-def read_rows(rows: Bytes, cols: int) -> QuantizedRows:
+def read_rows(rows: Bytes, cols: int, wide: bool) -> QuantizedRows:
     """Take the bytes of quantized rows apart."""
     low_at = cols // GROUP * ROW_GROUP.itemsize
     groups = np.ascontiguousarray(rows[:, :low_at]).view(ROW_GROUP)
-    low = np.ascontiguousarray(rows[:, low_at : low_at + cols]).view(np.int8).reshape(*groups.shape, GROUP)
-    codes = groups["codes"].astype(np.int64)
-    codes = np.where(groups["has_low"][..., None], 256 * codes + low, codes).reshape(len(rows), cols)
+    codes = groups["codes"].astype(np.int64).reshape(*groups.shape, GROUP // 4, 4)
+    if wide:
+        codes = 256 * codes + np.ascontiguousarray(rows[:, low_at : low_at + cols]).view(np.int8).reshape(codes.shape)
+    at = groups["high_quad"].astype(np.int64)[..., None, None]
+    found = np.take_along_axis(codes, at, axis=2) + 256 * groups["high"].astype(np.int64)[..., None, :]
+    np.put_along_axis(codes, at, found, axis=2)
+    codes = codes.reshape(len(rows), cols)
     others = (np.ascontiguousarray(groups[field.name]) for field in fields(QuantizedRows)[1:])
     return QuantizedRows(codes, *others)
 
@@ -72,16 +77,16 @@ def quantize(x: Floats, group: int = GROUP, steps: int = 127) -> tuple[NDArray[n
     return codes.reshape(x.shape), (largest / np.float32(steps)).astype(np.float32)
 
 
-def outlier_share(x: Floats) -> Doubles:
-    """Return which share of a group's squares its largest value holds [rows][G]; 0 for groups of zeros."""
-    squares = x.astype(np.float64).reshape(x.shape[0], -1, GROUP) ** 2
-    return squares.max(axis=-1) / np.maximum(squares.sum(axis=-1), np.finfo(np.float64).tiny)
+def quad_magnitudes(x: Floats) -> Doubles:
+    """Return the largest magnitude of each four columns of a group [rows][G][8]."""
+    return np.abs(x.astype(np.float64)).reshape(x.shape[0], -1, GROUP // 4, 4).max(axis=-1)
 
 
 def group_steps(x: Floats, wide: bool) -> Doubles:
     """Return the exact quantization step of every value's group."""
-    largest = np.abs(x.astype(np.float64)).reshape(x.shape[0], -1, GROUP).max(axis=-1)
-    return np.repeat(largest / 127 / (256 if wide else 1), GROUP, axis=1)
+    quads = np.sort(quad_magnitudes(x), axis=-1)
+    steps = quads[..., -1] / 127 / 256 if wide else np.maximum(quads[..., -2] / 127, quads[..., -1] / 32512)
+    return np.repeat(steps, GROUP, axis=1)
 
 
 def to_bfloat(x: Floats) -> NDArray[np.uint16]:
@@ -200,7 +205,7 @@ def windows(x: Floats, height: int, width: int, line: int) -> Floats:
 
 def quantized_rows(tier: str, x: Floats, wide: bool) -> QuantizedRows:
     """Return what a tier's kernel makes of activations."""
-    return read_rows(_native.kernel_quantize(tier, x, wide), x.shape[1])
+    return read_rows(_native.kernel_quantize(tier, x, wide), x.shape[1], wide)
 
 
 def rope_magnitudes(x: Doubles, cos: Doubles, sin: Doubles, interleaved: bool) -> Doubles:

@@ -26,7 +26,7 @@ from miaotui.errors import ModelFileError
 from miaotui.formats.spec import ModelSpec
 from miaotui.graph.compile import CompiledProgram
 
-VERSION = 4
+VERSION = 5
 """Of the file and of the way of measuring: choices made in another way are made again."""
 MIN_WEIGHT_BYTES = 16 << 20
 """Smaller models are fast with any choice, and a measurement would be mostly noise."""
