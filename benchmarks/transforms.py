@@ -33,6 +33,7 @@ from miaotui.compress.plan import type_named
 from miaotui.compress.quantize.fold import fold
 from miaotui.compress.quantize.rotate import rotate
 from miaotui.compress.source import Source
+from miaotui.errors import UnsupportedModelError
 from miaotui.formats.weights import TensorType
 
 WINDOW, HALF = 512, 256
@@ -76,9 +77,9 @@ def main() -> None:
             for row in _measured(model, kind, method, args, windows, reference):
                 rows.append(row)
                 print(_line(row), flush=True)
-    if args.out:
-        document = {"model": model.name, **machine_facts(), "rows": [asdict(row) for row in rows]}
-        write_record(document, args.out)
+                if args.out:  # after each row: a run takes an hour, and may be stopped
+                    document = {"model": model.name, **machine_facts(), "rows": [asdict(row) for row in rows]}
+                    write_record(document, args.out)
 
 
 def _open(path: Path) -> LLM:
@@ -111,7 +112,11 @@ def _measured(
             begin, path = time.monotonic(), plain
             if variant != "plain":
                 path = Path(folder) / "variant.gguf"
-                _build(model, path, variant, type_named(kind), method, calibration)
+                try:
+                    _build(model, path, variant, type_named(kind), method, calibration)
+                except UnsupportedModelError as error:
+                    print(f"{kind:<7} {method:<7} {variant:<12} left out: {error}", flush=True)
+                    continue
             build_s = time.monotonic() - begin
             with _open(path) as llm, _open(plain) as other:
                 meter = DivergenceMeter()

@@ -293,7 +293,8 @@ MT_INLINE I32 high_product(const TILE& tile, const typename SOURCE::Section& sec
     return ishl<8>(dot<SOURCE::kBits, 1>(iset1(0), &codes, group.high));
 }
 
-// Shifts the sums of codes to where low codes count and adds the low codes' products.
+// Shifts the sums of codes to where low codes count and adds the low codes' products and what zero points take
+// away (start).
 template <class SOURCE, int MT, int NB, class TILE>
 MT_INLINE void add_low_products(I32 (*sum)[NB], const TILE* tile, int k, const uint8_t* low, int64_t stride,
                                 const I32* start) {
