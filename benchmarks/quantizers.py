@@ -72,8 +72,8 @@ def with_ours(source: Path, kind: str, method: str, calibration: Calibration, ta
 
 
 def with_llama(source: Path, kind: str, types: dict[str, str], importance: Path | None, target: Path) -> float:
-    """types: of the tensors of our file, whose embedding and head have theirs, too."""
-    embedding = types["token_embd.weight"]
+    """types: of the tensors of our file, whose embedding and head have theirs, too; without any llama.cpp chooses."""
+    embedding = types.get("token_embd.weight", "-")
     worker = str(Path(__file__).with_name("quantizers_worker.py"))
     command = [peer_python("llama-cpp-python"), worker, str(source), str(target), kind]
     command += [types.get("output.weight", embedding), embedding]

@@ -1,7 +1,8 @@
 """llama.cpp's quantizer, in its own environment; started by quantizers.py.
 
 usage: quantizers_worker.py SOURCE.gguf TARGET.gguf FILE_TYPE HEAD_TYPE EMBEDDING_TYPE [IMPORTANCE]
-All matrices get the file's type but the head and the embedding, which get their own. Prints the seconds it took.
+All matrices get the file's type but the head and the embedding, which get their own; with "-" for both each gets what
+llama.cpp's mixture of that name gives it. Prints the seconds it took.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ def main() -> None:
     source, target, file_type, head_type, embedding_type, *importance = sys.argv[1:]
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{file_type}")
-    parameters.output_tensor_type = getattr(llama_cpp, f"GGML_TYPE_{head_type}")
-    parameters.token_embedding_type = getattr(llama_cpp, f"GGML_TYPE_{embedding_type}")
-    parameters.pure = True
+    if head_type != "-":
+        parameters.output_tensor_type = getattr(llama_cpp, f"GGML_TYPE_{head_type}")
+        parameters.token_embedding_type = getattr(llama_cpp, f"GGML_TYPE_{embedding_type}")
+        parameters.pure = True
     kept: list[object] = []
     if importance:
         parameters.imatrix, kept = importance_list(importance[0])

@@ -122,7 +122,7 @@ def _measured(
                 meter = DivergenceMeter()
                 for window, logits in zip(windows, reference, strict=True):
                     meter.add(logits, llm.logits(window[:-1])[HALF:], np.array(window[HALF + 1 :], np.int64))
-                prefill, decode = _speeds(llm, other, windows[0], args.rounds)
+                prefill, decode = speeds(llm, other, windows[0], args.rounds)
             loss, megabytes = meter.result(), path.stat().st_size / 1e6
             figures = (megabytes, loss.kl, loss.kl_halfwidth, loss.agreement, loss.ppl, prefill, decode, build_s)
             yield Row(kind, method, variant, *figures)
@@ -155,7 +155,7 @@ def _build(
         quantize(path)
 
 
-def _speeds(llm: LLM, plain: LLM, prompt: list[int], rounds: int) -> tuple[float, float]:
+def speeds(llm: LLM, plain: LLM, prompt: list[int], rounds: int) -> tuple[float, float]:
     """Prefill and decode as shares of the plain file's."""
     ratios: list[tuple[float, float]] = []
     for _ in range(rounds + 1):
