@@ -71,6 +71,15 @@ def test_losses_of_the_types_not_measured_are_right_where_kl_is_quadratic(source
             assert option.num_bytes == sum(part.data.nbytes for part in blocks.values())
 
 
+def test_tables_take_bytes_but_no_time(source: FileSource) -> None:
+    name = "token_embd.weight"
+    (multiplied,) = measure(source, [name], KINDS, Squares(source), rtn)
+    (looked_up,) = measure(source, [name], KINDS, Squares(source), rtn, tables={name})
+    assert all(option.seconds > 0 for option in multiplied.options)
+    assert [option.seconds for option in looked_up.options] == [0.0] * len(KINDS)
+    assert [o.num_bytes for o in looked_up.options] == [o.num_bytes for o in multiplied.options]
+
+
 @pytest.mark.parametrize("together", [0.5, 1.0, 3.0])
 def test_a_mix_keeps_within_its_loss_as_measured(source: FileSource, together: float) -> None:
     kl_of, names = Squares(source, together), matrices(source)

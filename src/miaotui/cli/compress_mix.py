@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,14 +97,15 @@ def mixed_types(
         kinds,
         trials.kl_with,
         METHODS[args.method],
-        _limits(args, source, names),
+        _limits(args, source, names, trials.multiplied),
+        tables=set(names) - trials.multiplied,
         calibration=calibration,
         progress=shown,
     )
     return found.mix.types, found
 
 
-def _limits(args: Namespace, source: Source, names: Sequence[str]) -> Limits:
+def _limits(args: Namespace, source: Source, names: Sequence[str], multiplied: Collection[str]) -> Limits:
     import math
 
     from miaotui.compress.mixing import Limits
@@ -114,7 +115,7 @@ def _limits(args: Namespace, source: Source, names: Sequence[str]) -> Limits:
     room = math.inf if args.budget_mb is None else args.budget_mb * 1e6 - others - _header_bytes(source)
     seconds = math.inf
     if args.min_speedup is not None:
-        now = sum(seconds_per_token(source.tensors[name].type, *source.tensors[name].shape) for name in names)
+        now = sum(seconds_per_token(source.tensors[name].type, *source.tensors[name].shape) for name in multiplied)
         seconds = now / args.min_speedup
     return Limits(room, seconds, args.max_kl, args.prefer == "speed")
 

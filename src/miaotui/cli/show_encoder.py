@@ -47,13 +47,10 @@ def describe_encoder(file: ModelFile, graph: Graph, model: str) -> dict[str, Any
     from miaotui import _native
     from miaotui.engine.embedder import STEP_TOKENS
     from miaotui.graph.memory import plan_memory
-    from miaotui.graph.nodes import READ_BY_ROWS
 
     spec = {k: v for k, v in asdict(file.spec).items() if not any(part in k for part in WRITERS_FIELDS)}
-    matrices = {w.tensor: w for node in graph.nodes if node.kind not in READ_BY_ROWS for w in node.matrices}
-    tables = {w.tensor: w for node in graph.nodes if node.kind in READ_BY_ROWS for w in node.matrices}
     arena = plan_memory(graph, max_tokens=STEP_TOKENS, max_logit_rows=STEP_TOKENS // 2, row_bytes=_native.row_bytes)
-    operations = 2 * sum(w.num_rows * w.num_cols for w in matrices.values())
+    operations = 2 * sum(w.num_rows * w.num_cols for w in graph.multiplied.values())
     ceilings = _native.measure_ceilings()
     return {
         "model": model,
@@ -61,8 +58,8 @@ def describe_encoder(file: ModelFile, graph: Graph, model: str) -> dict[str, Any
         "file_bytes": file.weights.file_bytes,
         "spec": spec,
         "memory": {
-            "weight_bytes": sum(w.nbytes for w in matrices.values()),
-            "table_bytes": sum(w.nbytes for w in tables.values()),
+            "weight_bytes": sum(w.nbytes for w in graph.multiplied.values()),
+            "table_bytes": sum(w.nbytes for w in graph.tables.values()),
             "activation_bytes": arena.arena_bytes,
         },
         "predicted": {"tokens_per_s": ceilings["int8_gops"] * 1e9 / operations, "machine": ceilings},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from miaotui.compress.calibration import Calibration, inputs_of
@@ -54,15 +54,17 @@ def mixture(
     method: Method,
     limits: Limits,
     *,
+    tables: Collection[str] = (),
     calibration: Calibration | None = None,
     progress: Progress | None = None,
 ) -> Mixture:
-    """Types for the matrices `names`. The losses of single groups do not quite add up, so a mix's own KL is measured,
-    and the estimates are scaled by what they were off, up to three times.
+    """Types for the matrices `names`, of which `tables` are only looked up by rows and count no seconds.
 
-    Raises ConfigError with what would be possible where nothing keeps within the limits.
+    The losses of single groups do not quite add up, so a mix's own KL is measured, and the estimates are scaled by what
+    they were off, up to three times. Raises ConfigError with what would be possible where nothing keeps within the
+    limits.
     """
-    items = measure(source, names, kinds, kl_of, method, calibration=calibration, progress=progress)
+    items = measure(source, names, kinds, kl_of, method, tables=tables, calibration=calibration, progress=progress)
     best: _Tried | None = None
     blocks: Mapping[str, Blocks] = {}
     for _ in range(ROUNDS):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,10 +47,13 @@ def measure(
     kl_of: KlOf,
     method: Method,
     *,
+    tables: Collection[str] = (),
     calibration: Calibration | None = None,
     progress: Progress | None = None,
 ) -> list[Item]:
     """An item for each group of the matrices `names`, with an option for each of the types that fits its rows.
+
+    tables: those of them that are only looked up by rows, which takes bytes but no time to speak of.
 
     For each group the KL is measured with the type that errs most. That of the other types is taken as proportional to
     their squared error, weighted with the inputs' moments where a calibration has them: KL grows with the square of a
@@ -61,7 +64,8 @@ def measure(
     for index, group in enumerate(groups):
         if progress is not None:
             progress(index, len(groups))
-        items.append(_item(source, group, kinds, kl_of, method, calibration))
+        multiplied = [name for name in group if name not in tables]
+        items.append(_item(source, group, multiplied, kinds, kl_of, method, calibration))
     if progress is not None:
         progress(len(groups), len(groups))
     return items
@@ -85,6 +89,7 @@ def _group_of(name: str) -> str:
 def _item(
     source: Source,
     group: tuple[str, ...],
+    multiplied: Sequence[str],
     kinds: Sequence[TensorType],
     kl_of: KlOf,
     method: Method,
@@ -113,7 +118,7 @@ def _item(
         Option(
             kind,
             sizes[kind],
-            sum(seconds_per_token(kind, *blocks.shape) for blocks in worst.values()),
+            sum(seconds_per_token(kind, *source.tensors[name].shape) for name in multiplied),
             loss * (errors[kind] / most if most > 0 else 0.0),
         )
         for kind in errors

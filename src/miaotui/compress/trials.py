@@ -3,7 +3,7 @@ are replaced; nothing else is packed anew."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import replace
 
 import numpy as np
@@ -106,6 +106,11 @@ class Trials:
         """Trials on a text in the model's own tokens; raises what the constructor does, and TokenizerError."""
         tokenizer = Tokenizer.from_model(file)
         return cls(file, tokenizer.encode(text), bos=tokenizer.bos_id if tokenizer.add_bos else None)
+
+    @property
+    def multiplied(self) -> Set[str]:
+        """The matrices that tokens are multiplied with, by name; others are looked up by rows."""
+        return self._packed.keys()
 
     def kl_without(self, layers: Collection[int]) -> float:
         """Mean KL(whole model || model without these layers) in nats."""

@@ -61,9 +61,7 @@ def pack_matrices(graph: Graph, weights: Weights, pack_cache: PackCache | None =
 
     Raises ModelFileError when a tensor cannot be packed.
     """
-    matrices = {
-        weight.tensor: weight for node in graph.nodes if node.kind not in READ_BY_ROWS for weight in node.matrices
-    }
+    matrices = graph.multiplied
     packed = pack_cache.find(weights, list(matrices.values())) if pack_cache else None
     if packed is None:
         packed = _pack(matrices.values(), weights)

@@ -114,6 +114,16 @@ class Graph:
         """What the pass is for: rows "logits", width = vocabulary size."""
         return self.nodes[-1].output
 
+    @property
+    def multiplied(self) -> dict[str, Weight]:
+        """The matrices that activations are multiplied with, by tensor name."""
+        return {w.tensor: w for node in self.nodes if node.kind not in READ_BY_ROWS for w in node.matrices}
+
+    @property
+    def tables(self) -> dict[str, Weight]:
+        """The matrices that single rows are read of; one may be among the multiplied, too."""
+        return {w.tensor: w for node in self.nodes if node.kind in READ_BY_ROWS for w in node.matrices}
+
     def producers(self) -> dict[Value, Node]:
         """The node that computes each value."""
         return {value: node for node in self.nodes for value in node.outputs}
