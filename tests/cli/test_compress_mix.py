@@ -22,6 +22,7 @@ from miaotui.formats.gguf import read_gguf
 @pytest.fixture
 def command(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(speed, "CACHED_BYTES", 1 << 14)
+    monkeypatch.setattr(speed, "MIN_SECONDS", 0.0)
     text = tmp_path / "text"
     text.write_text("the cat and the dog in the garden, " * 40)
     return ["compress", str(tiny_model), "-o", str(tmp_path / "out.gguf"), "--mix-text", str(text), "--json"]

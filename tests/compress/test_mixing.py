@@ -27,6 +27,7 @@ KINDS = (TensorType.Q4_0, TensorType.Q5_0, TensorType.Q8_0)
 @pytest.fixture
 def source(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> FileSource:
     monkeypatch.setattr(speed, "CACHED_BYTES", 1 << 14)
+    monkeypatch.setattr(speed, "MIN_SECONDS", 0.0)
     return open_source(tiny_model)
 
 

@@ -14,6 +14,7 @@ from miaotui.formats.weights import TensorType
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "CACHED_BYTES", 1 << 16)
+    monkeypatch.setattr(speed, "MIN_SECONDS", 0.0)
 
 
 @pytest.mark.parametrize("name", TYPES)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from miaotui.compress import trials as trials_module
 from miaotui.compress.compress import compress, open_source
 from miaotui.compress.divergence import DivergenceMeter
 from miaotui.compress.quantize import rtn
@@ -46,3 +47,34 @@ def test_trials_measure_the_divergence_of_the_file_with_those_matrices(
     assert trials.kl_with(changes) == pytest.approx(meter.result().kl, rel=1e-3)
     assert trials.kl_with({}) == 0
     assert trials.kl_with({names[0]: changes[names[0]]}) < trials.kl_with(changes)
+
+
+@pytest.mark.parametrize("case", ["llama", "llama-tied", "gemma3"])
+def test_a_trial_that_begins_at_the_first_layer_it_changes_has_the_same_bits(
+    case: str, make_tiny: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = make_tiny(case, "gguf", "q8_0")
+    source = open_source(tiny.file.path)
+    text = np.random.default_rng(1).integers(0, 320, 512).tolist()
+    some = Trials(tiny.file, text)
+    monkeypatch.setattr(trials_module, "cut", None)  # nothing begins in the middle
+    monkeypatch.setattr(Trials, "_rows_between_layers", lambda self: {})
+    whole = Trials(tiny.file, text)
+    monkeypatch.undo()
+    for tensor in source.tensors.values():
+        if len(tensor.shape) == 2:
+            rows = source.floats(tensor.name)
+            changes = {tensor.name: Blocks(TensorType.Q4_0, rtn.quantize(TensorType.Q4_0, rows), rows.shape)}
+            assert some.kl_with(changes) == whole.kl_with(changes) > 0, tensor.name
+    last = tiny.file.spec.num_layers - 1
+    assert some.kl_without({last}) == whole.kl_without({last}) > 0
+
+
+def test_what_is_held_between_layers_is_bounded(make_tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = make_tiny("llama", "gguf", "q8_0")
+    num_layers, row_bytes = tiny.file.spec.num_layers, 4 * tiny.file.spec.hidden_size
+    text = np.random.default_rng(1).integers(0, 320, 256).tolist()
+    monkeypatch.setattr(trials_module, "MAX_HELD_BYTES", (num_layers - 1) * 256 * row_bytes)
+    held = Trials(tiny.file, text)._held
+    assert list(held) == list(range(2, num_layers + 1, 2))
+    assert sum(rows.nbytes for rows in held.values()) <= trials_module.MAX_HELD_BYTES

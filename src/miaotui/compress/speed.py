@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import time
 from functools import cache
-from statistics import median
 
 import numpy as np
 
@@ -12,15 +12,17 @@ from miaotui.formats.weights import TensorType
 
 CACHED_BYTES = 64 << 20
 """So many bytes of other matrices leave nothing of one in the caches, as the rest of a model does."""
-RUNS = 7
+MIN_RUNS, MIN_SECONDS = 7, 0.2
+"""So often and so long each is run: a machine that others share is disturbed for tens of milliseconds at a time."""
 _ALIGNMENT = 64
 
 
 @cache
 def seconds_per_token(kind: TensorType, rows: int, columns: int, num_tokens: int = 1) -> float:
-    """Seconds that `y = W x` takes a token in steps of so many, with 16-bit activations: the median of some runs.
+    """Seconds that `y = W x` takes a token in steps of so many, with 16-bit activations: the fastest of some runs.
 
-    The weights come from memory, not from a cache. Raises ModelFileError for a matrix that cannot be packed.
+    What disturbs a run only ever adds to it, by a fifth here and there, which would decide between types otherwise. The
+    weights come from memory, not from a cache. Raises ModelFileError for a matrix that cannot be packed.
     """
     num_bytes = rows * columns // kind.block_weights * kind.block_bytes
     weights = np.zeros(num_bytes, np.uint8)  # how fast a product is does not depend on what is multiplied
@@ -30,12 +32,13 @@ def seconds_per_token(kind: TensorType, rows: int, columns: int, num_tokens: int
     ids = np.zeros(num_tokens, np.int32)
     step = ids, np.arange(num_tokens, dtype=np.int32), np.array([0, num_tokens], np.int32)
     blocks = np.zeros((1, -(-num_tokens // _native.KvPool.BLOCK_TOKENS)), np.int32)
-    times = []
-    for _ in range(RUNS + 1):
+    times: list[float] = []
+    begin = time.monotonic()
+    while len(times) < MIN_RUNS or time.monotonic() - begin < MIN_SECONDS:
         program.profile(True)
         program.run(pool, *step, blocks, ids[:1])
         times.append(sum(program.op_times()[2:-1]))
-    return median(times[1:]) / len(copies) / num_tokens
+    return min(times) / len(copies) / num_tokens
 
 
 def _program_of(matrices: list[_native.PackedWeight], num_tokens: int) -> _native.Program:
