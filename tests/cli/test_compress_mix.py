@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from miaotui.cli.compress_mix import _shower
 from miaotui.compress import speed
 from miaotui.compress.calibration import Calibration, InputStatistics, check_fits
 from miaotui.compress.compress import open_source
+from miaotui.compress.sensitivity import Blocks
+from miaotui.compress.trials import Trials
 from miaotui.errors import ConfigError
 from miaotui.formats.gguf import read_gguf
 
@@ -42,6 +45,36 @@ def test_a_mix_keeps_within_its_megabytes(
     kinds = {t.type.name for t in read_gguf(tmp_path / "out.gguf").weights.values() if len(t.shape) == 2}
     assert kinds == {one["after"] for one in said["tensors"].values() if one["after"][0] == "Q"}
     assert read_gguf(tmp_path / "out.gguf").metadata["miaotui.compress.recipe"] == "mixed search"
+
+
+def test_an_interrupted_mix_goes_on_and_other_limits_measure_nothing(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    kl_with = Trials.kl_with
+
+    def counting(self: Trials, changes: Mapping[str, Blocks]) -> float:
+        asked.append(tuple(changes))
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return kl_with(self, changes)
+
+    monkeypatch.setattr(Trials, "kl_with", counting)
+    whole = [*command, "--mix", "q4_0,q8_0", "--budget-mb", "10"]
+    losses = tmp_path / "out.gguf.losses"
+    assert main(whole) == 130
+    assert len(losses.read_text().splitlines()) == 1 + 3
+    first = len(asked)
+    assert main(whole) == 0
+    num_groups = len(asked) - 1 - 1  # without the interrupted one and that of the whole mix
+    assert len(set(asked[: first - 1]) & set(asked[first:])) == 0
+    assert not losses.exists()
+    assert main([*whole, "--force", "--mix-losses", str(tmp_path / "mine")]) == 0
+    del asked[:]
+    asked.extend([()] * 4)
+    assert main([*whole, "--force", "--mix-losses", str(tmp_path / "mine"), "--budget-mb", "9"]) == 0
+    assert len(asked) == 4 + 1
+    assert f"{num_groups} groups of matrices are measured already" in capsys.readouterr().err
 
 
 def test_options_behind_a_recipe_override_it(

@@ -76,6 +76,8 @@ def run(args: Namespace) -> int:
         )
 
     done = compress_transforms.written(args, source, calibration, quantize)
+    if found is not None:
+        compress_mix.finish(args)
     if args.json:
         mixed = {} if found is None else {"mix": compress_mix.document(found)}
         print_json(_document(done) | compress_prune.document(args, source, done.path) | mixed)

@@ -16,6 +16,7 @@ from miaotui.errors import ConfigError
 
 if TYPE_CHECKING:
     from miaotui.compress.calibration import Calibration
+    from miaotui.compress.kept_losses import KeptLosses
     from miaotui.compress.mixing import Limits, Mixture
     from miaotui.compress.source import Source
     from miaotui.formats.weights import TensorType
@@ -58,13 +59,16 @@ def add_arguments(parser: ArgumentParser) -> None:
     group.add_argument(
         "--mix-text", metavar="FILE", type=Path, help="UTF-8 text that losses are measured on (default: --text)"
     )
+    group.add_argument(
+        "--mix-losses", metavar="FILE", type=Path, help="keep losses there: other limits then need no new measurement"
+    )
 
 
 def wants_mix(args: Namespace) -> bool:
     """Whether any limit was given."""
     limits = (args.budget_mb, args.max_kl, args.min_speedup)
     if all(limit is None for limit in limits):
-        if args.mix or args.prefer or args.mix_text:
+        if args.mix or args.prefer or args.mix_text or args.mix_losses:
             raise ConfigError("--mix chooses types within a limit; give --budget-mb, --max-kl or --min-speedup.")
         return False
     return True
@@ -84,12 +88,13 @@ def mixed_types(
 
     if not isinstance(source, FileSource):
         raise ConfigError("types are mixed for a GGUF file as it is; write what comes before as --type f16, then mix.")
-    text = args.mix_text or args.text
-    if text is None:
+    text_file = args.mix_text or args.text
+    if text_file is None:
         raise ConfigError("the loss of types is measured on text: give --text FILE, or --mix-text FILE for that alone.")
     kinds = [type_named(name.strip()) for name in (args.mix or DEFAULT_MIX).split(",")]
     names = [t.name for t in source.tensors.values() if len(t.shape) == 2]
-    trials = Trials.on_text(open_model(source.path), read_text(text))
+    text = read_text(text_file)
+    trials = Trials.on_text(open_model(source.path), text)
     shown = None if args.json or not sys.stderr.isatty() else _shower(len(kinds))
     found = mixture(
         source,
@@ -100,9 +105,39 @@ def mixed_types(
         _limits(args, source, names, trials.multiplied),
         tables=set(names) - trials.multiplied,
         calibration=calibration,
+        kept=_kept(args, source, calibration, [kind.name for kind in kinds], text),
         progress=shown,
     )
     return found.mix.types, found
+
+
+def _kept(args: Namespace, source: Source, calibration: Calibration | None, types: list[str], text: str) -> KeptLosses:
+    import hashlib
+
+    from miaotui import __version__
+    from miaotui.compress.kept_losses import KeptLosses
+    from miaotui.formats.store_files import digest_file
+
+    calibrated = "" if calibration is None else calibration.digest
+    read = hashlib.sha256(text.encode()).hexdigest()
+    path = losses_file(args)
+    kept = KeptLosses(path, [__version__, digest_file(source.path), read, calibrated, args.method, *types])
+    if len(kept):
+        note(f"{path}: {len(kept)} groups of matrices are measured already")
+    return kept
+
+
+def losses_file(args: Namespace) -> Path:
+    """Where losses are kept: beside the output until that is written, or where the user wants them for other limits."""
+    output: Path = args.output
+    given: Path | None = args.mix_losses
+    return given or output.with_name(f"{output.name}.losses")
+
+
+def finish(args: Namespace) -> None:
+    """Called when the output is written."""
+    if args.mix_losses is None:
+        losses_file(args).unlink(missing_ok=True)
 
 
 def _limits(args: Namespace, source: Source, names: Sequence[str], multiplied: Collection[str]) -> Limits:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from miaotui.compress.calibration import Calibration, inputs_of
+from miaotui.compress.kept_losses import KeptLosses
 from miaotui.compress.mixed import Item, Mix, choose, frontier
 from miaotui.compress.quantize.method import Method
 from miaotui.compress.sensitivity import Blocks, KlOf, Progress, measure, quantized
@@ -56,6 +57,7 @@ def mixture(
     *,
     tables: Collection[str] = (),
     calibration: Calibration | None = None,
+    kept: KeptLosses | None = None,
     progress: Progress | None = None,
 ) -> Mixture:
     """Types for the matrices `names`, of which `tables` are only looked up by rows and count no seconds.
@@ -64,7 +66,9 @@ def mixture(
     they were off, up to three times. Raises ConfigError with what would be possible where nothing keeps within the
     limits.
     """
-    items = measure(source, names, kinds, kl_of, method, tables=tables, calibration=calibration, progress=progress)
+    items = measure(
+        source, names, kinds, kl_of, method, tables=tables, calibration=calibration, kept=kept, progress=progress
+    )
     best: _Tried | None = None
     blocks: Mapping[str, Blocks] = {}
     for _ in range(ROUNDS):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from miaotui import _native
 from miaotui.compress.calibration import Calibration, InputStatistics, inputs_of
+from miaotui.compress.kept_losses import KeptLosses, Measured
 from miaotui.compress.mixed import Item, Option
 from miaotui.compress.plan import fitting_type
 from miaotui.compress.quantize.method import Method
@@ -49,26 +50,30 @@ def measure(
     *,
     tables: Collection[str] = (),
     calibration: Calibration | None = None,
+    kept: KeptLosses | None = None,
     progress: Progress | None = None,
 ) -> list[Item]:
     """An item for each group of the matrices `names`, with an option for each of the types that fits its rows.
 
-    tables: those of them that are only looked up by rows, which takes bytes but no time to speak of.
+    tables: those of them that are only looked up by rows, which takes bytes but no time to speak of. kept: what is in
+    there is not measured again, and what is measured goes there.
 
     For each group the KL is measured with the type that errs most. That of the other types is taken as proportional to
     their squared error, weighted with the inputs' moments where a calibration has them: KL grows with the square of a
     small error. Memory: one group, twice. Raises ConfigError where no type fits a group, and what `method` does.
     """
-    items = []
     groups = list(_groups(names))
+    measured = []
     for index, group in enumerate(groups):
         if progress is not None:
             progress(index, len(groups))
-        multiplied = [name for name in group if name not in tables]
-        items.append(_item(source, group, multiplied, kinds, kl_of, method, calibration))
+        known = None if kept is None else kept.find(group)
+        measured.append(known or _measured(source, group, kinds, kl_of, method, calibration))
+        if kept is not None and known is None:
+            kept.keep(measured[-1])
     if progress is not None:
         progress(len(groups), len(groups))
-    return items
+    return [_item(source, one, tables) for one in measured]
 
 
 def _groups(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
@@ -86,21 +91,18 @@ def _group_of(name: str) -> str:
     return name
 
 
-def _item(
+def _measured(
     source: Source,
     group: tuple[str, ...],
-    multiplied: Sequence[str],
     kinds: Sequence[TensorType],
     kl_of: KlOf,
     method: Method,
     calibration: Calibration | None,
-) -> Item:
-    sizes: dict[TensorType, int] = {}
+) -> Measured:
     errors: dict[TensorType, float] = {}
     worst: dict[str, Blocks] = {}
     for kind in kinds:
-        made = {name: fitting_type(kind, source.tensors[name].shape) for name in group}
-        if any(kind_of is not kind for kind_of in made.values()):
+        if any(fitting_type(kind, source.tensors[name].shape) is not kind for name in group):
             continue
         blocks, error = {}, 0.0
         for name in group:
@@ -109,21 +111,27 @@ def _item(
             error += added
         if error >= max(errors.values(), default=0.0):
             worst = blocks
-        sizes[kind], errors[kind] = sum(one.data.nbytes for one in blocks.values()), error
+        errors[kind] = error
     if not errors:
         names = ", ".join(kind.name for kind in kinds)
         raise ConfigError(f"none of {names} fits the rows of {group[0]}; mix types of blocks of 32, too.")
-    most, loss = max(errors.values()), max(kl_of(worst), 0.0)
+    return Measured(group, errors, max(kl_of(worst), 0.0))
+
+
+def _item(source: Source, measured: Measured, tables: Collection[str]) -> Item:
+    shapes = {name: source.tensors[name].shape for name in measured.names}
+    multiplied = [shape for name, shape in shapes.items() if name not in tables]
+    most = max(measured.errors.values())
     options = tuple(
         Option(
             kind,
-            sizes[kind],
-            sum(seconds_per_token(kind, *source.tensors[name].shape) for name in multiplied),
-            loss * (errors[kind] / most if most > 0 else 0.0),
+            sum(rows * columns // kind.block_weights * kind.block_bytes for rows, columns in shapes.values()),
+            sum(seconds_per_token(kind, *shape) for shape in multiplied),
+            measured.loss * (error / most if most > 0 else 0.0),
         )
-        for kind in errors
+        for kind, error in measured.errors.items()
     )
-    return Item(group, options)
+    return Item(measured.names, options)
 
 
 def quantized(
