@@ -156,6 +156,7 @@ MARKS = [
     "</tool_call>",
     '{"name": "time"',
     ', "arguments": ',
+    ', "id": "}"',
     "{}",
     "}",
     "; ",
@@ -167,6 +168,24 @@ MARKS = [
 def test_any_mixture_of_marks_reads_the_same_in_any_pieces(style: ToolFormat | None, marks: list[str]) -> None:
     text = "".join(marks)
     assert read(style, list(text)) == read(style, [text])
+
+
+@pytest.mark.parametrize(
+    ("behind", "expected"),
+    [
+        ("{}", {"text": "{}"}),
+        (', "id": "}"}', {}),
+        (', "id": "}"} x', {"text": " x"}),
+        (', "id": 1', {"text": ', "id": 1'}),
+        (" x", {"text": " x"}),
+        ("} x", {"text": " x"}),
+    ],
+)
+@pytest.mark.parametrize("style", [LLAMA3, GENERIC])
+def test_nothing_behind_a_call_is_lost(style: ToolFormat, behind: str, expected: dict[str, str]) -> None:
+    text = '{"name": "time", "arguments": {}' + behind
+    for parts in ([text], list(text)):
+        assert read(style, parts) == {"calls": [("time", "{}")], **expected}
 
 
 def test_a_prompt_may_end_inside_the_reasoning() -> None:

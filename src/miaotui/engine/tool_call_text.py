@@ -34,6 +34,7 @@ class CallText:
         self._arguments: list[str] = []  # not taken yet
         self._scan: _ValueEnd | None = None  # while arguments are passed on
         self._object = _ValueEnd()  # of a call that is written in another way
+        self._outer = _ValueEnd(depth=1)  # of a call, behind its arguments
         self._started = False
         self.refused = ""
 
@@ -113,20 +114,32 @@ class CallText:
         self._text = self._text[length:]
 
     def _behind(self) -> str | None:
-        """What comes behind the closing bracket and the end mark, once both are there."""
-        at = self._text.find(self._end or "}")
-        if at < 0 and (self._end or not self._text.lstrip()):
+        """What comes behind the closing bracket, or the end mark where there is one, once that is there."""
+        if self._end:
+            found = self._text.find(self._end)
+            at = None if found < 0 else found + len(self._end)
+        elif not self._text.lstrip():
             return None
-        behind = at + len(self._end or "}") if at >= 0 else 0
-        rest, self._text = self._text[behind:], ""
+        elif self._text.lstrip()[0] not in ",}":
+            at = 0  # the call itself was never closed
+        else:
+            at = self._outer.find(self._text)
+            if at is None and len(self._text) > MAX_HELD_CHARACTERS:
+                at = 0
+        if at is None:
+            return None
+        rest, self._text = self._text[at:], ""
         return rest
 
 
 class _ValueEnd:
-    """Finds where a JSON object ends, in a text that grows or, with what came `before`, in one that goes on with it."""
+    """Finds where a JSON object ends, in a text that grows or, with what came `before`, in one that goes on with it.
 
-    def __init__(self, before: _ValueEnd | None = None) -> None:
-        self._depth: int = before._depth if before else 0
+    depth: brackets that are open already.
+    """
+
+    def __init__(self, before: _ValueEnd | None = None, depth: int = 0) -> None:
+        self._depth: int = before._depth if before else depth
         self._in_string: bool = before._in_string if before else False
         self._escaped: bool = before._escaped if before else False
         self._num_seen = 0
