@@ -1,12 +1,13 @@
 """What drafting buys, category by category: the same answers with and without, in turns.
 
 usage: drafting.py [--per-category N] [--categories a,b] [--tokens N] [--activations int16] [--draft-model SMALL]
-                   [--only-model | --oracle] [--out FILE.json] [MODEL]
+                   [--only-model | --oracle] [--llama 2,10] [--out FILE.json] [MODEL]
 
 Prompts are those of Spec-Bench (spec_bench_half.jsonl), through the model's chat template. Each is answered twice by
 the same process, plain and with drafts, the order changing from prompt to prompt; the answers must be equal, token by
 token. A prompt's speed-up is the ratio of the times from its first token to its last; "whole" includes reading the
 prompt. With --draft-model, a small model guesses beside the lookup, or --only-model without it; what that took is told.
+With --llama, llama.cpp answers the same prompts in the same turns, plain and with its own lookup of so many tokens.
 With --oracle, each guess of the lookup ends where the answer will leave it: no choice of lengths could buy more.
 """
 
@@ -21,13 +22,14 @@ from pathlib import Path
 from statistics import geometric_mean, mean
 from typing import Any
 
-from common import data_file, machine_facts, resolve, write_record
+from common import data_file, machine_facts, peer_python, resolve, write_record
 from miaotui import LLM
 from miaotui.adaptive import AdaptiveDrafter
 from miaotui.adaptive.drafters.lookup import PromptLookup
 from miaotui.adaptive.shares import Offer
 from miaotui.adaptive.step_cost import SIZES
 from miaotui.engine.sequence import Sequence
+from workers import Worker
 
 CONTEXT = 4096
 KV_BYTES = 512 << 20
@@ -73,6 +75,32 @@ class OnlyModel(AdaptiveDrafter):
         return Blind()
 
 
+class Llama:
+    """llama.cpp in a process of its own; `lengths` of its drafts, none at all among them."""
+
+    def __init__(self, model: Path, lengths: list[int]) -> None:
+        script = str(Path(__file__).with_name("drafting_llama.py"))
+        threads = str(machine_facts()["threads"])
+        self._worker = Worker([peer_python("llama-cpp-python"), script, str(model), str(CONTEXT), threads])
+        self._lengths = [0, *lengths]
+
+    def compared(self, prompt: Row[int], tokens: int, *, backwards: bool) -> dict[str, Any]:
+        """Ratios of decode times by the length of drafts, and whether each answer is the plain one, token by token."""
+        found: dict[int, Any] = {}
+        for drafts in reversed(self._lengths) if backwards else self._lengths:
+            found[drafts] = self._worker.ask({"prompt": [*prompt], "tokens": tokens, "drafts": drafts})
+        plain = found.pop(0)
+        return {
+            "plain_s": plain["decode_s"],
+            "tokens": len(plain["ids"]),
+            "speedup": {drafts: plain["decode_s"] / row["decode_s"] for drafts, row in found.items()},
+            "same": {drafts: plain["ids"] == row["ids"] for drafts, row in found.items()},
+        }
+
+    def close(self) -> None:
+        self._worker.close()
+
+
 def questions(per_category: int, categories: list[str]) -> Iterator[tuple[str, str]]:
     taken: dict[str, int] = {}
     for line in data_file("spec_bench_half.jsonl").read_text("utf-8").splitlines():
@@ -93,9 +121,11 @@ def main() -> None:
     parser.add_argument("--draft-model")
     parser.add_argument("--only-model", action="store_true")
     parser.add_argument("--oracle", action="store_true")
+    parser.add_argument("--llama", type=lambda text: [int(part) for part in text.split(",")], metavar="LENGTHS")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     model = resolve(arguments.model)
+    llama = Llama(model, arguments.llama) if arguments.llama else None
     settings: dict[str, Any] = {"context_length": CONTEXT, "kv_memory_bytes": KV_BYTES, "prefix_cache": False}
     settings["activations"] = arguments.activations
     drafter = Oracle() if arguments.oracle else OnlyModel() if arguments.only_model else AdaptiveDrafter()
@@ -121,12 +151,18 @@ def main() -> None:
             row = {"category": category, "tokens": before.output_tokens, "speedup": before.decode_s / after.decode_s}
             row["whole"] = (before.prefill_s + before.decode_s) / (after.prefill_s + after.decode_s)
             row |= {"drafted": after.drafted_tokens, "accepted": after.accepted_tokens}
+            if llama is not None:
+                row["llama"] = llama.compared(ids, arguments.tokens, backwards=number % 2 == 1)
             rows.append(row | {"plain_s": before.decode_s} | model_facts(drafter))
             print(json.dumps(rows[-1]), flush=True)
     for category in sorted({row["category"] for row in rows}):
         some = [row for row in rows if row["category"] == category]
         print(line(category, some))
     print(line("all", rows))
+    if llama is not None:
+        llama.close()
+        for drafts in arguments.llama:
+            print(llama_line(drafts, rows))
     if arguments.out:
         record = {"machine": machine_facts(), "model": model.name, "draft_model": arguments.draft_model, "rows": rows}
         write_record(record, arguments.out)
@@ -149,6 +185,21 @@ def line(name: str, rows: list[dict[str, Any]]) -> str:
     return (
         f"| {name} | {len(rows)} | {mean(speedups):.2f} | {geometric_mean(speedups):.2f} | {min(speedups):.2f} | "
         f"{mean(row['whole'] for row in rows):.2f} | {accepted / max(drafted, 1):.0%} |"
+    )
+
+
+def llama_line(drafts: int, rows: list[dict[str, Any]]) -> str:
+    theirs = [row["llama"] for row in rows if row["llama"]["tokens"] > 1]
+    by_category: dict[str, list[float]] = {}
+    for row in rows:
+        if row["llama"]["tokens"] > 1:
+            by_category.setdefault(row["category"], []).append(row["llama"]["speedup"][drafts])
+    told = ", ".join(f"{category} {mean(speedups):.2f}" for category, speedups in sorted(by_category.items()))
+    all_of_them = [row["speedup"][drafts] for row in theirs]
+    num_same = sum(row["same"][drafts] for row in theirs)
+    return (
+        f"llama.cpp, lookup of {drafts}: {mean(all_of_them):.2f}, least {min(all_of_them):.2f}, the same answer "
+        f"{num_same} of {len(theirs)}; {told}"
     )
 
 
