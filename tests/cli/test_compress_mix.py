@@ -88,7 +88,7 @@ def test_options_behind_a_recipe_override_it(
     assert metadata["miaotui.compress.recipe"] == "mixed rtn"
     recipe.write_text("nonsense = 1\n")
     assert main([*command, "--force", "--recipe", str(recipe)]) == 2
-    assert "--nonsense=1" in capsys.readouterr().err
+    assert "'nonsense' is not for a recipe" in capsys.readouterr().err
 
 
 def test_what_a_mix_needs_is_said(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,6 +98,8 @@ def test_what_a_mix_needs_is_said(command: list[str], tmp_path: Path, capsys: py
         ([*plain, "--mix", "q4_0"], "within a limit"),
         ([*command, "--max-kl", "0"], "above 0"),
         ([*command, "--max-kl", "1", "--mix", "q3_x"], "no type"),
+        ([*command, "--max-kl", "1", "--mix", "q4_0,f16"], "not f16"),
+        ([*command, "--max-kl", "1", "--prune-layers", "1", "--text", "nowhere"], "as it is"),
         ([*command, "--budget-mb", "0.001"], "the smallest has"),
         ([*command, "--recipe", "tiny"], "no recipe"),
     ):

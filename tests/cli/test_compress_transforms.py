@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,11 @@ import pytest
 from engine.tiny_model import tiny_model as tiny_model  # a fixture
 from miaotui import LLM
 from miaotui.cli import main
+from miaotui.compress.compress import compress, open_source
+from miaotui.compress.source import Changed
 from miaotui.formats.gguf import read_gguf
+from miaotui.formats.gguf_write import encode_u32
+from miaotui.formats.weights import TensorType
 
 
 def compressed(model: Path, output: Path, *args: str) -> dict[str, object]:
@@ -53,6 +58,7 @@ def test_an_adapter_lies_beside_a_model_that_runs_anywhere(
         (["--rank-correction", "64"], "1 to 32"),
         (["--low-rank", "2"], "share of weights"),
         (["--rank-correction", "8", "--type", "q8_0"], "leave the correction out"),
+        (["--rank-correction", "8", "--type", "q8_0", "--adapter"], "leave the correction out"),
     ],
 )
 def test_what_cannot_be_done_is_an_error_that_leaves_nothing(
@@ -62,3 +68,52 @@ def test_what_cannot_be_done_is_an_error_that_leaves_nothing(
     assert main(command) == 2
     assert says in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_an_adapter_that_is_there_stays(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = tmp_path / "out.lora.gguf"
+    mine.write_bytes(b"mine")
+    command = [
+        "compress",
+        str(tiny_model),
+        "-o",
+        str(tmp_path / "out.gguf"),
+        "--type",
+        "q4_0",
+        "--rank-correction",
+        "8",
+    ]
+    assert main([*command, "--adapter"]) == 1
+    assert "out.lora.gguf: exists" in capsys.readouterr().err
+    assert mine.read_bytes() == b"mine"
+    assert main([*command, "--adapter", "--force"]) == 0
+    assert mine.read_bytes() != b"mine"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "transform"),
+    [
+        ({"llama.attention.head_count": 0}, ["--rotate", "heads"]),
+        ({"llama.block_count": 10}, ["--rotate", "heads"]),
+        ({"llama.block_count": 10}, ["--rotate", "stream"]),
+        ({"llama.attention.head_count": 0}, ["--fold", "awq", "--calibration", "known"]),
+    ],
+)
+def test_a_file_that_contradicts_itself_is_refused(
+    metadata: dict[str, int],
+    transform: list[str],
+    tiny_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text").write_text("the cat and the dog in the garden, " * 40)
+    assert main(["calibrate", str(tiny_model), "-o", "known", "--text", "text"]) == 0
+    fields = {key: encode_u32(value) for key, value in metadata.items()}
+    broken = Changed(open_source(tiny_model), {}, metadata=metadata, fields=fields)
+    compress(broken, Path("broken.gguf"), TensorType.Q8_0)
+    capsys.readouterr()
+    assert main(["compress", "broken.gguf", "-o", "out.gguf", "--type", "q4_0", *transform]) == 1
+    assert re.search("ownload (it|the file) again", capsys.readouterr().err)
+    assert not Path("out.gguf").exists()

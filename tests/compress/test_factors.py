@@ -8,7 +8,7 @@ import pytest
 from compress.sources import statistics
 from miaotui.compress.calibration import InputStatistics
 from miaotui.compress.factors import factorize, spectrum
-from miaotui.errors import ConfigError
+from miaotui.errors import ConfigError, ModelFileError
 
 RANK = 6
 SHAPES = [(24, 40), (40, 24), (32, 32), (100, 160), (160, 100)]  # the last two by iteration
@@ -73,3 +73,14 @@ def test_a_rank_that_does_not_fit_is_refused() -> None:
     for rank in (0, 25):
         with pytest.raises(ConfigError, match="choose 1 to 24"):
             factorize(np.ones((24, 40), np.float32), None, rank)
+
+
+@pytest.mark.parametrize("corner", [-1.0, 1e30])
+def test_a_hessian_that_is_none_is_refused(corner: float) -> None:
+    """As files from strangers may hold one."""
+    hessian = np.eye(8, dtype=np.float32)
+    hessian[0, 1] = hessian[1, 0] = corner
+    hessian *= np.sign(corner)
+    stats = InputStatistics(10, np.ones(8, np.float32), hessian=lambda: hessian)
+    with pytest.raises(ModelFileError, match="damaged"):
+        factorize(np.ones((24, 8), np.float32), stats, 2)

@@ -10,13 +10,14 @@ import pytest
 
 from engine.tiny_model import tiny_model as tiny_model  # a fixture
 from miaotui import _native
-from miaotui.compress import speed
+from miaotui.compress import mixing, speed
 from miaotui.compress.calibration import InputStatistics
 from miaotui.compress.compress import compress, open_source
+from miaotui.compress.mixed import Item, Option
 from miaotui.compress.mixing import Limits, mixture
 from miaotui.compress.quantize import rtn
 from miaotui.compress.quantize.method import Quantizer
-from miaotui.compress.sensitivity import Blocks, measure, quantized
+from miaotui.compress.sensitivity import Blocks, KlOf, measure, quantized
 from miaotui.compress.source import FileSource
 from miaotui.errors import ConfigError
 from miaotui.formats.weights import TensorType
@@ -92,6 +93,35 @@ def test_a_mix_keeps_within_its_loss_as_measured(source: FileSource, together: f
     assert set(found.mix.types) == set(names)
     assert kl_of.asked[-1] == set(names)
     assert len(set(found.mix.types.values())) > 1
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, *losses: float) -> KlOf:
+    """Whole mixes lose these, one after the other, of two matrices in two types."""
+    left = iter(losses)
+    items = [
+        Item((name,), (Option(KINDS[0], 100, 1.0, 0.05), Option(KINDS[2], 200, 2.0, 0.0225))) for name in ("a", "b")
+    ]
+    monkeypatch.setattr(mixing, "measure", lambda *args, **others: items)
+    monkeypatch.setattr(mixing, "_blocks", lambda *args: {})
+    return lambda blocks: next(left)
+
+
+def test_a_mix_that_keeps_within_its_loss_is_not_lost_to_a_worse_one(
+    source: FileSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kl_of = scripted(monkeypatch, 0.02, 0.2)
+    found = mixture(source, ["a", "b"], KINDS, kl_of, rtn, Limits(max_loss=0.08))
+    assert found.kl == 0.02
+
+
+def test_where_estimates_are_too_high_the_mix_that_loses_least_is_measured(
+    source: FileSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = mixture(source, ["a", "b"], KINDS, scripted(monkeypatch, 0.03), rtn, Limits(max_loss=0.04))
+    assert found.kl == 0.03
+    assert set(found.mix.types.values()) == {KINDS[2]}
+    with pytest.raises(ConfigError, match=r"the least is 0\.05"):
+        mixture(source, ["a", "b"], KINDS, scripted(monkeypatch, 0.05), rtn, Limits(max_loss=0.04))
 
 
 def test_a_mix_keeps_within_its_bytes(source: FileSource) -> None:

@@ -96,6 +96,8 @@ def _check(args: Namespace, model: Path) -> None:
 
     check_output(args, model)
     compress_prune.check(args)
+    compress_transforms.check(args)
+    compress_mix.check(args, model)
     if args.method not in METHODS:
         raise ConfigError(f"{args.method!r:.40} is no method; choose one of {', '.join(METHODS)}.")
     if args.method in NEED_CALIBRATION and args.calibration is None and args.text is None and args.prompts is None:
@@ -103,10 +105,6 @@ def _check(args: Namespace, model: Path) -> None:
             f"{args.method} needs to know what matrices are fed: give --text FILE or --prompts JSONL, "
             "or a --calibration with Hessians."
         )
-    if args.adapter and args.rank_correction is None:
-        raise ConfigError("--adapter says where a correction goes; give --rank-correction, too.")
-    if compress_mix.wants_mix(args) and args.rank_correction is not None:
-        raise ConfigError("--rank-correction is not in the budget of a mix; leave one of them out.")
 
 
 def _check_factors(args: Namespace, source: Source) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from miaotui.formats.weights import TensorType
 
 DEFAULT_MIX = "q4_0,iq4_nl,q4_1,q5_0,q5_1,q6_k,q8_0"
+AS_IT_IS = "types are mixed for a GGUF file as it is; write what comes before as --type f16, then mix."
 SHOWN = 8
 """Mixes of the frontier that are shown."""
 
@@ -35,11 +36,7 @@ class ReadRecipe(argparse.Action):
 
         given = vars(namespace).copy()
         words = arguments_of(read_recipe(values))
-        known, unknown = parser.parse_known_args(["MODEL", "--output=OUT", *words])
-        if unknown := [word for word in unknown if word.startswith("--")]:
-            raise ConfigError(
-                f"the recipe {values!r:.60} has an option that `miaotui compress` has not: {unknown[0]:.60}"
-            )
+        known, _ = parser.parse_known_args(["MODEL", "--output=OUT", *words])  # the model is left over
         for word in words:
             name = word[2:].partition("=")[0].replace("-", "_")
             given[name] = getattr(known, name)
@@ -74,26 +71,45 @@ def wants_mix(args: Namespace) -> bool:
     return True
 
 
+def check(args: Namespace, model: Path) -> None:
+    """What can be told to be wrong before anything is measured. Raises ConfigError."""
+    if not wants_mix(args):
+        return
+    before = ("prune_layers", "prune_width", "mask", "rotate", "fold", "low_rank", "separable")
+    if model.is_dir() or any(getattr(args, name) is not None for name in before):
+        raise ConfigError(AS_IT_IS)
+    if args.rank_correction is not None:
+        raise ConfigError("--rank-correction is not in the budget of a mix; leave one of them out.")
+    if args.mix_text is None and args.text is None:
+        raise ConfigError("the loss of types is measured on text: give --text FILE, or --mix-text FILE for that alone.")
+    _kinds(args)
+
+
+def _kinds(args: Namespace) -> list[TensorType]:
+    from miaotui.compress.plan import type_named
+
+    kinds = [type_named(name.strip()) for name in (args.mix or DEFAULT_MIX).split(",")]
+    if whole := [kind.name.lower() for kind in kinds if kind.block_weights == 1]:
+        raise ConfigError(f"--mix chooses among types of few bits, not {whole[0]}; leave it out.")
+    return kinds
+
+
 def mixed_types(
     args: Namespace, source: Source, calibration: Calibration | None
 ) -> tuple[Mapping[str, TensorType], Mixture]:
     """A type for every matrix. Raises ConfigError where nothing keeps within the limits, or no text was given."""
     from miaotui.cli.text import read_text
     from miaotui.compress.mixing import mixture
-    from miaotui.compress.plan import type_named
     from miaotui.compress.quantize import METHODS
     from miaotui.compress.source import FileSource
     from miaotui.compress.trials import Trials
     from miaotui.formats import open_model
 
     if not isinstance(source, FileSource):
-        raise ConfigError("types are mixed for a GGUF file as it is; write what comes before as --type f16, then mix.")
-    text_file = args.mix_text or args.text
-    if text_file is None:
-        raise ConfigError("the loss of types is measured on text: give --text FILE, or --mix-text FILE for that alone.")
-    kinds = [type_named(name.strip()) for name in (args.mix or DEFAULT_MIX).split(",")]
+        raise ConfigError(AS_IT_IS)
+    kinds = _kinds(args)
     names = [t.name for t in source.tensors.values() if len(t.shape) == 2]
-    text = read_text(text_file)
+    text = read_text(args.mix_text or args.text)
     trials = Trials.on_text(open_model(source.path), text)
     shown = None if args.json or not sys.stderr.isatty() else _shower(len(kinds))
     found = mixture(

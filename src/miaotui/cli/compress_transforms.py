@@ -30,6 +30,20 @@ def add_arguments(parser: ArgumentParser) -> None:
     group.add_argument("--adapter", action="store_true", help=text)
 
 
+def check(args: Namespace) -> None:
+    """What can be told to be wrong before hours of work. Raises ConfigError, OutputError."""
+    from miaotui.compress.corrected import adapter_beside
+    from miaotui.errors import ConfigError, OutputError
+
+    if not args.adapter:
+        return
+    if args.rank_correction is None:
+        raise ConfigError("--adapter says where a correction goes; give --rank-correction, too.")
+    beside = adapter_beside(args.output)
+    if beside.exists() and not args.force:
+        raise OutputError(f"{beside}: exists; give --force to replace it, or another name.")
+
+
 def transformed(
     args: Namespace, source: Source, calibration: Calibration | None, kind: TensorType, method: str
 ) -> tuple[Source, Calibration | None]:

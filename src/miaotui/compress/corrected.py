@@ -15,6 +15,11 @@ from miaotui.errors import ConfigError
 from miaotui.formats.gguf_write import encode_field
 
 
+def adapter_beside(output: Path) -> Path:
+    """Where the factors of a model go that is left as it is."""
+    return output.with_suffix(".lora.gguf")
+
+
 @dataclass(frozen=True, slots=True)
 class Corrected:
     """What was written: the model (with the factors in it where there is no adapter beside it), and what they take."""
@@ -37,15 +42,15 @@ def write_corrected(
     """Quantize by `quantize(path)`, then correct by factors of that rank, one matrix at a time.
 
     beside: leave the quantized model as it is, and write the factors as OUTPUT.lora.gguf, for engines that take
-    adapters. Otherwise all is in `output`, which only miaotui runs, and which appears when it is whole. Raises
+    adapters. Otherwise all is in `output`, which only miaotui runs. Either appears when all is whole. Raises
     ConfigError for a rank that is out of range or pays nowhere, and what `compress` raises.
     """
     check_rank(rank)
     check_output(source, output)
     part = output.with_name(f".{output.stem}.quantized.gguf")
-    factors = output.with_suffix(".lora.gguf") if beside else part.with_suffix(".lora.gguf")
+    factors = adapter_beside(output) if beside else part.with_suffix(".lora.gguf")
     try:
-        done = quantize(output if beside else part)
+        done = quantize(part)
         quantized = open_source(done.path)
         names = correctable(source, quantized, rank)
         if not names:
@@ -55,7 +60,8 @@ def write_corrected(
         )
         factor_bytes = factors.stat().st_size
         if beside:
-            return Corrected(done, factors, factor_bytes)
+            part.replace(output)
+            return Corrected(replace(done, path=output), factors, factor_bytes)
         write_merged(part, factors, output, {"miaotui.compress.correction": encode_field(f"rank {rank}")})
         return Corrected(replace(done, path=output, output_bytes=output.stat().st_size), None, factor_bytes)
     finally:

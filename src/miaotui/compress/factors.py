@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +13,8 @@ from miaotui.errors import ConfigError, ModelFileError
 
 Floats = NDArray[np.float32]
 
-_LEAST_DAMPING = 1e-6
-"""Added to a Hessian's diagonal, as a share of its mean, where inputs never leave a subspace."""
-
-
+_DAMPINGS = tuple(10.0**power for power in range(-6, 1))
+"""Added to a Hessian's diagonal, as shares of its mean: the first that suffices where inputs never leave a subspace."""
 _EXTRA, _ROUNDS = 16, 8
 """Of subspace iteration: directions beside the wanted ones, and repetitions; 0.002 % of the energy is missed."""
 
@@ -91,22 +90,20 @@ def weighted(matrix: Floats, statistics: InputStatistics) -> Floats:
 
 
 def _rooted(matrix: Floats, statistics: InputStatistics) -> Floats:
-    """W L with L Lᵀ = H."""
+    """W L with L Lᵀ = H. Raises ModelFileError where H is no mean of outer products."""
     if statistics.hessian is None:
         product: Floats = matrix * np.sqrt(statistics.moments)
         return product
     hessian = statistics.hessian().astype(np.float64)
     if not np.isfinite(hessian).all():
         raise ModelFileError("a Hessian of the calibration is not finite; calibrate this model again.")
-    damping = _LEAST_DAMPING * (float(np.trace(hessian)) / len(hessian) or 1.0)
-    while True:
-        try:
-            root = np.linalg.cholesky(hessian + damping * np.eye(len(hessian)))
-        except np.linalg.LinAlgError:
-            damping *= 10
-        else:
+    mean = float(np.trace(hessian)) / len(hessian) or 1.0
+    for damping in _DAMPINGS:
+        with contextlib.suppress(np.linalg.LinAlgError):
+            root = np.linalg.cholesky(hessian + damping * mean * np.eye(len(hessian)))
             rooted: Floats = matrix @ root.astype(np.float32)
             return rooted
+    raise ModelFileError("a Hessian of the calibration is damaged; calibrate this model again.")
 
 
 def _orthonormal(directions: Floats) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -71,27 +72,39 @@ def mixture(
     )
     best: _Tried | None = None
     blocks: Mapping[str, Blocks] = {}
+    least = math.inf
     for _ in range(ROUNDS):
-        mix = choose(
-            items,
-            max_bytes=limits.max_bytes,
-            max_seconds=limits.max_seconds,
-            max_loss=limits.max_loss,
-            fastest=limits.fastest,
-        )
+        mix, is_last = _chosen(items, limits)
+        if is_last and best is not None:
+            break
         blocks = _blocks(source, mix.types, method, calibration, blocks)
         kl = max(kl_of(blocks), 0.0)
+        least = min(least, kl)
         if limits.max_loss is None or kl <= limits.max_loss:
             best = _better(best, (mix, kl, blocks), limits)
-        if limits.max_loss is None or mix.loss <= 0 or max(kl, mix.loss) <= CLOSE * min(kl, mix.loss):
+        if is_last or mix.loss <= 0 or max(kl, mix.loss) <= CLOSE * min(kl, mix.loss):
             break
         items = _scaled(items, kl / mix.loss)
     if best is None:
-        raise ConfigError(f"the mixes tried lose {kl:.3g} and more, not {limits.max_loss:g}; allow more.")
+        raise ConfigError(
+            f"no mix loses at most {limits.max_loss:g}; the least is {least:.2g}. Allow more, or more bytes."
+        )
     return Mixture(*best, tuple(frontier(items, lambda option: option.num_bytes)))
 
 
 _Tried = tuple[Mix, float, Mapping[str, Blocks]]
+
+
+def _chosen(items: Sequence[Item], limits: Limits) -> tuple[Mix, bool]:
+    """The mix to try, and whether no other is to be tried after it. Raises ConfigError where no mix is small enough.
+
+    Estimates may be too high: where by them all lose too much, it is the one that loses least, to be measured.
+    """
+    room = {"max_bytes": limits.max_bytes, "max_seconds": limits.max_seconds}
+    if limits.max_loss is not None:
+        with contextlib.suppress(ConfigError):
+            return choose(items, **room, max_loss=limits.max_loss, fastest=limits.fastest), False
+    return choose(items, **room), True
 
 
 def _better(one: _Tried | None, other: _Tried, limits: Limits) -> _Tried:

@@ -14,8 +14,11 @@ RECIPES: Mapping[str, Mapping[str, str | int | float | bool]] = {
     "fast": {"method": "gptq", "mix": "q4_0,iq4_nl,q4_1,q5_0,q6_k,q8_0", "max-kl": 0.1, "prefer": "speed"},
 }
 """small: the fewest bytes that lose at most 0.1 nats a token; balanced: 0.03; fast: the most tokens/s at 0.1."""
-NOT_IN_FILES = frozenset({"output", "force", "json", "help", "calibration", "recipe"})
-"""What a file from somebody else must not decide."""
+IN_FILES = frozenset({
+    "type", "method", "tokens", "mix", "budget-mb", "max-kl", "min-speedup", "prefer", "fold", "rotate", "low-rank",
+    "rank-correction", "adapter", "prune-layers", "prune-width", "keep-kv-heads", "mask", "separable",
+})  # fmt: skip
+"""What a file may decide. It may come from somebody else, so it names no files and overwrites nothing."""
 MAX_FILE_BYTES = 64 << 10
 
 Options = Mapping[str, str | int | float | bool]
@@ -35,8 +38,11 @@ def read_recipe(name: str) -> Options:
     except (OSError, ValueError) as error:
         raise ConfigError(f'{path}: cannot be read as TOML ({error}); write lines as `method = "gptq"`.') from None
     for key, value in found.items():
-        if key in NOT_IN_FILES:
-            raise ConfigError(f"{path}: {key!r} is not for a recipe to say; give it on the command line.")
+        if key not in IN_FILES:
+            raise ConfigError(
+                f"{path}: {key!r:.60} is not for a recipe to say; give it on the command line. "
+                f"A recipe has {', '.join(sorted(IN_FILES))}."
+            )
         if not isinstance(value, str | int | float | bool):
             raise ConfigError(f"{path}: {key!r:.60} is no option: a text, a number, true or false belongs behind it.")
     return found

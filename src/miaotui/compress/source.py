@@ -76,6 +76,18 @@ def _layer(name: str) -> int:
     return int(match[1]) if match else -1
 
 
+def check_runs(source: Source) -> None:
+    """Whether what it all began with is a model that runs: for transforms that rely on its names, shapes and sizes.
+
+    Raises what `open_model` and `build_graph` do.
+    """
+    from miaotui.formats import open_model
+    from miaotui.models import build_graph
+
+    file = open_model(source.path)
+    build_graph(file.spec, file.weights)
+
+
 def chunks(source: Source, name: str) -> Iterator[Floats]:
     """A matrix's rows, some at a time. Raises ModelFileError for weights that float16 scales cannot hold."""
     rows, columns = source.tensors[name].shape

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from compress.calibrate.samples import COLUMNS, TOKENS, sample
+from miaotui.compress.calibrate.digest import contents_digest
 from miaotui.compress.calibrate.load import load_calibration
 from miaotui.compress.calibrate.save import save_calibration, save_imatrix
-from miaotui.compress.calibration import Calibration
+from miaotui.compress.calibration import Calibration, InputStatistics
 from miaotui.errors import MiaotuiError, ModelFileError, ModelNotFoundError, OutputError, UnsupportedModelError
 
 VECTORS = ("moments", "means", "lows", "highs")
@@ -178,6 +179,18 @@ def test_every_cut_and_every_changed_figure_is_noticed(tmp_path: Path) -> None:
         path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
         with pytest.raises(ModelFileError, match="changed or is damaged"):
             load_calibration(path)
+
+
+def test_a_hessian_with_means_of_squares_below_zero_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "known"
+    one = InputStatistics(10, np.ones(32, np.float32), hessian=lambda: -np.eye(32, dtype=np.float32))
+    known = {"blk.0.ffn_down.weight": one}
+    digest = contents_digest("", 10, known, None)
+    save_calibration(Calibration("", 10, known, None, digest), path, hessians=True)
+    hessian = load_calibration(path).inputs["blk.0.ffn_down.weight"].hessian
+    assert hessian is not None
+    with pytest.raises(ModelFileError, match="below 0"):
+        hessian()
 
 
 def test_random_damage_is_a_typed_error_or_nothing(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from miaotui.compress.distil.settings import DistilSettings
 from miaotui.compress.distil.training import Progress
 from miaotui.errors import ConfigError, ModelFileError, OutputError
 from miaotui.formats.gguf import read_gguf
+from miaotui.formats.gguf_write import GgufWriter
 from miaotui.formats.weights import TensorType
 
 
@@ -64,6 +67,34 @@ def test_resumed_is_uninterrupted(changes: dict[str, object], tiny_model: Path, 
     for name, tensor in one.weights.items():
         assert tensor.data.tobytes() == other.weights[name].data.tobytes(), name
     assert {path.name for path in tmp_path.iterdir()} == {"whole.gguf", "cut.gguf"}
+
+
+def test_an_output_that_was_interrupted_is_not_gone_on_with_by_another_training(
+    tiny_model: Path, noisy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    write = GgufWriter.write
+
+    def breaking(self: GgufWriter, name: str, *args: Any) -> None:
+        written.append(name)
+        if len(written) == 8:
+            raise KeyboardInterrupt
+        write(self, name, *args)
+
+    with open_teacher(tiny_model) as teacher:
+        cut = job(tiny_model, noisy, tmp_path / "cut.gguf")
+        with monkeypatch.context() as patched:
+            patched.setattr(GgufWriter, "write", breaking)
+            with pytest.raises(KeyboardInterrupt):
+                distil(cut, teacher, material(100))
+        shutil.rmtree(cut.folder)
+        whole = job(tiny_model, noisy, tmp_path / "whole.gguf")
+        for each in (cut, whole):
+            distil(each, teacher, material(200))
+    one, other = (read_gguf(path) for path in (whole.output, cut.output))
+    assert len(written) == 8
+    for name, tensor in one.weights.items():
+        assert tensor.data.tobytes() == other.weights[name].data.tobytes(), name
 
 
 @pytest.mark.parametrize("changes", [{}, {"lora_rank": 8, "learning_rate": 1e-2}])

@@ -82,8 +82,8 @@ class Fixed:
 
 
 class Oracle(Fixed):
-    """Takes every kept answer that will do, without a search, and drafts whenever it gains: a bound for all who keep the
-    order of arrival. Who looks for an answer may be overtaken meanwhile by a shorter request, which can win a little."""
+    """Takes every kept answer that will do, without a search, and drafts whenever it gains: a bound for all who keep
+    the order of arrival. Who looks may be overtaken meanwhile by a shorter request, which can win a little."""
 
     def __init__(self) -> None:
         super().__init__("oracle", "none", may_draft=True)

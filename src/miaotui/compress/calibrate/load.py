@@ -91,10 +91,12 @@ def _hessian(file: GgufFile, name: str, columns: int) -> Callable[[], Floats] | 
 
 
 def _mapped(path: Path, tensor: Tensor) -> Floats:
-    """The values where they lie in the file. Raises ModelFileError for what is not finite."""
+    """The values where they lie in the file. Raises ModelFileError for what is no mean of outer products."""
     values = tensor.data.view("<f4").reshape(tensor.shape)
     if not np.isfinite(values).all():
         raise ModelFileError(f"{path}: {tensor.name!r:.80} holds figures that are not finite; make the file again.")
+    if (values.diagonal() < 0).any():
+        raise ModelFileError(f"{path}: {tensor.name!r:.80} holds means of squares below 0; make the file again.")
     return values
 
 

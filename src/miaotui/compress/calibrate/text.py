@@ -11,6 +11,8 @@ from miaotui.formats.tokenizer import Tokenizer
 from miaotui.formats.wordpiece import TextEncoder
 
 WINDOW_TOKENS = 512
+ENOUGH_CHARACTERS = 16
+"""Per token that is wanted: a text is read so far at first, as tokenizers take seconds for some megabytes."""
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -24,7 +26,10 @@ def windows_of_text(
     """
     begin = [tokenizer.bos_id] if tokenizer.add_bos and tokenizer.bos_id is not None else []
     room = window_tokens - len(begin)
-    ids = tokenizer.encode(text, add_special=False)
+    part = text if tokens is None else text[: tokens * ENOUGH_CHARACTERS]
+    ids = tokenizer.encode(part, add_special=False)
+    if tokens is not None and len(ids) <= tokens and len(part) < len(text):
+        ids = tokenizer.encode(text, add_special=False)
     if not ids:
         raise InvalidRequestError("the text is empty; a calibration needs some.")
     windows = [begin + ids[start : start + room] for start in range(0, len(ids), room)]

@@ -16,6 +16,7 @@ from miaotui.compress.distil.checkpoint import Position
 from miaotui.compress.distil.corpus import Corpus
 from miaotui.compress.distil.framework import fastest_arithmetic
 from miaotui.compress.distil.opened import OpenedStudent, check_vocabulary, provenance
+from miaotui.compress.distil.parameters import Parameters
 from miaotui.compress.distil.settings import DistilSettings
 from miaotui.compress.distil.supply import Material, OpenWriter, Supply, Teacher
 from miaotui.compress.distil.training import Report, Training
@@ -92,7 +93,14 @@ def distil(
     training.run(report)
     at = training.position
     told = provenance(
-        {"teacher_sha256": digests["teacher"], "settings": _settings_of(job.settings), "tokens": at.tokens}
+        {
+            "teacher_sha256": digests["teacher"],
+            "material_sha256": _material_digest(material),
+            "settings": _settings_of(job.settings),
+            "tokens": at.tokens,
+            # An interrupted file is gone on with under the same header, so it says which weights are written.
+            "trained_sha256": _trained_digest(opened.parameters),
+        }
     )
     written = opened.write(job.output, told)
     if job.work is None:
@@ -146,6 +154,14 @@ def _settings_of(settings: DistilSettings) -> str:
 def _material_digest(material: Material) -> str:
     digest = hashlib.sha256(material.text.tobytes())
     digest.update(json.dumps([list(prompt) for prompt in material.prompts]).encode())
+    return digest.hexdigest()
+
+
+def _trained_digest(parameters: Parameters) -> str:
+    digest = hashlib.sha256()
+    for name, values in parameters.learning().items():
+        digest.update(name.encode())
+        digest.update(values.detach().float().contiguous().numpy())
     return digest.hexdigest()
 
 

@@ -21,7 +21,7 @@ from miaotui.compress.changed_inputs import scaled, with_inputs
 from miaotui.compress.factors import weighted
 from miaotui.compress.plan import fitting_type
 from miaotui.compress.quantize import METHODS
-from miaotui.compress.source import Change, Changed, Source
+from miaotui.compress.source import Change, Changed, Source, check_runs
 from miaotui.errors import ConfigError
 from miaotui.formats.gguf_write import encode_field
 from miaotui.formats.weights import TensorType
@@ -75,8 +75,9 @@ def fold(
 ) -> Folding:
     """Fold the scales that suit quantization to `kind` by that method; matrices are read one at a time.
 
-    Raises ConfigError without a calibration.
+    Raises ConfigError without a calibration, and what `check_runs` does.
     """
+    check_runs(source)
     if calibration is None:
         raise ConfigError("folding scales needs a calibration: activations tell which channels matter.")
     all_joints = [joint for joint in joints(source) if joint.readers[0] in calibration.inputs]

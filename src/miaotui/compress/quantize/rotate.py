@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from miaotui.compress.calibration import Calibration, InputStatistics
 from miaotui.compress.changed_inputs import scaled, turned, with_inputs
 from miaotui.compress.quantize.hadamard import Rotation
-from miaotui.compress.source import Change, Changed, Source
+from miaotui.compress.source import Change, Changed, Source, check_runs
 from miaotui.errors import UnsupportedModelError
 from miaotui.formats.gguf_write import encode_field
 
@@ -55,8 +55,10 @@ def rotate(
     """Turn the value heads and, with `stream`, the residual stream, by random-sign Hadamard matrices in blocks.
 
     Gives statistics of the turned inputs beside the changed source: exact with Hessians; with moments alone, as if
-    inputs were uncorrelated. Raises UnsupportedModelError for an architecture that the rotation would change.
+    inputs were uncorrelated. Raises UnsupportedModelError for an architecture that the rotation would change, and what
+    `check_runs` does.
     """
+    check_runs(source)
     architecture = source.metadata.get("general.architecture")
     layers, heads = (source.metadata.get(f"{architecture}.{key}") for key in ("block_count", "attention.head_count"))
     if not isinstance(layers, int) or not isinstance(heads, int):
