@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from miaotui.compress.calibration import Calibration, inputs_of
 from miaotui.compress.kept_losses import KeptLosses
@@ -100,11 +101,11 @@ def _chosen(items: Sequence[Item], limits: Limits) -> tuple[Mix, bool]:
 
     Estimates may be too high: where by them all lose too much, it is the one that loses least, to be measured.
     """
-    room = {"max_bytes": limits.max_bytes, "max_seconds": limits.max_seconds}
+    within = partial(choose, items, max_bytes=limits.max_bytes, max_seconds=limits.max_seconds)
     if limits.max_loss is not None:
         with contextlib.suppress(ConfigError):
-            return choose(items, **room, max_loss=limits.max_loss, fastest=limits.fastest), False
-    return choose(items, **room), True
+            return within(max_loss=limits.max_loss, fastest=limits.fastest), False
+    return within(), True
 
 
 def _better(one: _Tried | None, other: _Tried, limits: Limits) -> _Tried:

@@ -161,7 +161,7 @@ def _trained_digest(parameters: Parameters) -> str:
     digest = hashlib.sha256()
     for name, values in parameters.learning().items():
         digest.update(name.encode())
-        digest.update(values.detach().float().contiguous().numpy())
+        digest.update(values.detach().float().numpy().tobytes())
     return digest.hexdigest()
 
 
