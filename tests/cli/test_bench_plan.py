@@ -74,6 +74,8 @@ def test_prompts_give_their_categories_and_prices_their_file(
     [
         (("--load", "0"), "--load takes shares"),
         (("--load", "much"), "--load takes shares"),
+        (("--length-scale", "nan"), "--length-scale must be"),
+        (("--length-scale", "1e308"), "--length-scale must be"),
         (("--repeated", "0.9", "--reworded", "0.9"), "together 1 at most"),
         (("--report", "r.png"), ".html or .svg"),
         (("--costs", "/nowhere/prices.json"), "cannot be read as prices"),

@@ -121,7 +121,7 @@ def _options(args: Namespace) -> LoadOptions:
     from miaotui.load.session import LoadOptions
     from miaotui.load.target import root_of
 
-    for name in ("duration", "timeout", "length_scale"):
+    for name in ("duration", "timeout"):
         value = getattr(args, name)
         if value is not None and not 0 < value < float("inf"):
             raise ConfigError(f"--{name.replace('_', '-')} must be more than 0, not {value}")

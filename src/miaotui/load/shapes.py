@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from miaotui.errors import ConfigError
 from miaotui.load.words import dice
+
+MAX_LENGTH_SCALE = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,13 @@ class Limits:
     length_scale: float = 1.0
     max_prompt_tokens: int | None = None
     max_output_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a scale that is none."""
+        if not 0 < self.length_scale <= MAX_LENGTH_SCALE:
+            raise ConfigError(
+                f"--length-scale must be more than 0, at most {MAX_LENGTH_SCALE:g}, not {self.length_scale}"
+            )
 
     def fit(self, shape: Shape) -> Shape:
         """The shape within the limits; never shorter than one token."""

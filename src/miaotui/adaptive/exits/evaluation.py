@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from miaotui.adaptive.cascade.evaluation import Figure, figure, ratio, resampled
+from miaotui.adaptive.cascade.evaluation import Figure, figure, resampled, share, share_kept
 from miaotui.adaptive.exits.early_classifier import EarlyClassifier
 from miaotui.adaptive.exits.training import Labelled
 from miaotui.errors import InvalidRequestError
@@ -43,23 +43,19 @@ def evaluate(classifier: EarlyClassifier, rows: Row[Labelled], *, truncate: bool
         raise InvalidRequestError("there are no rows to measure the exits on; give them more.")
     texts, wanted = [text for text, _ in rows], [label for _, label in rows]
     whole, early = (classifier.classify(texts, whole=flag, truncate=truncate) for flag in (True, False))
-    columns = np.array(
-        [
-            [one.label == label for one, label in zip(whole, wanted, strict=True)],
-            [one.label == label for one, label in zip(early, wanted, strict=True)],
-            [one.label == other.label for one, other in zip(early, whole, strict=True)],
-            [one.layers for one in early],
-        ],
-        float,
+    whole_right, early_right = (
+        np.array([one.label == label for one, label in zip(labels, wanted, strict=True)], float)
+        for labels in (whole, early)
     )
-    means, spread = columns.mean(axis=1), resampled(columns)
+    same = np.array([one.label == other.label for one, other in zip(early, whole, strict=True)])
+    layers = np.array([[one.layers for one in early]], float)
     counts = Counter(one.layers for one in early)
     return Outcome(
         len(rows),
-        figure(means[0], spread[0]),
-        figure(means[1], spread[1]),
-        figure(ratio(means[1], means[0]), ratio(spread[1], spread[0])),
-        figure(means[2], spread[2]),
-        figure(means[3], spread[3]),
+        share(whole_right),
+        share(early_right),
+        share_kept(early_right, whole_right),
+        share(same),
+        figure(layers.mean(), resampled(layers)[0]),
         {head.layer: counts[head.layer] / len(rows) for head in classifier.exits.heads},
     )
