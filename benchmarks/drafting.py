@@ -1,13 +1,14 @@
 """What drafting buys, category by category: the same answers with and without, in turns.
 
 usage: drafting.py [--per-category N] [--categories a,b] [--tokens N] [--activations int16] [--draft-model SMALL]
-                   [--only-model | --oracle] [--llama 2,10] [--out FILE.json] [MODEL]
+                   [--only-model | --oracle] [--users N] [--llama 2,10] [--out FILE.json] [MODEL]
 
 Prompts are those of Spec-Bench (spec_bench_half.jsonl), through the model's chat template. Each is answered twice by
 the same process, plain and with drafts, the order changing from prompt to prompt; the answers must be equal, token by
 token. A prompt's speed-up is the ratio of the times from its first token to its last; "whole" includes reading the
 prompt. With --draft-model, a small model guesses beside the lookup, or --only-model without it; what that took is told.
-With --llama, llama.cpp answers the same prompts in the same turns, plain and with its own lookup of so many tokens.
+With --users, so many prompts of different categories are asked at once, and a speed-up is that of the whole time. With
+--llama, llama-cpp-python answers the same prompts in the same turns, plain and with its lookup of so many tokens.
 With --oracle, each guess of the lookup ends where the answer will leave it: no choice of lengths could buy more.
 """
 
@@ -15,9 +16,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Row
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from statistics import geometric_mean, mean
 from typing import Any
@@ -121,6 +124,7 @@ def main() -> None:
     parser.add_argument("--draft-model")
     parser.add_argument("--only-model", action="store_true")
     parser.add_argument("--oracle", action="store_true")
+    parser.add_argument("--users", type=int, default=1)
     parser.add_argument("--llama", type=lambda text: [int(part) for part in text.split(",")], metavar="LENGTHS")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -133,6 +137,9 @@ def main() -> None:
     with LLM(model, **settings) as plain, LLM(model, drafter=drafter, **small, **settings) as drafting:
         rows = []
         choice = {"temperature": 0, "max_tokens": arguments.tokens}
+        if arguments.users > 1:
+            crowds(plain, drafting, arguments, model.name)
+            return
         for number, (category, text) in enumerate(questions(arguments.per_category, arguments.categories)):
             ids = plain.encode_chat(text)
             if len(ids) > CONTEXT - arguments.tokens:
@@ -165,6 +172,37 @@ def main() -> None:
             print(llama_line(drafts, rows))
     if arguments.out:
         record = {"machine": machine_facts(), "model": model.name, "draft_model": arguments.draft_model, "rows": rows}
+        write_record(record, arguments.out)
+
+
+def crowds(plain: LLM, drafting: LLM, arguments: argparse.Namespace, name: str) -> None:
+    """Groups of prompts of different categories, each group asked at once."""
+    by_category: dict[str, list[list[int]]] = {}
+    for category, text in questions(arguments.per_category, arguments.categories):
+        ids = plain.encode_chat(text)
+        if len(ids) <= CONTEXT - arguments.tokens:
+            by_category.setdefault(category, []).append(ids)
+    prompts = [ids for row in zip_longest(*by_category.values()) for ids in row if ids is not None]
+    rows = []
+    for number, begin in enumerate(range(0, len(prompts) - arguments.users + 1, arguments.users)):
+        group, seconds, said = prompts[begin : begin + arguments.users], {}, {}
+        for llm in (plain, drafting) if number % 2 else (drafting, plain):
+            begun_s = time.perf_counter()
+            said[llm] = llm.generate(group, temperature=0, max_tokens=arguments.tokens, progress=False)
+            seconds[llm] = time.perf_counter() - begun_s
+        if [one.token_ids for one in said[plain]] != [one.token_ids for one in said[drafting]]:
+            raise SystemExit(f"answers of group {number} differ")
+        drafted, accepted = (
+            sum(getattr(one.receipt, f"{which}_tokens") for one in said[drafting]) for which in ("drafted", "accepted")
+        )
+        row = {"tokens": sum(len(one.token_ids) for one in said[plain]), "speedup": seconds[plain] / seconds[drafting]}
+        rows.append(row | {"plain_s": seconds[plain], "drafted": drafted, "accepted": accepted})
+        print(json.dumps(rows[-1]), flush=True)
+    speedups = [row["speedup"] for row in rows]
+    told = f"{mean(speedups):.2f}, {min(speedups):.2f} to {max(speedups):.2f}"
+    print(f"{arguments.users} at once, {len(rows)} groups: {told}")
+    if arguments.out:
+        record = {"machine": machine_facts(), "model": name, "users": arguments.users, "rows": rows}
         write_record(record, arguments.out)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import NoReturn
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -120,3 +121,40 @@ def test_those_who_ask_no_more_leave_their_share_to_others() -> None:
         past.learn("busy", text, 0)
     assert past.nbytes > 0.5 * MIB
     assert sum(knows(past, "busy", text) for text in texts) > 30
+
+
+def test_ending_an_answer_takes_no_longer_the_more_tenants_there_are() -> None:
+    """Sizes that are looked at, for one answer more: a few, however many shelves there are."""
+    past, looked_at = PastAnswers(4 * MIB), 0
+    for number in range(600):
+        past.learn(f"{number}", text_of(number, 120), 0)
+    shelves = past._shelves
+    assert len(shelves) > 200
+
+    class Counted(dict[str, object]):
+        def __getitem__(self, tenant: str) -> object:
+            nonlocal looked_at
+            looked_at += 1
+            return super().__getitem__(tenant)
+
+        def values(self) -> NoReturn:
+            raise AssertionError("all shelves are looked at")
+
+        __iter__ = items = values
+
+    past._largest.clear()
+    for tenant in shelves:
+        past._remember_size(tenant)
+    past._shelves = Counted(shelves)
+    past.learn("another", text_of(1000, 120), 0)
+    assert 0 < looked_at < 40
+    assert past.nbytes <= past.max_bytes
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(1, 900)), max_size=80))
+@settings(deadline=None)
+def test_bytes_are_those_of_the_shelves(answers: list[tuple[int, int]]) -> None:
+    past = PastAnswers(MIB // 4)
+    for number, (tenant, length) in enumerate(answers):
+        past.learn(f"{tenant}", text_of(number, length), 0)
+        assert past.nbytes == sum(shelf.nbytes for shelf in past._shelves.values()) <= past.max_bytes

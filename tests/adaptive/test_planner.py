@@ -212,6 +212,7 @@ def test_regret_is_what_was_lost_to_the_cheapest_path_that_was_open() -> None:
     candidates = (Candidate("a", 100.0), Candidate("b", 60.0), Candidate("c", 1.0, refused="not allowed"))
     plan = Plan("a", 100.0, "", candidates)
     assert regret_ms(plan, 130.0) == 70.0
+    assert regret_ms(Plan("b", 60.0, "", candidates), 75.0) == 0.0  # the others would have taken longer still
     assert regret_ms(plan, 50.0) == regret_ms(Plan("a", 1.0, ""), 9.0) == 0.0
 
 

@@ -84,6 +84,7 @@ def test_models_in_the_wrong_order_are_one_message(models: list[str], tmp_path: 
     ("more", "code", "message"),
     [
         (["--floor", "1.5"], 2, "--floor is above 0"),
+        (["-o", "/none/gate.json", "--data", "/none.tsv"], 1, "/none/gate.json: cannot be written"),
         (["--signal", "mood"], 2, "--signal: there is no signal 'mood'"),
         (["--signal", "agreement", "--choices", "yes,no"], 2, "tells nothing of answers out of given choices"),
         (["--choices", "yes"], 1, "choices must be none, or 2"),

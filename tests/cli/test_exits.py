@@ -81,6 +81,7 @@ def test_texts_of_conversations_and_other_files(model: str, tmp_path: Path, caps
     ("more", "code", "message"),
     [
         (["--floor", "1.5"], 2, "--floor is above 0"),
+        (["-o", "/none/exits.json", "--data", "/none.tsv"], 1, "/none/exits.json: cannot be written"),
         (["--layers", "a"], 2, "--layers: it must be numbers such as 2,4"),
         (["--layers", "3"], 1, "ascending numbers from 1 to 2"),
         (["--data", "/none.tsv"], 1, "cannot read"),

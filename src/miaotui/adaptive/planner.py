@@ -240,9 +240,9 @@ class Planner:
 
 
 def regret_ms(plan: Plan, actual_ms: float) -> float:
-    """By how much a request took longer than the cheapest path that was open was expected to; an estimate from above,
-    for what chance made longer counts as well."""
-    others = [one.expected_ms for one in plan.candidates if not one.refused]
+    """By how much a request took longer than the cheapest of the other paths that were open was expected to; an
+    estimate from above, for what chance made longer counts where another path would have cost about as much."""
+    others = [one.expected_ms for one in plan.candidates if not one.refused and one.path != plan.path]
     return max(actual_ms - min(others, default=actual_ms), 0.0)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from miaotui.cli.parsing import number
-from miaotui.errors import ConfigError
+from miaotui.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
     from miaotui.adaptive.cascade.evaluation import Figure
@@ -35,9 +36,12 @@ def add_guarantee_options(parser: ArgumentParser, whose: str) -> None:
 
 
 def check_guarantee(args: Namespace) -> None:
-    """Raises ConfigError for a floor, a confidence or a share of test rows out of range."""
+    """Before anything is computed. Raises ConfigError for a floor, a confidence or a share of test rows out of range,
+    OutputError where the output can't be written."""
     if not 0.0 < args.floor <= 1.0 or not 0.5 <= args.confidence < 1.0 or not 0.0 <= args.test < 1.0:
         raise ConfigError("--floor is above 0 and at most 1, --confidence from 0.5 and --test from 0 to below 1.")
+    if args.output.is_dir() or not os.access(args.output.absolute().parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{args.output}: cannot be written; name a file in a folder that is there and yours.")
 
 
 def with_interval(figure: Figure) -> str:

@@ -68,7 +68,7 @@ class Metrics:
             self._planned.labels(path)
         self._explored = counter("plans_explored", "of these, chosen to learn, not because they seemed cheapest")
         self._plan_error = histogram("plan_error_ratio", "by what share predictions of time were wrong", _RATIOS)
-        self._regret = counter("plan_regret_seconds", "longer than the cheapest path was expected to take; estimated")
+        self._regret = counter("plan_regret_seconds", "longer than the best other path was expected to take; estimated")
         self._cascaded = counter("cascaded", "requests that a small model was asked first, by its outcome", "outcome")
         for outcome in ("sufficed", "asked_on", "failed"):
             self._cascaded.labels(outcome)

@@ -5,6 +5,7 @@ Method: suffix trees over earlier outputs as in SuffixDecoding (Oliaro et al., a
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass, field
 
 from miaotui import _native
@@ -45,27 +46,35 @@ class PastAnswers:
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self._shelves: dict[str, _Shelf] = {}  # who learned last is last
+        self._shelves: dict[str, _Shelf] = {}
+        self._nbytes = 0
+        self._largest: list[tuple[int, str]] = []  # a heap of negative bytes and tenants; some hold no longer
 
     @property
     def nbytes(self) -> int:
         """What all of it takes; never more than `max_bytes` between calls."""
-        return sum(shelf.nbytes for shelf in self._shelves.values())
+        return self._nbytes
 
     def learn(self, tenant: str, token_ids: list[int], num_prompt_tokens: int) -> None:
         """Keep an answer: what comes behind the prompt."""
         begin = max(num_prompt_tokens - CONTEXT, 0)
         text = token_ids[begin : num_prompt_tokens + MOST_TOKENS]
-        self._shelves[tenant] = shelf = self._shelves.pop(tenant, None) or _Shelf()
-        left = self.max_bytes - (self.nbytes - shelf.nbytes)
+        known = self._shelves.get(tenant)
+        shelf = self._shelves[tenant] = known or _Shelf()
+        self._nbytes += 0 if known else shelf.nbytes
+        left = self.max_bytes - (self._nbytes - shelf.nbytes)
         if shelf.young.nbytes > max(self.max_bytes // len(self._shelves), left) // 2:  # what idle ones leave is its own
-            shelf.turn()
-        if self._make_room(shelf, len(text)):
+            self._turn(shelf)
+        if self._make_room(tenant, len(text)):
+            before = shelf.nbytes
             shelf.young.begin_text()
             shelf.young.append(text)
-            self._make_room(shelf, 0)
+            self._nbytes += shelf.nbytes - before
+            self._make_room(tenant, 0)
         if shelf.is_empty:
-            del self._shelves[tenant]
+            self._remove(tenant)
+        else:
+            self._remember_size(tenant)
 
     def find(self, tenant: str, token_ids: list[int], count: int) -> tuple[int, list[int]]:
         """How many tokens at the end of a text agreed with those of a past one, and up to so many that followed."""
@@ -78,17 +87,42 @@ class PastAnswers:
             found = max(found, shelf.old.find(tail, count), key=_length)  # of equal ones the younger
         return found
 
-    def _make_room(self, shelf: _Shelf, num_tokens: int) -> bool:
+    def _make_room(self, tenant: str, num_tokens: int) -> bool:
         """Let texts leave until so many more tokens fit on a shelf, those of whoever has most; whether they do."""
-        while self.nbytes + shelf.young.most_bytes(num_tokens) - shelf.young.nbytes > self.max_bytes:
-            tenant = max(self._shelves, key=lambda tenant: self._shelves[tenant].nbytes)
-            largest = self._shelves[tenant]
-            largest.turn()
-            if largest.is_empty:
-                if largest is shelf:
-                    return False
-                del self._shelves[tenant]
+        shelf = self._shelves[tenant]
+        self._remember_size(tenant)
+        while self._nbytes + shelf.young.most_bytes(num_tokens) - shelf.young.nbytes > self.max_bytes:
+            largest = self._take_largest()
+            self._turn(self._shelves[largest])
+            if not self._shelves[largest].is_empty:
+                self._remember_size(largest)
+            elif largest == tenant:
+                return False
+            else:
+                self._remove(largest)
         return True
+
+    def _turn(self, shelf: _Shelf) -> None:
+        before = shelf.nbytes
+        shelf.turn()
+        self._nbytes += shelf.nbytes - before
+
+    def _remove(self, tenant: str) -> None:
+        self._nbytes -= self._shelves.pop(tenant).nbytes
+
+    def _remember_size(self, tenant: str) -> None:
+        """For `_take_largest`, whenever a shelf's size may have changed."""
+        if len(self._largest) > 4 * len(self._shelves) + 16:
+            self._largest = [(-shelf.nbytes, name) for name, shelf in self._shelves.items() if name != tenant]
+            heapq.heapify(self._largest)
+        heapq.heappush(self._largest, (-self._shelves[tenant].nbytes, tenant))
+
+    def _take_largest(self) -> str:
+        """Who has most; its size is to be remembered again where it stays. There is one whose size is remembered."""
+        while True:
+            size, tenant = heapq.heappop(self._largest)
+            if tenant in self._shelves and self._shelves[tenant].nbytes == -size:
+                return tenant
 
 
 def _length(found: tuple[int, list[int]]) -> int:
