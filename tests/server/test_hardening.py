@@ -16,6 +16,7 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
+from miaotui.adaptive import AdaptiveDrafter, PastAnswers
 from miaotui.engine.async_llm import AsyncLLM
 from miaotui.server.keys import parse_keys
 from server.conftest import Running
@@ -143,6 +144,43 @@ def test_no_tenant_finds_what_another_has_asked(
     asyncio.run(main())
     assert all(own for _, own in hits), "who asked before finds it again: the probes could have hit"
     report_faults(f"prefixes of {len(tenants)} tenants, found by another", len(hits), sum(stolen for stolen, _ in hits))
+
+
+class WatchedAnswers(PastAnswers):
+    """Remembers how many tokens the first look of a request agreed with a past answer in."""
+
+    first: int | None = None
+
+    def find(self, tenant: str, token_ids: list[int], count: int) -> tuple[int, list[int]]:
+        found = super().find(tenant, token_ids, count)
+        self.first = found[0] if self.first is None else self.first
+        return found
+
+
+def test_no_tenant_is_drafted_for_from_what_another_was_answered(
+    start: Any, report_faults: Callable[[str, int, int], None]
+) -> None:
+    """Over HTTP, by keys. Of prompts of 30 random words nobody shares 20 tokens with another one by chance."""
+    rng, past, probes = random.Random(3), WatchedAnswers(1 << 20), 100
+    drafter = AdaptiveDrafter(past)
+    hits: list[tuple[bool, bool]] = []
+    with start({"drafter": drafter, "context_length": 1000}, keys=parse_keys(["one", "two"], "here")) as running:
+
+        def finds(key: str, prompt: str) -> bool:
+            past.first = None
+            body = {"prompt": prompt, "max_tokens": 8, "temperature": 0, "ignore_eos": True}
+            headers = {"authorization": f"Bearer {key}"}
+            reply = httpx.post(running.url + "/v1/completions", json=body, headers=headers)
+            assert reply.status_code == 200
+            return past.first is not None and past.first >= 20
+
+        for _ in range(probes):
+            owner, other = rng.sample(["one", "two"], 2)
+            prompt = some_text(rng, 30)
+            assert not finds(owner, prompt)
+            hits.append((finds(other, prompt), finds(owner, prompt)))
+    assert all(own for _, own in hits), "who was answered before is drafted for: the probes could have hit"
+    report_faults("past answers of a tenant, found for another", probes, sum(stolen for stolen, _ in hits))
 
 
 def test_keys_are_what_keeps_tenants_apart(start: Any) -> None:
