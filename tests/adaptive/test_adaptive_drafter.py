@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import pytest
 
+from adaptive.test_drafts_from_past import Free
 from engine.fakes import GREEDY, drain, make_engine
-from miaotui.adaptive import AdaptiveDrafter
+from miaotui.adaptive import AdaptiveDrafter, adaptive_drafter
 from miaotui.adaptive.adaptive_drafter import BESIDE_OTHERS, FIRST_ALLOWANCE
+from miaotui.adaptive.drafters.lookup import PromptLookup
 from miaotui.adaptive.step_cost import SIZES, StepCost
 from miaotui.engine.sequence import Sequence
 
@@ -211,3 +213,27 @@ def test_a_trial_is_charged_what_it_took() -> None:
                 drafter.judge(sequence, 1, 0)
         allowance.append(drafter._allowance)
     assert min(allowance) < FIRST_ALLOWANCE - 0.5
+
+
+def test_texts_that_are_looked_up_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who begins when there is no room has no drafts from its own text; who begins later may."""
+    sequences = [sequence_of(REPEATING, max_tokens=200) for _ in range(4)]
+    one_bytes = PromptLookup().most_bytes(len(REPEATING) + 199)
+    monkeypatch.setattr(adaptive_drafter, "LOOKUP_BYTES", 2 * one_bytes)
+    drafter = AdaptiveDrafter()
+    drafter.costs = Free()
+
+    def drafted(some: list[Sequence]) -> set[Sequence]:
+        found: set[Sequence] = set()
+        for _ in range(50):
+            found |= set(drafter.draft(some, 56))
+            drafter.observe(len(some), 0, 1.0)
+        return found
+
+    assert drafted(sequences[:3]) == set(sequences[:2])
+    drafter.ended(sequences[0])
+    assert drafted(sequences[1:]) == {sequences[1], sequences[3]}
+    lookup = PromptLookup()
+    for end in range(1000, 60_000, 1000):
+        lookup.read(list(range(end)))
+        assert lookup._automaton.nbytes <= PromptLookup().most_bytes(10**9) < 5 << 20

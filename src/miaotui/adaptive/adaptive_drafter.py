@@ -29,16 +29,23 @@ FIRST_ALLOWANCE, ALLOWANCE, MOST_ALLOWANCE = 2.0, 0.01, 3.0
 first, and with each step."""
 TRIAL_STEPS = 32
 """Where drafts pay, that often another number is tried, none and others in turn."""
+LOOKUP_BYTES = 128 << 20
+"""All texts that are looked up take no more, about half of it in fact: who begins when so much is reserved gets no
+drafts from its own text."""
 QUICK_MASK_S = 1e-4
 """A grammar that takes longer for a token gets no drafts: its masks would hold everybody up, one after the other."""
 
 
 @dataclass(slots=True)
 class _State:
-    """Of one sequence. num_seen: its tokens when `offers` were made; best: the one that promises most."""
+    """Of one sequence. num_seen: its tokens when `offers` were made; best: the one that promises most.
+
+    lookup_bytes: that its text may come to take; without `lookup` there was no room for it.
+    """
 
     shares: Shares
-    lookup: PromptLookup
+    lookup: PromptLookup | None
+    lookup_bytes: int = 0
     num_seen: int = 0
     offers: list[Offer] = field(default_factory=list)
     best: Row[int] = ()
@@ -119,12 +126,19 @@ class AdaptiveDrafter:
         """The text in which a sequence that has begun to answer is looked up; others may know of more."""
         return PromptLookup()
 
+    def _begun(self, sequence: Sequence) -> _State:
+        lookup = self.begin(sequence)
+        most_bytes = lookup.most_bytes(len(sequence.token_ids) + sequence.num_draftable_tokens)
+        if sum(state.lookup_bytes for state in self._states.values()) + most_bytes > LOOKUP_BYTES:
+            return _State(Shares(self._shares), None)
+        return _State(Shares(self._shares), lookup, most_bytes)
+
     def _offer(self, sequence: Sequence, most: int) -> list[float]:
         """How likely the tokens are to come that a sequence has to propose."""
         most = min(most, sequence.num_draftable_tokens)
         state = self._states.get(sequence)
         if state is None:
-            self._states[sequence] = state = _State(Shares(self._shares), self.begin(sequence))
+            self._states[sequence] = state = self._begun(sequence)
         self._look_back(state, sequence.token_ids)
         state.offers, state.best = self._offers(state.lookup, sequence, most), ()
         best: list[float] = []
@@ -167,13 +181,14 @@ class AdaptiveDrafter:
                 offered[number], state.best = chances, offer.tokens
         return spent
 
-    def _offers(self, lookup: PromptLookup, sequence: Sequence, most: int) -> list[Offer]:
+    def _offers(self, lookup: PromptLookup | None, sequence: Sequence, most: int) -> list[Offer]:
         """What each drafter has to say, the one with the longer match first."""
         ids, offers = sequence.token_ids, list[Offer]()
-        lookup.read(ids)
-        matched, tokens = lookup.find(most)
-        if matched:
-            offers.append(Offer("request", matched, tokens, is_settled=lookup.is_settled))
+        if lookup is not None:
+            lookup.read(ids)
+            matched, tokens = lookup.find(most)
+            if matched:
+                offers.append(Offer("request", matched, tokens, is_settled=lookup.is_settled))
         if self.past is not None:
             matched, tokens = self.past.find(sequence.request.tenant, ids, most)
             if matched:

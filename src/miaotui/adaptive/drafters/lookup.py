@@ -27,6 +27,11 @@ class PromptLookup:
         """Whether what the text ends with went on with the same token each time before."""
         return self._automaton.is_settled
 
+    def most_bytes(self, num_tokens: int) -> int:
+        """That it takes at most when its text, beside what it knows now, has so many tokens."""
+        num_tokens = min(num_tokens, 2 * LOOKBACK + READ_AT_ONCE - self._automaton.num_tokens)
+        return self._automaton.most_bytes(num_tokens)
+
     def read(self, token_ids: list[int]) -> None:
         """The text is this now: what it was before, and more. A long one is read in several calls."""
         if self._automaton.num_tokens >= 2 * LOOKBACK:
