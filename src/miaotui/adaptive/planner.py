@@ -232,6 +232,16 @@ class Planner:
                 if plan.max_tokens:
                     self.costs.lengths.observe(tenant, plan.max_tokens, receipt.output_tokens)
 
+    def forecast(self, prospect: Prospect, tenant: str = "") -> Forecast:
+        """What the model will take for it; nothing is chosen."""
+        with self._lock:
+            return self.costs.forecast(prospect, tenant)
+
+    def answered(self, tenant: str, max_tokens: int, output_tokens: int) -> None:
+        """An answer that nobody planned had so many tokens, where it might have had so many more."""
+        with self._lock:
+            self.costs.lengths.observe(tenant, max_tokens, output_tokens)
+
     def cut(self, plan: Plan, receipt: Receipt, tenant: str) -> None:
         """Its deadline ended a request: it would have said more, which counts where it said more than expected."""
         with self._lock:

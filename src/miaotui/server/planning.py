@@ -182,12 +182,12 @@ class SmallCosts:
 
     def forecast(self, prospect: Prospect, tenant: str) -> SmallForecast:
         """What one request will take."""
-        forecast, ratio = self.planner.costs.forecast(prospect, tenant), self._ratio.value
+        forecast, ratio = self.planner.forecast(prospect, tenant), self._ratio.value
         return SmallForecast(forecast.ms * ratio, forecast.energy * ratio, forecast.ms)
 
     def observe(self, forecast: SmallForecast, seconds: float, receipt: Receipt, tenant: str, most_tokens: int) -> None:
         """What was forecast so took so long, for an answer that might have so many tokens."""
-        self.planner.costs.lengths.observe(tenant, most_tokens, receipt.output_tokens)
+        self.planner.answered(tenant, most_tokens, receipt.output_tokens)
         if forecast.answer_ms > 0:
             self._ratio.observe(seconds * 1e3 / forecast.answer_ms)
 
